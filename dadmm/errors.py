@@ -1,0 +1,53 @@
+"""Errors that say what is wrong, where, and what to do about it.
+
+Everything dadmm raises on purpose derives from `DadmmError`, so that the command line can
+print one line instead of a traceback.  Errors about what the caller passed also derive from
+`ValueError`, as scikit-learn's users expect.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DadmmError(Exception):
+    """Base of every error that dadmm raises on purpose."""
+
+
+class InputError(DadmmError, ValueError):
+    """Bad input: data, an option, a config key or a path that the user gave."""
+
+
+class ShapeError(InputError):
+    """Arrays whose shapes do not fit together."""
+
+
+class DataError(InputError):
+    """Values that cannot be trained on: NaN, infinity, text, no rows, a single class."""
+
+
+class OptionError(InputError):
+    """An option, or an option's value, that does not exist."""
+
+
+class StoreError(DadmmError):
+    """A run store that cannot be used: missing, damaged, in the way, or of another version."""
+
+
+class RunError(DadmmError):
+    """A run that could not go on: a worker lost for good, a disk that is full."""
+
+
+def nearest(name: object, known: Iterable[object]) -> str | None:
+    """Return the member of `known` that is spelled most like `name`, or None if none is close."""
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def unknown(kind: str, name: object, known: Iterable[object]) -> OptionError:
+    """Build the error for a `kind` (say "activation") that is called `name` and is not `known`."""
+    names = [str(k) for k in known]
+    guess = nearest(name, names)
+    cure = f"did you mean {guess!r}? " if guess else ""
+    return OptionError(f"no {kind} is called {name!r}: {cure}known: {', '.join(sorted(names))}")

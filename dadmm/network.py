@@ -1,0 +1,218 @@
+"""The network: its architecture, its parameters and its forward pass, in plain NumPy.
+
+Samples are rows.  With ``V_0 = x``::
+
+    A_i = V_{i-1} W_i + b_i                          pre-activation of layer i
+    V_i = s_i V_{i-1} + act(A_i)    i = 1 .. N-1     hidden layers, s_i in {0, 1}
+    V_N = V_{N-1} W_N + b_N                          linear head
+
+A hidden layer is *residual* (``s_i = 1``) where its width equals the width before it; the first
+one, the *stem*, only if asked for (``stem="identity"``: the fully connected residual net of
+arXiv 2310.15334).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dadmm.activations import get_activation
+from dadmm.errors import OptionError, ShapeError, unknown
+
+Array = NDArray[Any]
+Params = dict[str, Array]
+
+STEMS = ("dense", "identity")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of a network: everything about it but its numbers.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Features, hidden widths, outputs: ``(p, d_1, ..., d_{N-1}, k)``.
+    skips : tuple of bool
+        ``s_1 .. s_N``; the head's, the last, is always False.
+    activation : str
+        A name in `dadmm.activations.ACTIVATIONS`.
+    """
+
+    widths: tuple[int, ...]
+    skips: tuple[bool, ...]
+    activation: str
+
+    @classmethod
+    def build(
+        cls,
+        n_features: int,
+        hidden: tuple[int, ...],
+        n_outputs: int,
+        activation: str = "relu",
+        stem: str = "dense",
+    ) -> Architecture:
+        """Lay out a network; layers between equal widths become residual.
+
+        Raises
+        ------
+        OptionError
+            For no hidden layer, a width below 1, an unknown activation or stem, or an identity
+            stem whose width is not the number of features.
+        """
+        get_activation(activation)
+        if stem not in STEMS:
+            raise unknown("stem", stem, STEMS)
+        if not hidden or min(hidden) < 1:
+            raise OptionError(
+                f"hidden_layer_sizes={hidden}: give at least one hidden layer, each 1 or wider"
+            )
+        if stem == "identity" and hidden[0] != n_features:
+            raise OptionError(
+                f"stem='identity' needs a first hidden layer as wide as the {n_features} features, "
+                f"not {hidden[0]}: change hidden_layer_sizes or use stem='dense'"
+            )
+        widths = (int(n_features), *(int(h) for h in hidden), int(n_outputs))
+        equal = [a == b for a, b in zip(hidden, hidden[1:], strict=False)]
+        return cls(widths, (stem == "identity", *equal, False), activation)
+
+    @property
+    def depth(self) -> int:
+        """The number of layers N, the head included."""
+        return len(self.skips)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers a network of this shape learns."""
+        return sum((a + 1) * b for a, b in zip(self.widths, self.widths[1:], strict=False))
+
+    def skip(self, i: int) -> bool:
+        """Whether layer i (from 1) adds its input to its output."""
+        return self.skips[i - 1]
+
+    def initial(self, seed: int, dtype: Any = np.float32) -> Params:
+        """Draw starting parameters: He's scale for ReLU-like layers, Glorot-like for the others.
+
+        Residual layers are scaled down by the root of their number, so that the signal's size
+        does not grow with depth.  Each layer draws from a generator of its own, seeded by
+        (seed, layer): a layer starts the same whatever stands before it.
+        """
+        gain = np.sqrt(2.0) if get_activation(self.activation).name.endswith("relu") else 1.0
+        residual = max(1, sum(self.skips))
+        params: Params = {}
+        for i in range(1, self.depth + 1):
+            fan_in, fan_out = self.widths[i - 1], self.widths[i]
+            scale = (1.0 if i == self.depth else gain) / np.sqrt(fan_in)
+            if self.skip(i):
+                scale /= np.sqrt(residual)
+            rng = np.random.default_rng([seed, i])
+            params[f"w_{i}"] = (scale * rng.standard_normal((fan_in, fan_out))).astype(dtype)
+            params[f"b_{i}"] = np.zeros(fan_out, dtype)
+        return params
+
+
+def layers(
+    arch: Architecture, params: Mapping[str, Array], x: Array, to: int | None = None
+) -> Iterator[Array]:
+    """Yield ``V_1, ..., V_to`` (all N unless told), each computed from the one before it.
+
+    Parameters
+    ----------
+    arch : Architecture
+    params : mapping
+        ``w_1, b_1, ..., w_N, b_N``; ``w_i`` is (width_{i-1}, width_i).
+    x : (rows, features) array
+        Scaled inputs in the dtype of the parameters.
+    """
+    activation = get_activation(arch.activation)
+    v = x
+    for i in range(1, (to or arch.depth) + 1):
+        a = v @ params[f"w_{i}"]
+        a += params[f"b_{i}"]
+        if i < arch.depth:
+            activation.value(a, out=a)
+            if arch.skip(i):
+                a += v
+        v = a
+        yield v
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """An affine map of columns, ``(x - centre) / scale``, and back.
+
+    Parameters
+    ----------
+    centre, scale : (columns,) float64 arrays
+        `scale` has no zeros.
+    """
+
+    centre: Array
+    scale: Array
+
+    @classmethod
+    def identity(cls, columns: int) -> Scaling:
+        """Return the scaling that changes nothing."""
+        return cls(np.zeros(columns), np.ones(columns))
+
+    def apply(self, x: Array, dtype: Any) -> Array:
+        """Return `x` centred and scaled, (rows, columns), as a new array of `dtype`."""
+        out = np.subtract(x, self.centre.astype(dtype), dtype=dtype)
+        out *= (1.0 / self.scale).astype(dtype)
+        return out
+
+    def undo(self, z: Array) -> Array:
+        """Map scaled values back to the units of the data."""
+        return z * self.scale.astype(z.dtype) + self.centre.astype(z.dtype)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network: inputs in the units of the data, outputs too.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    params : dict of str to array
+        ``w_1, b_1, ..., w_N, b_N``.
+    inputs, outputs : Scaling
+        What the data goes through before the first layer, and (regression) after the last.
+    """
+
+    architecture: Architecture
+    params: Params
+    inputs: Scaling
+    outputs: Scaling = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.outputs is None:
+            object.__setattr__(self, "outputs", Scaling.identity(self.architecture.widths[-1]))
+
+    def forward(self, x: Array) -> Array:
+        """Return the outputs for `x`.
+
+        Parameters
+        ----------
+        x : (rows, features) array
+
+        Returns
+        -------
+        (rows, outputs) array
+            In the dtype of the parameters.
+
+        Raises
+        ------
+        ShapeError
+            If `x` is not two-dimensional or has another number of features.
+        """
+        features = self.architecture.widths[0]
+        if x.ndim != 2 or x.shape[1] != features:
+            raise ShapeError(f"x has shape {x.shape}: this network reads (rows, {features})")
+        v = self.inputs.apply(x, self.params["w_1"].dtype)
+        for v in layers(self.architecture, self.params, v):
+            pass
+        return self.outputs.undo(v)

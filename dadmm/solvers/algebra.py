@@ -1,0 +1,64 @@
+"""Small dense algebra that the solvers share: Gram sums, definite systems, squared norms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh, lapack
+
+Array = NDArray[Any]
+
+
+def gram(v: Array) -> Array:
+    """Return ``[V, 1]'[V, 1]`` without building [V, 1]."""
+    rows, width = v.shape
+    out = np.empty((width + 1, width + 1), v.dtype)
+    out[:width, :width] = v.T @ v
+    out[:width, width] = out[width, :width] = v.sum(axis=0)
+    out[width, width] = rows
+    return out
+
+
+def cross(v: Array, target: Array) -> Array:
+    """Return ``[V, 1]' target``."""
+    out = np.empty((v.shape[1] + 1, target.shape[1]), v.dtype)
+    np.matmul(v.T, target, out=out[:-1])
+    out[-1] = target.sum(axis=0)
+    return out
+
+
+def solve_spd(matrix: Array, right: Array) -> Array:
+    """Solve a positive definite system; NaN where it is not one, which the loop takes as divergence."""
+    try:
+        return np.asarray(
+            cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
+        )
+    except LinAlgError:
+        return np.full_like(right, np.nan)
+
+
+def inverse_spd(matrix: Array) -> Array:
+    """Invert a symmetric positive definite matrix; NaN where it is not one."""
+    factor, failed = lapack.dpotrf(matrix, lower=1)
+    if failed:
+        return np.full_like(matrix, np.nan)
+    lower = np.tril(lapack.dpotri(factor, lower=1)[0])
+    return lower + np.tril(lower, -1).T
+
+
+def largest_eigenvalue(matrix: Array) -> float:
+    if not np.isfinite(matrix).all():
+        return float("nan")
+    return float(eigvalsh(matrix, subset_by_index=[len(matrix) - 1] * 2)[0])
+
+
+def square(a: Array) -> float:
+    """Sum of squares, rows in the array's dtype and their sum in float64."""
+    return float(row_squares(a).sum(dtype=np.float64))
+
+
+def row_squares(a: Array) -> Array:
+    """Sum of squares of each row."""
+    return np.asarray(np.einsum("ij,ij->i", a, a))

@@ -1,0 +1,251 @@
+"""The form that every training method here has: map, sum, update.
+
+An iteration is one or more *passes*.  A pass visits every data chunk with the current weights
+(`Solver.visit`: pure NumPy, no Dask, no I/O), adds up what the visits return in a fixed tree
+(`combine`), and updates the weights from the total, layer by layer (`Solver.solve`).  Whatever
+fits this form gets threads, clusters, out-of-core state, checkpoints, progress and crash
+recovery from `dadmm.graph`, `dadmm.loop` and `dadmm.store`.
+
+Everything that crosses this seam is a flat dict of named arrays, with layers counted from 1:
+parameters ``w_i`` and ``b_i``, per-sample state such as ``v_i``, and sums such as ``gram_i``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dadmm.network import Architecture
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+Sums = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be minimised, apart from the data.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    loss : str
+        A name in `dadmm.losses.LOSSES`.
+    alpha : float
+        lambda, the weight of ``|W|^2 / 2`` per sample; biases are free.
+    rows : int
+        n, the number of samples.
+    classes : int
+        Number of classes, 0 for regression.
+    target_variation : float
+        Regression: the sum of squares of the scaled targets about their mean, for R^2.
+    dtype : str
+        Dtype of the state and of the weights during a visit.
+    """
+
+    architecture: Architecture
+    loss: str
+    alpha: float
+    rows: int
+    classes: int = 0
+    target_variation: float = 0.0
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One task of a pass over one chunk: what it does, and what it reads and writes.
+
+    Parameters
+    ----------
+    name : str
+        Prefix of the task's key, as the dashboard shows it.
+    sweep : (int, int) or None
+        First and last layer whose per-sample blocks are updated.
+    couple : tuple of int
+        Layers whose sums for the weight update are formed.
+    evaluate : bool
+        Whether the network is run forward on the chunk, for loss, score and head refit.
+    reads, fresh, writes : tuple of str
+        State read from the generation that the iteration starts from, read from the one that it
+        writes (by parts that `wait`), and written.
+    layers : tuple of int
+        Layers whose weights the part needs.
+    x, y : bool
+        Whether the part needs the inputs and the targets.
+    """
+
+    name: str
+    sweep: tuple[int, int] | None = None
+    couple: tuple[int, ...] = ()
+    evaluate: bool = False
+    reads: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
+    x: bool = False
+    y: bool = False
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a visit is given of one chunk of data: rows of everything, in one order.
+
+    Parameters
+    ----------
+    x : (rows, features) array or None
+        Scaled inputs.
+    y : (rows, outputs) array or None
+        Targets in the loss's own encoding.
+    state : dict of str to (rows, width) array
+        Owned by the visit, which updates it in place.
+    seed : tuple of int
+        (seed, iteration, chunk), for whatever a visit draws at random.
+    """
+
+    x: Array | None
+    y: Array | None
+    state: Arrays
+    seed: tuple[int, ...] = (0,)
+
+    @property
+    def rows(self) -> int:
+        """The number of samples in the chunk."""
+        for block in (self.x, self.y, *self.state.values()):
+            if block is not None:
+                return len(block)
+        return 0
+
+
+class Solver(Protocol):
+    """A training method.  Implementations are frozen dataclasses of their options."""
+
+    name: str
+
+    def check(self, problem: Problem) -> None:
+        """Raise `OptionError` for options that cannot work on this problem."""
+
+    def variables(self, problem: Problem) -> dict[str, int]:
+        """Name and width of each array kept per sample from one iteration to the next."""
+
+    def layers(self, problem: Problem) -> tuple[int, ...]:
+        """Return the numbers of the layers that `prepare` and `solve` are called for."""
+
+    def passes(self, problem: Problem) -> tuple[tuple[Part, ...], ...]:
+        """Return the passes of an iteration, each as the parts that a chunk is visited in."""
+
+    def finish(self, problem: Problem) -> tuple[Part, ...]:
+        """Parts of the pass that is repeated `finish_passes` times after the last iteration."""
+
+    def finish_passes(self, problem: Problem) -> int:
+        """How many times the finishing pass runs."""
+
+    def initial(self, problem: Problem, seed: int) -> Arrays:
+        """Draw the starting parameters."""
+
+    def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
+        """First state of a chunk, and the sums that never change during the run."""
+
+    def constants(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return the names, among the sums of `start`, of what `solve` needs for a layer."""
+
+    def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
+        """Return what visits need of a layer: its parameters and what is derived from them."""
+
+    def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+        """Do a part on a chunk: update its state in place, return its sums."""
+
+    def idle(self, problem: Problem, part: Part, weights: Arrays) -> bool:
+        """Whether a part has nothing left to do with these weights, so need not even read."""
+
+    def solve(
+        self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
+    ) -> tuple[Arrays, Sums]:
+        """Return a layer's new parameters, and numbers for the report."""
+
+    def report(self, problem: Problem, sums: Sums, details: Sums) -> dict[str, float]:
+        """Turn sums and the layers' numbers into one row of history."""
+
+
+def combine(parts: Sequence[Mapping[str, Any]]) -> Sums:
+    """Add up sums in the given order; names that start with ``max_`` take the maximum instead.
+
+    Arrays are added in float64, whatever their dtype.
+    """
+    total: Sums = {}
+    for sums in parts:
+        for name, value in sums.items():
+            if name not in total:
+                total[name] = np.asarray(value, np.float64) if np.ndim(value) else value
+            elif name.startswith("max_"):
+                total[name] = np.maximum(total[name], value)
+            elif np.ndim(value):
+                total[name] = total[name] + value
+            else:
+                total[name] += value
+    return total
+
+
+def iterate(
+    solver: Solver,
+    problem: Problem,
+    params: Arrays,
+    constants: Sums,
+    chunks: Sequence[Chunk],
+) -> tuple[Arrays, dict[str, float]]:
+    """Do one iteration in a plain loop: what `dadmm.graph` does as a graph, to read and to test.
+
+    `chunks` holds each chunk's data and whole state, which is updated in place; `constants` the
+    combined sums of `Solver.start`.  Returns the new parameters and the report.
+    """
+    weights: Arrays = {}
+    for layer in solver.layers(problem):
+        weights |= solver.prepare(problem, layer, params)
+    anchor, totals, details = dict(params), {}, {}
+    for parts in solver.passes(problem):
+        found: list[Sums] = []
+        for chunk in chunks:
+            before = {name: block.copy() for name, block in chunk.state.items()}
+            for part in parts:
+                if solver.idle(problem, part, weights):
+                    continue
+                state = {name: before[name] for name in part.reads}
+                state |= {name: chunk.state[name] for name in part.fresh}
+                state = {name: block.copy() for name, block in state.items()}
+                visited = Chunk(chunk.x, chunk.y, state, chunk.seed)
+                found.append(solver.visit(problem, part, weights, visited))
+                chunk.state.update({name: state[name] for name in part.writes})
+        sums = combine(found)
+        totals = {**sums, **totals}
+        for layer in solver.layers(problem):
+            known = {name: constants[name] for name in solver.constants(problem, layer)}
+            new, more = solver.solve(problem, layer, anchor, weights, {**sums, **known})
+            weights |= new
+            details |= more
+    params = {name: weights[name] for name in params}
+    return params, solver.report(problem, totals, details)
+
+
+@dataclass
+class Workspace(threading.local):
+    """Scratch arrays that one thread uses again and again.
+
+    A visit that allocated its temporaries anew would have them mapped and page-faulted each time
+    on workers whose allocator returns memory eagerly, as Dask's nannies set it.
+    """
+
+    arrays: dict[tuple[str, str], Array] = field(default_factory=dict)
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return a C-ordered array of `shape`, contents undefined, valid until taken again."""
+        key = (name, np.dtype(dtype).str)
+        size = int(np.prod(shape))
+        flat = self.arrays.get(key)
+        if flat is None or flat.size < size:
+            flat = self.arrays[key] = np.empty(size, dtype)
+        return flat[:size].reshape(shape)

@@ -1,0 +1,189 @@
+"""Updates of single blocks of the relaxed ADMM: U of the 3-splitting, V of the 2-splitting.
+
+Formulas: `dadmm.solvers.relaxed`.  All work on a tile of rows, and no row's result depends on
+which others share its tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dadmm import kernels
+from dadmm.activations import Activation
+from dadmm.solvers.algebra import row_squares, square
+
+Array = NDArray[Any]
+
+
+def u_exact(
+    activation: Activation,
+    pre: Array,
+    bias: Array,
+    u: Array,
+    v: Array,
+    below: Array,
+    skip: bool,
+    mu: float,
+    nu: float,
+    tau: float,
+) -> tuple[float, float, float, float]:
+    """U-update of the proximal 3-splitting, in place; see `kernels.u_piecewise`."""
+    if not activation.smooth:
+        previous = below if skip else v
+        return kernels.u_piecewise(pre, bias, u, v, previous, skip, activation.slope, mu, nu, tau)
+    return _u_step(activation, pre, bias, u, v, below, skip, mu, nu, tau, exact=True)
+
+
+def u_linearized(*args: Any) -> tuple[float, float, float, float]:
+    """U-update of the linearized 3-splitting, in place, with the entry's own curvature bound."""
+    return _u_step(*args, exact=False)
+
+
+def _u_step(
+    activation: Activation,
+    pre: Array,
+    bias: Array,
+    u: Array,
+    v: Array,
+    below: Array,
+    skip: bool,
+    mu: float,
+    nu: float,
+    tau: float,
+    exact: bool,
+) -> tuple[float, float, float, float]:
+    pre += bias
+    residual = u - pre
+    a = v - below if skip else v
+    gap = activation.value(u) - a
+    gradient = mu * residual + nu * gap * activation.derivative(u)
+    if exact:
+        c = mu + tau
+        new = activation.prox(a, (mu * pre + tau * u) / c, nu, c)
+    else:
+        bound = nu * (activation.mix + activation.bend * np.abs(a))
+        # At a border tau carries extra curvature, which adds to the bound.
+        new = u - gradient / (mu + np.maximum(tau, bound) + (tau > mu) * bound)
+    squares = square(residual), square(gradient), square(new - u), square(new)
+    u[...] = new
+    np.subtract(pre, new, out=pre)
+    pre *= pre.dtype.type(mu)
+    return squares
+
+
+@dataclass
+class TwoSplitBlock:
+    """Subproblem of V_i, i < N-1, in the 2-splitting, for a tile of rows.
+
+    ``phi(v) = mu/2 |v - target|^2 + mu/2 |s v + act(v W + b) - above|^2``, rowwise separable.
+    At a region's border `margin` weighs the change of what the right neighbour sees, and
+    `inertia` the change of v itself, so that the sum of both sides' moves still descends.
+    """
+
+    activation: Activation
+    skip: bool
+    w: Array
+    b: Array
+    target: Array
+    above: Array
+    mu: float
+    tau: float
+    margin: float
+    inertia: float
+
+    def residual(self, v: Array, a: Array) -> Array:
+        r = self.activation.value(a)
+        r -= self.above
+        if self.skip:
+            r += v
+        return r
+
+    def phi(self, v: Array, r: Array) -> Array:
+        e = v - self.target
+        return 0.5 * self.mu * (row_squares(e) + row_squares(r))
+
+    def gradient(self, v: Array, a: Array, r: Array) -> Array:
+        g = (r * self.activation.derivative(a)) @ self.w.T
+        if self.skip:
+            g += r
+        g += v - self.target
+        g *= v.dtype.type(self.mu)
+        return g
+
+    def linearized(self, v: Array, a: Array, tau: float) -> tuple[Array, float]:
+        """One gradient step per row, with tau raised fourfold where the model fails to bound phi.
+
+        A row whose model still fails after 12 raises stays where it is (at a kink the gradient
+        need not be a descent direction).
+        """
+        r = self.residual(v, a)
+        phi = self.phi(v, r)
+        g = self.gradient(v, a, r)
+        squares = row_squares(g)
+        weight = np.full(len(v), self.mu + tau + self.inertia + self.margin)
+        new = v.copy()
+        open_ = np.arange(len(v))
+        slack = 8 * np.finfo(v.dtype).eps
+        for _ in range(12):
+            trial = v[open_] - g[open_] / weight[open_, None].astype(v.dtype)
+            a_trial = trial @ self.w + self.b
+            part = TwoSplitBlock(
+                **{**self.__dict__, "target": self.target[open_], "above": self.above[open_]}
+            )
+            r_trial = part.residual(trial, a_trial)
+            needed = 0.5 * squares[open_] / weight[open_]
+            change = part.phi(trial, r_trial) - phi[open_]
+            change += 0.5 * self.margin * row_squares(r_trial - r[open_])
+            change += 0.5 * self.inertia * squares[open_] / weight[open_] ** 2
+            good = change <= -needed + slack * phi[open_]
+            new[open_[good]] = trial[good]
+            open_ = open_[~good]
+            if not len(open_):
+                break
+            weight[open_] *= 4
+        return new, float(squares.sum(dtype=np.float64))
+
+    def proximal(
+        self, start: Array, a: Array, inverse: Array, steps: int, tol: float
+    ) -> tuple[Array, float]:
+        """Minimise ``phi + tau/2 |v - start|^2`` by damped steps with the curvature's inverse.
+
+        A row's step is halved when it fails to descend, and the row rests once a step is below
+        `tol` times its length: no row depends on which others share its tile.
+        """
+        v, r = start.copy(), self.residual(start, a)
+        r_start = r
+        value = self.phi(v, r)
+        length = np.ones(len(v))
+        active = np.ones(len(v), bool)
+        slope = 0.0
+        for k in range(steps):
+            g = self.gradient(v, a, r)
+            if k == 0:
+                slope = square(g)
+            g += v.dtype.type(self.tau) * (v - start)
+            d = g @ inverse
+            d *= (length * active)[:, None].astype(v.dtype)
+            trial = v - d
+            a_trial = trial @ self.w + self.b
+            r_trial = self.residual(trial, a_trial)
+            new = self.phi(trial, r_trial)
+            new += 0.5 * (self.tau + self.inertia) * row_squares(trial - start)
+            new += 0.5 * self.margin * row_squares(r_trial - r_start)
+            good = (new <= value) & active
+            v[good], a, r = (
+                trial[good],
+                np.where(good[:, None], a_trial, a),
+                np.where(good[:, None], r_trial, r),
+            )
+            value = np.where(good, new, value)
+            length = np.where(good, length, length / 2)
+            resting = good & (row_squares(d) <= tol**2 * row_squares(v))
+            active &= ~resting
+            if not active.any():
+                break
+        return v, slope

@@ -1,0 +1,682 @@
+"""Relaxed ADMM for residual networks (arXiv 2310.15334): serial, regional and layer-parallel.
+
+The hidden constraints are penalties; only the last, linear one keeps a multiplier L.  Summed
+over n samples (rows), with ``r_i = V_i - s_i V_{i-1} - act(.)``:
+
+3-splitting (U and V auxiliary)::
+
+    F = 1/n [ loss(V_N, Y) + sum_{i<N} mu/2 |U_i - A_i|^2 + nu/2 |V_i - s_i V_{i-1} - act(U_i)|^2
+            + <L, A_N - V_N> + beta/2 |A_N - V_N|^2 ] + alpha/2 sum_i |W_i|^2
+
+2-splitting (V auxiliary): the middle sum is ``mu/2 |V_i - s_i V_{i-1} - act(A_i)|^2``.
+
+One iteration is one sweep over the per-sample blocks, from the head down so that what the loss
+asks for reaches the first layer in one sweep, and then the weight solves.  In a sweep each block
+is updated by ``V <- V - gradient M^-1`` with the curvature M of its subproblem, which is the exact
+minimiser where that is quadratic.  The gradients that this needs are, for free, those of the
+stationarity report; each is taken just before its block moves.
+
+The formulas were rebuilt from the paper's abstract and published relatives and checked
+numerically against their defining minimisations (tests/test_relaxed.py); they are derived, not
+quoted.  So is the extra curvature at region borders: two sides of a quadratic coupling
+``q(a + b)`` that move at once raise it by at most ``<a, b> <= (|a|^2 + |b|^2) / 2`` over what each
+expects, and that is added to both as a proximal term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dadmm import kernels
+from dadmm.activations import get_activation
+from dadmm.errors import OptionError, unknown
+from dadmm.losses import get_loss
+from dadmm.network import layers as forward_layers
+from dadmm.solvers.algebra import (
+    cross,
+    gram,
+    inverse_spd,
+    largest_eigenvalue,
+    solve_spd,
+    square,
+)
+from dadmm.solvers.base import Array, Arrays, Chunk, Part, Problem, Sums, Workspace, combine
+from dadmm.solvers.blocks import TwoSplitBlock, u_exact, u_linearized
+
+VARIANTS = ("proximal", "linearized")
+STATES = ("keep", "recompute")
+
+_work = Workspace()
+
+
+@dataclass(frozen=True)
+class RelaxedADMM:
+    """Options of the relaxed ADMM; penalties are per sample, so they do not change with n.
+
+    Parameters
+    ----------
+    splitting : {3, 2}
+        Auxiliary U and V, or V alone (half the state).
+    variant : {"proximal", "linearized"}
+        Solve every subproblem exactly, or replace its non-quadratic terms by their first-order
+        model at the current point with a proximal weight of at least the curvature.
+    regions : int
+        1 updates the layers one after another with the newest values; R > 1 cuts them into R
+        contiguous groups that are updated side by side, each with its neighbours' values of the
+        previous iteration; N is fully layer-parallel.
+    state : {"keep", "recompute"}
+        Keep U, V, V_N, L per sample between iterations (the theory's setting), or start each
+        visit from a forward pass and store nothing.
+    mu, nu, beta : float
+        Weights of the pre-activation, activation and head penalties.  `beta` of at least 1 keeps
+        F falling for every loss here.
+    tau : float
+        Weight of the proximal term of every block.
+    over_relaxation : float
+        Length of the V steps whose subproblem is quadratic, in (0, 2).
+    head_refit : bool
+        Fit the head that predicts to the network's forward features, along the way and after the
+        last iteration, instead of using ADMM's own W_N.
+    inner_steps : int
+        Most steps on a subproblem of the proximal 2-splitting, which has no closed form.
+    inner_tol : float
+        Relative step length at which those steps end.
+    """
+
+    splitting: int = 3
+    variant: str = "proximal"
+    regions: int = 1
+    state: str = "keep"
+    mu: float = 1.0
+    nu: float = 1.0
+    beta: float = 1.0
+    tau: float = 1e-3
+    over_relaxation: float = 1.0
+    head_refit: bool = True
+    inner_steps: int = 10
+    inner_tol: float = 1e-3
+
+    name: ClassVar[str] = "relaxed"
+
+    # ------------------------------------------------------------------ what the method is made of
+
+    def check(self, problem: Problem) -> None:
+        """Raise `OptionError`, naming the option and its range, for options that cannot work."""
+        depth = problem.architecture.depth
+        if self.splitting not in (2, 3):
+            raise OptionError(f"splitting={self.splitting!r}: use 2 or 3")
+        if self.variant not in VARIANTS:
+            raise unknown("variant", self.variant, VARIANTS)
+        if self.state not in STATES:
+            raise unknown("state", self.state, STATES)
+        if not 1 <= self.regions <= depth:
+            raise OptionError(
+                f"regions={self.regions!r}: this network has {depth} layers, so use 1 (serial) "
+                f"to {depth} (layer-parallel)"
+            )
+        for option in ("mu", "nu", "beta"):
+            if not 0 < getattr(self, option) < np.inf:
+                raise OptionError(f"{option}={getattr(self, option)!r}: use a number above 0")
+        if not 0 <= self.tau < np.inf:
+            raise OptionError(f"tau={self.tau!r}: use 0 or more")
+        if self.tau + problem.alpha <= 0:
+            raise OptionError("tau and alpha are both 0: the weight solve is singular; raise one")
+        if not 0 < self.over_relaxation < 2:
+            raise OptionError(f"over_relaxation={self.over_relaxation!r}: use 0 < value < 2")
+        if self.inner_steps < 1:
+            raise OptionError(f"inner_steps={self.inner_steps!r}: use 1 or more")
+
+    def variables(self, problem: Problem) -> dict[str, int]:
+        """``v_i`` (and ``u_i`` in the 3-splitting) per hidden layer, ``v_N`` and ``l``."""
+        if self.state == "recompute":
+            return {}
+        return self._blocks(problem)
+
+    def _blocks(self, problem: Problem) -> dict[str, int]:
+        arch = problem.architecture
+        widths = arch.widths
+        kinds = "vu" if self.splitting == 3 else "v"
+        blocks = {f"{kind}_{i}": widths[i] for i in range(1, arch.depth) for kind in kinds}
+        return {**blocks, f"v_{arch.depth}": widths[-1], "l": widths[-1]}
+
+    def spans(self, problem: Problem) -> list[tuple[int, int]]:
+        """First and last layer of each region, from the first layer to the head."""
+        groups = np.array_split(np.arange(1, problem.architecture.depth + 1), self.regions)
+        return [(int(group[0]), int(group[-1])) for group in groups]
+
+    def layers(self, problem: Problem) -> tuple[int, ...]:
+        """Layers 1 to N and, as N+1, the refitted head that predicts."""
+        last = problem.architecture.depth + int(self.head_refit)
+        return tuple(range(1, last + 1))
+
+    def readout(self, problem: Problem) -> int:
+        """Return the number of the layer that turns the last features into predictions."""
+        return problem.architecture.depth + int(self.head_refit)
+
+    def passes(self, problem: Problem) -> tuple[tuple[Part, ...], ...]:
+        """One pass; for the proximal 2-splitting more, which repeat only the weight step."""
+        depth = problem.architecture.depth
+        everything = tuple(range(1, depth + 1))
+        if self.state == "recompute":
+            part = Part(
+                "visit-chunk",
+                (1, depth),
+                everything,
+                evaluate=True,
+                layers=self.layers(problem),
+                x=True,
+                y=True,
+            )
+            return ((part,),)
+        spans = self.spans(problem)
+        parts = []
+        for lo, hi in spans:
+            own = tuple(name for i in range(lo, hi + 1) for name in self._names(problem, i))
+            edges = self._names(problem, hi + 1) + ((f"v_{lo - 1}",) if lo > 1 else ())
+            parts.append(
+                Part(
+                    "visit-chunk" if len(spans) == 1 else f"visit-region-{lo}-{hi}",
+                    (lo, hi),
+                    couple=tuple(range(lo if lo == 1 else lo + 1, hi + 1)),
+                    evaluate=len(spans) == 1,
+                    reads=own + edges,
+                    writes=own,
+                    layers=self.layers(problem)
+                    if len(spans) == 1
+                    else tuple(range(lo, min(hi + 1, depth) + 1)),
+                    x=lo == 1,
+                    y=hi == depth,
+                )
+            )
+        if len(spans) > 1:
+            # The first layer of a region couples to the newest V of the region on its left.
+            parts += [self._coupling(problem, (lo, lo)) for lo, _ in spans[1:]]
+            parts += self.finish(problem)
+        refine = tuple(self._coupling(problem, (lo, min(hi, depth - 1))) for lo, hi in spans)
+        refine = tuple(part for part in refine if part.couple)
+        repeats = self.inner_steps - 1 if self._refines else 0
+        return (tuple(parts), *(refine for _ in range(repeats)))
+
+    @property
+    def _refines(self) -> bool:
+        return self.splitting == 2 and self.variant == "proximal" and self.state == "keep"
+
+    def _names(self, problem: Problem, i: int) -> tuple[str, ...]:
+        """Per-sample blocks that belong to layer i; none beyond the head."""
+        depth = problem.architecture.depth
+        if i > depth:
+            return ()
+        if i == depth:
+            return (f"v_{i}", "l")
+        return (f"v_{i}", f"u_{i}") if self.splitting == 3 else (f"v_{i}",)
+
+    def _coupling(self, problem: Problem, span: tuple[int, int]) -> Part:
+        lo, hi = span
+        names = [f"v_{i}" for i in range(max(lo - 1, 1), hi + 1)]
+        if self.splitting == 3:
+            names += [f"u_{i}" for i in range(lo, min(hi, problem.architecture.depth - 1) + 1)]
+        if hi == problem.architecture.depth:
+            names.append("l")
+        inside = tuple(range(lo, hi + 1))
+        return Part("couple-chunk", couple=inside, fresh=tuple(names), layers=inside, x=lo == 1)
+
+    def finish(self, problem: Problem) -> tuple[Part, ...]:
+        """Run the network forward: losses, scores, and the sums of the head refit."""
+        depth = problem.architecture.depth
+        used = (*range(1, depth), self.readout(problem))
+        return (Part("evaluate-chunk", evaluate=True, layers=used, x=True, y=True),)
+
+    def finish_passes(self, problem: Problem) -> int:
+        """Return 1, preceded by a refit: 1 for the squared loss, whose refit is exact, else 8."""
+        if not self.head_refit:
+            return 1
+        return 2 if problem.loss == "squared" else 9
+
+    def initial(self, problem: Problem, seed: int) -> Arrays:
+        """Draw the architecture's starting parameters; the refitted head starts as W_N."""
+        arch = problem.architecture
+        params = arch.initial(seed, problem.dtype)
+        if self.head_refit:
+            for kind in "wb":
+                params[f"{kind}_{arch.depth + 1}"] = np.zeros_like(params[f"{kind}_{arch.depth}"])
+        return params
+
+    def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
+        """Forward pass: U_i = A_i, V_i, V_N = A_N, L = gradient of the loss; and X~'X~."""
+        assert chunk.x is not None
+        state = self._forward(problem, weights, chunk) if self.state == "keep" else {}
+        return state, {"gram_1": gram(chunk.x)}
+
+    def constants(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """X~'X~ never changes: it is summed once, and only layer 1 needs it."""
+        return ("gram_1",) if layer == 1 else ()
+
+    def _forward(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Arrays:
+        arch = problem.architecture
+        assert chunk.x is not None and chunk.y is not None
+        state: Arrays = {}
+        v = chunk.x
+        for i, new in enumerate(forward_layers(arch, weights, chunk.x), start=1):
+            if self.splitting == 3 and i < arch.depth:
+                state[f"u_{i}"] = v @ weights[f"w_{i}"] + weights[f"b_{i}"]
+            state[f"v_{i}"] = v = new
+        state["l"] = get_loss(problem.loss).gradient(v, chunk.y)
+        return state
+
+    # ---------------------------------------------------------------------- once per iteration
+
+    def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
+        """Return a layer's parameters and the inverse of M, the curvature of V in the layer below.
+
+        M is the same for every sample.  It is inverted in float64: its condition is that of
+        ``nu I + mu W W'``, so a product with the inverse is as good as a solve, and faster.
+        """
+        arch = problem.architecture
+        dtype = problem.dtype
+        w = params[f"w_{layer}"]
+        out = {
+            f"w_{layer}": np.ascontiguousarray(w, dtype),
+            f"b_{layer}": np.ascontiguousarray(params[f"b_{layer}"], dtype),
+        }
+        below = layer - 1
+        if not 1 <= below < arch.depth:
+            return out
+        wide = w.astype(np.float64)
+        product = wide @ wide.T
+        skip = float(arch.skip(layer))
+        right = self._border(problem, below)  # between the layer below and this one
+        left = self._border(problem, below - 1)
+        if layer == arch.depth:
+            own = self.nu if self.splitting == 3 else self.mu
+            diagonal = own + self.tau
+            product *= self.beta + (self.beta + 4.0) * right
+        elif self.splitting == 3:
+            diagonal = self.nu * (1.0 + skip * (1 + right)) + self.tau
+            product *= self.mu * (1 + right)
+        else:
+            lipschitz = get_activation(arch.activation).lipschitz
+            product *= self.mu * lipschitz**2 * (1 + skip)
+            diagonal = self.mu * (1 + 2 * skip) + self.tau
+            norm = float(np.linalg.norm(wide, 2)) if np.isfinite(wide).all() else np.nan
+            curvature = self.mu * (skip + lipschitz * norm) ** 2
+            out[f"curvature_{layer}"] = np.array(max(self.tau, curvature))
+        diagonal += left * (2 * self.nu * arch.skip(below) if self.splitting == 3 else self.mu)
+        product.flat[:: len(product) + 1] += diagonal
+        out[f"inverse_{layer}"] = inverse_spd(product).astype(dtype)
+        return out
+
+    def _border(self, problem: Problem, i: int) -> bool:
+        """Whether layers i and i+1 are in different regions."""
+        return self.regions > 1 and any(hi == i for _, hi in self.spans(problem)[:-1])
+
+    def idle(self, problem: Problem, part: Part, weights: Arrays) -> bool:
+        """Whether every layer of an inner weight step has settled."""
+        return (
+            not part.sweep
+            and bool(part.couple)
+            and all(f"settled_{i}" in weights for i in part.couple)
+        )
+
+    # --------------------------------------------------------------------------- once per chunk
+
+    def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+        """Sweep, couple and evaluate a chunk, as the part says; `chunk.state` ends up new."""
+        sums: Sums = {"rows_seen": chunk.rows} if part.evaluate else {}
+        if self.state == "recompute" and part.sweep is not None:
+            chunk.state.update(self._forward(problem, weights, chunk))
+        if part.evaluate:
+            sums.update(self._evaluate(problem, weights, chunk))
+        if part.sweep is not None and self.state == "recompute":
+            # All regions in one task: each must see its neighbours' values of before the sweep.
+            spans = self.spans(problem)
+            edges = {f"v_{lo - 1}": chunk.state[f"v_{lo - 1}"].copy() for lo, _ in spans[1:]}
+            for span in spans:
+                left = edges.get(f"v_{span[0] - 1}")
+                sums.update(self._sweep(problem, span, weights, chunk, left))
+        elif part.sweep is not None:
+            sums.update(self._sweep(problem, part.sweep, weights, chunk))
+        for layer in part.couple:
+            if f"settled_{layer}" not in weights:
+                sums.update(self._couple(problem, layer, weights, chunk))
+        return sums
+
+    def _sweep(
+        self,
+        problem: Problem,
+        span: tuple[int, int],
+        weights: Arrays,
+        chunk: Chunk,
+        left: Array | None = None,
+    ) -> Sums:
+        """Update the blocks of layers `span`, from the last to the first, tile by tile of rows."""
+        lo, hi = span
+        depth = problem.architecture.depth
+        state = chunk.state
+        below = chunk.x if lo == 1 else (state[f"v_{lo - 1}"] if left is None else left)
+        assert below is not None
+        sums: Sums = {}
+        pull: Array | None = None
+        if hi == depth:
+            last = state[f"v_{depth - 1}"] if lo < depth else below
+            pull = self._head(problem, weights, chunk, last, sums)
+        elif hi == depth - 1:
+            pull = state[f"v_{hi}"] @ weights[f"w_{depth}"]
+            pull += weights[f"b_{depth}"] - state[f"v_{depth}"]
+            pull *= self.beta
+            pull += state["l"]
+        if lo == depth:
+            return sums
+        tiles: list[Sums] = []
+        tile = self._tile(problem, chunk.rows)
+        sweep = self._sweep_three if self.splitting == 3 else self._sweep_two
+        for first in range(0, chunk.rows, tile):
+            rows = slice(first, min(first + tile, chunk.rows))
+            blocks = {name: block[rows] for name, block in state.items()}
+            blocks[f"v_{lo - 1}"] = below[rows]
+            if pull is not None:
+                blocks["pull"] = pull[rows]
+            tiles.append(sweep(problem, span, weights, blocks))
+        return {**sums, **combine(tiles)}
+
+    @staticmethod
+    def _tile(problem: Problem, rows: int) -> int:
+        """Rows whose blocks of one layer stay in a core's cache while they are worked on."""
+        return int(min(rows, np.clip(65536 // max(problem.architecture.widths[1:]), 256, 2048)))
+
+    def _head(
+        self, problem: Problem, weights: Arrays, chunk: Chunk, below: Array, sums: Sums
+    ) -> Array:
+        """Update V_N and L; return beta (A_N - V_N) + L, what the head asks of V_{N-1}."""
+        loss = get_loss(problem.loss)
+        depth = problem.architecture.depth
+        v, multiplier, y = chunk.state[f"v_{depth}"], chunk.state["l"], chunk.y
+        assert y is not None
+        a = below @ weights[f"w_{depth}"]
+        a += weights[f"b_{depth}"]
+        residual = a - v
+        sums["loss"] = loss.value(v, y)
+        sums["head_residual"] = square(residual)
+        sums["multiplier_term"] = float(np.vdot(multiplier, residual))
+        target = a + multiplier / self.beta
+        if problem.loss == "cross_entropy":
+            new = np.empty_like(v)
+            kernels.softmax_prox(target, y, self.beta, new)
+        else:
+            new = loss.prox(target, y, self.beta)
+        asked = (a - new) * v.dtype.type(self.beta)
+        sums[f"step_v_{depth}"] = square(new - v) + square(asked)
+        v[...] = new
+        multiplier += asked
+        sums[f"size_v_{depth}"] = square(v) + square(multiplier)
+        asked += multiplier
+        return asked
+
+    def _sweep_three(
+        self, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
+    ) -> Sums:
+        """3-splitting: V_i exactly, then U_i, for i from the region's last layer to its first."""
+        arch = problem.architecture
+        activation = get_activation(arch.activation)
+        lo, hi = span
+        sums: Sums = {}
+        asked = blocks.get("pull")
+        for i in range(min(hi, arch.depth - 1), lo - 1, -1):
+            v, u, below = blocks[f"v_{i}"], blocks[f"u_{i}"], blocks[f"v_{i - 1}"]
+            above = i + 1
+            if asked is None:  # the layer above is another region's: its residual, as it was
+                asked = _work.take("pre", blocks[f"u_{above}"].shape, v.dtype)
+                np.matmul(v, weights[f"w_{above}"], out=asked)
+                asked += weights[f"b_{above}"]
+                asked -= blocks[f"u_{above}"]
+                asked *= v.dtype.type(self.mu)
+            gradient = np.matmul(
+                asked, weights[f"w_{above}"].T, out=_work.take("gradient", v.shape, v.dtype)
+            )
+            h = activation.value(u, out=_work.take("h", v.shape, v.dtype))
+            skip, skip_above = arch.skip(i), above < arch.depth and arch.skip(above)
+            h_above, v_above = v, v
+            if skip_above:
+                v_above = blocks[f"v_{above}"]
+                h_above = _work.take("h_above", v.shape, v.dtype)
+                activation.value(blocks[f"u_{above}"], out=h_above)
+            split, slope = kernels.v_gradient(
+                v, below if skip else v, skip, h, v_above, h_above, skip_above, gradient, self.nu
+            )
+            direction = np.matmul(
+                gradient, weights[f"inverse_{above}"], out=_work.take("h", v.shape, v.dtype)
+            )
+            moved, size = kernels.step(v, direction, self.over_relaxation)
+            sums |= {f"split_{i}": split, f"slope_v_{i}": slope}
+            sums |= {f"step_v_{i}": moved, f"size_v_{i}": size}
+
+            pre = _work.take("pre", u.shape, u.dtype)
+            np.matmul(below, weights[f"w_{i}"], out=pre)
+            border = self._border(problem, i - 1)
+            tau = self.tau + border * (2 * self.nu * skip * activation.lipschitz**2 + self.mu)
+            u_step = u_exact if self.variant == "proximal" else u_linearized
+            found = u_step(
+                activation, pre, weights[f"b_{i}"], u, v, below, skip, self.mu, self.nu, tau
+            )
+            for name, value in zip(("pre", "slope_u", "step_u", "size_u"), found, strict=True):
+                sums[f"{name}_{i}"] = value
+            asked = pre
+        return sums
+
+    def _sweep_two(
+        self, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
+    ) -> Sums:
+        """2-splitting: V_i, for i from the region's last layer to its first."""
+        arch = problem.architecture
+        activation = get_activation(arch.activation)
+        lo, hi = span
+        sums: Sums = {}
+        mu = self.mu
+        a_above: Array | None = None
+        for i in range(min(hi, arch.depth - 1), lo - 1, -1):
+            v, below, above = blocks[f"v_{i}"], blocks[f"v_{i - 1}"], i + 1
+            a = below @ weights[f"w_{i}"] + weights[f"b_{i}"]
+            target = activation.value(a)
+            if arch.skip(i):
+                target += below
+            sums[f"split_{i}"] = square(v - target)
+            if above == arch.depth:
+                gradient = blocks["pull"] @ weights[f"w_{above}"].T
+                gradient += mu * (v - target)
+                direction = gradient @ weights[f"inverse_{above}"]
+                sums[f"slope_v_{i}"] = square(gradient)
+                sums[f"step_v_{i}"], sums[f"size_v_{i}"] = kernels.step(
+                    v, direction, self.over_relaxation
+                )
+            else:
+                if a_above is None:
+                    a_above = v @ weights[f"w_{above}"] + weights[f"b_{above}"]
+                block = TwoSplitBlock(
+                    activation=activation,
+                    skip=arch.skip(above),
+                    w=weights[f"w_{above}"],
+                    b=weights[f"b_{above}"],
+                    target=target,
+                    above=blocks[f"v_{above}"],
+                    mu=mu,
+                    tau=self.tau,
+                    margin=mu * self._border(problem, i),
+                    inertia=mu * self._border(problem, i - 1),
+                )
+                if self.variant == "linearized":
+                    new, slope = block.linearized(v, a_above, float(weights[f"curvature_{above}"]))
+                else:
+                    new, slope = block.proximal(
+                        v, a_above, weights[f"inverse_{above}"], self.inner_steps, self.inner_tol
+                    )
+                sums[f"slope_v_{i}"] = slope
+                sums[f"step_v_{i}"], sums[f"size_v_{i}"] = square(new - v), square(new)
+                v[...] = new
+            a_above = a
+        return sums
+
+    def _couple(self, problem: Problem, i: int, weights: Arrays, chunk: Chunk) -> Sums:
+        """Sums over the chunk that layer i's weight update needs, from the newest blocks."""
+        arch = problem.architecture
+        state = chunk.state
+        below = chunk.x if i == 1 else state[f"v_{i - 1}"]
+        assert below is not None
+        sums: Sums = {}
+        if i > 1:
+            sums[f"gram_{i}"] = gram(below)
+        if i == arch.depth:
+            target = state[f"v_{i}"] - state["l"] / below.dtype.type(self.beta)
+            sums[f"cross_{i}"] = cross(below, target)
+        elif self.splitting == 3:
+            sums[f"cross_{i}"] = cross(below, state[f"u_{i}"])
+        else:
+            activation = get_activation(arch.activation)
+            a = below @ weights[f"w_{i}"]
+            a += weights[f"b_{i}"]
+            offset = below - state[f"v_{i}"] if arch.skip(i) else -state[f"v_{i}"]
+            residual = activation.value(a)
+            residual += offset
+            residual *= activation.derivative(a)
+            sums[f"cross_{i}"] = cross(below, residual)
+            if activation.bend:
+                sums[f"max_offset_{i}"] = float(np.abs(offset).max())
+        return sums
+
+    def _evaluate(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Sums:
+        """Forward pass: loss and score of the network that would predict, sums of the refit."""
+        arch = problem.architecture
+        loss = get_loss(problem.loss)
+        assert chunk.x is not None and chunk.y is not None
+        last = self.readout(problem)
+        if self.state == "recompute" and chunk.state:
+            features = chunk.state[f"v_{arch.depth - 1}"]
+        else:
+            shape = (chunk.rows, arch.widths[-2])
+            features = _work.take("features", shape, problem.dtype)
+            tile = self._tile(problem, chunk.rows)
+            for first in range(0, chunk.rows, tile):
+                rows = slice(first, first + tile)
+                for i, v in enumerate(
+                    forward_layers(arch, weights, chunk.x[rows], to=arch.depth - 1), start=1
+                ):
+                    if i == arch.depth - 1:
+                        features[rows] = v
+        out = features @ weights[f"w_{last}"] + weights[f"b_{last}"]
+        sums: Sums = {"forward_loss": loss.value(out, chunk.y)}
+        if problem.classes:
+            sums["correct"] = int((out.argmax(axis=1) == chunk.y.argmax(axis=1)).sum())
+        else:
+            sums["squared_error"] = square(out - chunk.y)
+        if self.head_refit:
+            sums[f"gram_{last}"] = gram(features)
+            fit = out - chunk.y if problem.loss == "hinge" else loss.gradient(out, chunk.y)
+            sums[f"cross_{last}"] = cross(features, fit)
+        return sums
+
+    # ---------------------------------------------------------------------- once per iteration
+
+    def solve(
+        self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
+    ) -> tuple[Arrays, Sums]:
+        """Solve for [W_i; b_i]; the bias row is not regularised.
+
+        Parameters
+        ----------
+        anchor, weights : dict
+            The layer's parameters at the start of the iteration, and now (they differ only
+            between the inner steps of the proximal 2-splitting).
+        sums : dict
+            Totals over all rows; a layer that the last pass did not visit keeps its weights.
+        """
+        arch = problem.architecture
+        names = (f"w_{layer}", f"b_{layer}")
+        old = np.vstack([weights[name].astype(np.float64) for name in names])
+        settled = f"settled_{layer}"
+        if f"cross_{layer}" not in sums:  # not visited, or settled: stays as it is
+            return {name: weights[name] for name in (*names, settled) if name in weights}, {}
+        n = problem.rows
+        g = np.asarray(sums[f"gram_{layer}"], np.float64) / n
+        c = np.asarray(sums[f"cross_{layer}"], np.float64) / n
+        ridge = np.full(len(g), problem.alpha)
+        ridge[-1] = 0.0
+        penalty = ridge[:, None] * old
+        tau = self.tau
+        if layer > arch.depth:  # the readout: majorised Newton, exact for the squared loss
+            curvature = min(get_loss(problem.loss).lipschitz, 1.0)
+            tau = 1e-8
+            gradient = c + penalty
+        elif layer == arch.depth or self.splitting == 3:
+            curvature = self.beta if layer == arch.depth else self.mu
+            gradient = curvature * (g @ old - c) + penalty
+        else:
+            activation = get_activation(arch.activation)
+            bound = activation.mix + activation.bend * sums.get(f"max_offset_{layer}", 0.0)
+            curvature = self.mu * bound
+            gradient = self.mu * c + penalty
+            if self.variant == "linearized":
+                curvature = max(tau, curvature * largest_eigenvalue(g))
+                g, tau = np.zeros_like(g), curvature
+        start = np.vstack([anchor[name].astype(np.float64) for name in names])
+        matrix = curvature * g
+        matrix.flat[:: len(matrix) + 1] += ridge + tau
+        step = solve_spd(matrix, gradient + tau * (old - start) * (self.variant == "proximal"))
+        new = old - step
+        dtype = weights[names[0]].dtype
+        params = {names[0]: new[:-1].astype(dtype), names[1]: new[-1].astype(dtype)}
+        if layer > arch.depth:
+            return params, {}
+        details: Sums = {
+            f"penalty_{layer}": float((ridge[:, None] * start**2).sum()),
+            f"step_w_{layer}": square(new - start),
+            f"size_w_{layer}": square(new),
+        }
+        if not (old - start).any():
+            details[f"slope_w_{layer}"] = square(gradient)
+        elif square(step) <= self.inner_tol**2 * square(new - start):
+            params[settled] = np.array(True)
+        return params, details
+
+    def report(self, problem: Problem, sums: Sums, details: Sums) -> dict[str, float]:
+        """One row of history; per-sample quantities are means over the samples.
+
+        Everything but `step` describes the point that the iteration started from, each gradient
+        just before its block moved: with more than one region exactly the gradient there.
+        """
+        depth = problem.architecture.depth
+        n = problem.rows
+        row: dict[str, float] = {}
+        every = {**sums, **details}
+
+        def total(prefix: str) -> float:
+            return float(sum(every[k] for k in sorted(every) if k.startswith(prefix)))
+
+        residual = sums["head_residual"] / n
+        hidden = range(1, depth)
+        split = {i: sums[f"split_{i}"] / n for i in hidden}
+        pre = {i: sums.get(f"pre_{i}", 0.0) / n for i in hidden}
+        outer = self.nu if self.splitting == 3 else self.mu
+        row["objective"] = (
+            (sums["loss"] + sums["multiplier_term"]) / n
+            + self.beta / 2 * residual
+            + outer / 2 * sum(split.values())
+            + self.mu / 2 * sum(pre.values())
+            + total("penalty_") / 2
+        )
+        row["forward_loss"] = sums["forward_loss"] / n
+        if problem.classes:
+            row["train_score"] = sums["correct"] / n
+        else:
+            row["train_score"] = 1.0 - sums["squared_error"] / max(problem.target_variation, 1e-300)
+        row["primal_residual"] = residual**0.5
+        slopes = (total("slope_v_") + total("slope_u_")) / n
+        slopes += (1 + self.beta**2) * residual + total("slope_w_")
+        row["stationarity"] = slopes**0.5
+        row["step"] = ((total("step_v_") + total("step_u_")) / n + total("step_w_")) ** 0.5
+        row["size"] = ((total("size_v_") + total("size_u_")) / n + total("size_w_")) ** 0.5
+        for i in hidden:
+            row[f"residual_v_{i}"] = split[i] ** 0.5
+            if self.splitting == 3:
+                row[f"residual_u_{i}"] = pre[i] ** 0.5
+        return row
