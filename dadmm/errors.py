@@ -39,6 +39,10 @@ class RunError(DadmmError):
     """A run that could not go on: a worker lost for good, a disk that is full."""
 
 
+class DivergenceError(RunError):
+    """Training that left the finite numbers; the last good iteration is kept."""
+
+
 def nearest(name: object, known: Iterable[object]) -> str | None:
     """Return the member of `known` that is spelled most like `name`, or None if none is close."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)

@@ -14,7 +14,7 @@ arXiv 2310.15334).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -160,10 +160,15 @@ class Scaling:
         return cls(np.zeros(columns), np.ones(columns))
 
     def apply(self, x: Array, dtype: Any) -> Array:
-        """Return `x` centred and scaled, (rows, columns), as a new array of `dtype`."""
-        out = np.subtract(x, self.centre.astype(dtype), dtype=dtype)
-        out *= (1.0 / self.scale).astype(dtype)
-        return out
+        """Return `x` centred and scaled, (rows, columns), as a new array of `dtype`.
+
+        Numbers of more than 32 bits are centred in float64: what distinguishes them may be far
+        smaller than they are.
+        """
+        wide = np.float64 if x.dtype.itemsize > 4 or x.dtype == np.int32 else dtype
+        out = np.subtract(x, self.centre.astype(wide), dtype=wide)
+        out *= (1.0 / self.scale).astype(wide)
+        return np.asarray(out, dtype)
 
     def undo(self, z: Array) -> Array:
         """Map scaled values back to the units of the data."""
@@ -186,11 +191,7 @@ class Network:
     architecture: Architecture
     params: Params
     inputs: Scaling
-    outputs: Scaling = field(default=None)  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if self.outputs is None:
-            object.__setattr__(self, "outputs", Scaling.identity(self.architecture.widths[-1]))
+    outputs: Scaling | None = None
 
     def forward(self, x: Array) -> Array:
         """Return the outputs for `x`.
@@ -212,7 +213,6 @@ class Network:
         features = self.architecture.widths[0]
         if x.ndim != 2 or x.shape[1] != features:
             raise ShapeError(f"x has shape {x.shape}: this network reads (rows, {features})")
-        v = self.inputs.apply(x, self.params["w_1"].dtype)
-        for v in layers(self.architecture, self.params, v):
-            pass
-        return self.outputs.undo(v)
+        scaled = self.inputs.apply(x, self.params["w_1"].dtype)
+        *_, out = layers(self.architecture, self.params, scaled)
+        return out if self.outputs is None else self.outputs.undo(out)

@@ -32,7 +32,8 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,6 +45,8 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
 from dadmm.errors import StoreError
+from dadmm.network import Network, Scaling
+from dadmm.solvers.base import Problem, Solver
 
 Array = NDArray[Any]
 
@@ -54,6 +57,8 @@ FLUSH_EVERY = 64
 
 class Blocks(Protocol):
     """Where arrays live: named, cut by rows into chunks, each written whole."""
+
+    spare: int  # generations kept beside the committed one
 
     def create(self, name: str, shape: tuple[int, ...], rows: int, dtype: Any, dims: Any) -> None:
         """Make room for an array whose chunks have `rows` rows."""
@@ -89,6 +94,8 @@ class MemoryBlocks:
     Reads copy, because a visit changes what it reads; buffers of deleted generations are used
     again for the copies, so that an iteration allocates nothing large.
     """
+
+    spare = 0
 
     def __init__(self) -> None:
         self._arrays: dict[str, dict[int, Array]] = {}
@@ -148,7 +155,8 @@ class MemoryBlocks:
 
 
 @lru_cache(maxsize=256)
-def _opened(url: str, name: str) -> zarr.Array[Any]:
+def _opened(url: str, token: str, name: str) -> zarr.Array[Any]:
+    # `token` tells runs apart that were stored at one address one after the other.
     return zarr.open_array(url, path=name, mode="r+", zarr_format=3)
 
 
@@ -159,23 +167,25 @@ class ZarrBlocks:
     ----------
     url : str
         A local folder or a URL that fsspec knows.
+    token : str
+        Tells this run from others that were at the same address before.
     durable : bool
         Sync each chunk to the disk as it is written (local folders).  Off for temporary runs.
     """
 
-    def __init__(self, url: str | os.PathLike[str], durable: bool = True) -> None:
+    spare = 1
+
+    def __init__(self, url: str | os.PathLike[str], token: str = "", durable: bool = True) -> None:
         self.url = str(url)
+        self.token = token
         self.durable = durable
         self.local = None if "://" in self.url else Path(self.url)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "durable": self.durable}
+        return {"url": self.url, "token": self.token, "durable": self.durable}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
-
-    def _codecs(self) -> list[Any]:
-        return [Crc32cCodec()]
 
     def create(self, name: str, shape: tuple[int, ...], rows: int, dtype: Any, dims: Any) -> None:
         """See `Blocks.create`; the parent group is made too, so that xarray can open it."""
@@ -189,7 +199,7 @@ class ZarrBlocks:
             shape=shape,
             chunks=(rows, *(max(1, n) for n in shape[1:])) if shape else (),
             dtype=dtype,
-            compressors=self._codecs(),
+            compressors=[Crc32cCodec()],
             fill_value=np.nan if dtype.kind == "f" else 0,
             dimension_names=dims,
             zarr_format=3,
@@ -199,7 +209,7 @@ class ZarrBlocks:
 
     def _array(self, name: str) -> zarr.Array[Any]:
         try:
-            return _opened(self.url, name)
+            return _opened(self.url, self.token, name)
         except (FileNotFoundError, KeyError) as error:
             raise StoreError(f"{self.url} has no array {name}: the run store is damaged") from error
 
@@ -229,7 +239,9 @@ class ZarrBlocks:
         rows = array.chunks[0]
         first = chunk * rows
         if len(block) != min(rows, array.shape[0] - first):
-            raise StoreError(f"{name}: chunk {chunk} was given {len(block)} rows, not a whole chunk")
+            raise StoreError(
+                f"{name}: chunk {chunk} was given {len(block)} rows, not a whole chunk"
+            )
         array[first : first + rows] = block
         self._sync(self._chunk_path(name, chunk, array.ndim))
 
@@ -347,12 +359,15 @@ class Run:
         self.blocks = blocks
         self.attributes = dict(attributes)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"blocks": self.blocks, "attributes": {"id": self.attributes["id"]}}
+
     # --------------------------------------------------------------------------- life of a run
 
     @classmethod
     def in_memory(cls, attributes: Mapping[str, Any]) -> Run:
         """Start a run that lives and dies with this process."""
-        return cls(MemoryBlocks(), {**attributes, "format": FORMAT})
+        return cls(MemoryBlocks(), {**attributes, "format": FORMAT, "id": uuid.uuid4().hex[:8]})
 
     @classmethod
     def create(
@@ -370,8 +385,8 @@ class Run:
             If something is there already and `overwrite` is not set, or if the place cannot be
             written to.
         """
-        blocks = ZarrBlocks(url, durable)
-        attributes = {**attributes, "format": FORMAT}
+        attributes = {**attributes, "format": FORMAT, "id": uuid.uuid4().hex[:8]}
+        blocks = ZarrBlocks(url, attributes["id"], durable)
         try:
             taken = _is_taken(blocks)
         except OSError as error:
@@ -415,12 +430,29 @@ class Run:
                 f"{url} has store format {attributes.get('format')}, this dadmm reads {FORMAT}: "
                 f"use dadmm {attributes.get('versions', {}).get('dadmm', 'of that version')}"
             )
-        return cls(blocks, attributes)
+        return cls(ZarrBlocks(url, attributes["id"]), attributes)
 
     @property
     def url(self) -> str | None:
         """Return the address of the store; None for a run in memory."""
         return getattr(self.blocks, "url", None)
+
+    @property
+    def durable(self) -> bool:
+        """Whether the run outlives this process."""
+        return bool(getattr(self.blocks, "durable", False))
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the data and its scaling are stored whole: the last is written last."""
+        return "y_scale" in self.blocks.names("scaling")
+
+    def update(self, **attributes: Any) -> None:
+        """Add to the run's attributes, in the store too."""
+        self.attributes |= attributes
+        if isinstance(self.blocks, ZarrBlocks):
+            root = zarr.open_group(self.blocks.url, mode="r+", zarr_format=3)
+            root.attrs["dadmm"] = self.attributes
 
     # ------------------------------------------------------------------------------ what it holds
 
@@ -429,7 +461,9 @@ class Run:
         dims = ("sample", "feature" if name == "x" else "target")
         self.blocks.create(f"data/{name}", (rows, columns), chunk, dtype, dims)
 
-    def begin(self, generation: int, rows: int, chunk: int, widths: Mapping[str, int]) -> None:
+    def begin(
+        self, generation: int, rows: int, chunk: int, widths: Mapping[str, int], dtype: str
+    ) -> None:
         """Make room for a generation of state.
 
         Parameters
@@ -437,19 +471,76 @@ class Run:
         rows, chunk : int
             Samples in all, and in a chunk.
         widths : dict
-            Variable name to width; all are float32 unless the problem says otherwise.
+            Variable name to width.
         """
-        dtype = self.attributes["config"]["problem"]["dtype"]
         for name, width in widths.items():
             self.blocks.create(
-                f"state/{generation}/{name}", (rows, width), chunk, dtype, ("sample", f"{name}_unit")
+                f"state/{generation}/{name}",
+                (rows, width),
+                chunk,
+                dtype,
+                ("sample", f"{name}_unit"),
             )
 
+    def load_params(self, iteration: int, names: Sequence[str]) -> dict[str, Array]:
+        """Return the named parameters of an iteration."""
+        return {name: self.blocks.get(f"params/{iteration}/{name}") for name in names}
+
+    def save_params(self, group: str, params: Mapping[str, Array]) -> None:
+        """Store parameters in a group, ``params/<iteration>`` or ``network``."""
+        for name, array in params.items():
+            layer = int(name.rpartition("_")[2])
+            dims = (f"unit_{layer - 1}", f"unit_{layer}")[-array.ndim :]
+            self.blocks.put(f"{group}/{name}", array, dims)
+
+    def network(self, solver: Solver, problem: Problem) -> Network:
+        """Return the finished network, or of a run that has not finished the last committed one."""
+        record = self.blocks.record() or {}
+        layers = solver.finish(problem).parts[0].layers
+        params = {}
+        for number, layer in enumerate(layers, start=1):
+            for kind in "wb":
+                name = f"params/{record['iteration']}/{kind}_{layer}"
+                if record.get("final"):
+                    name = f"network/{kind}_{number}"
+                params[f"{kind}_{number}"] = self.blocks.get(name)
+        scaling = self.load_scaling()
+        outputs = None if problem.classes else scaling["y"]
+        return Network(problem.architecture, params, scaling["x"], outputs)
+
+    def load_scaling(self) -> dict[str, Scaling]:
+        """Return how inputs ("x") and targets ("y") are scaled."""
+        get = self.blocks.get
+        return {
+            which: Scaling(get(f"scaling/{which}_centre"), get(f"scaling/{which}_scale"))
+            for which in "xy"
+        }
+
+    def save_scaling(self, scaling: Mapping[str, Scaling]) -> None:
+        """Store how inputs ("x") and targets ("y") are scaled."""
+        for which, affine in scaling.items():
+            dim = ("feature" if which == "x" else "target",)
+            self.blocks.put(f"scaling/{which}_centre", affine.centre, dim)
+            self.blocks.put(f"scaling/{which}_scale", affine.scale, dim)
+
     def commit(
-        self, iteration: int, row: Mapping[str, float] | None = None, status: str = "running"
+        self,
+        iteration: int,
+        row: Mapping[str, float] | None = None,
+        status: str = "running",
+        final: Mapping[str, float] | None = None,
     ) -> None:
-        """Say that `iteration` is whole: its state, its parameters and its row of history."""
+        """Say that `iteration` is whole: its state, its parameters and its row of history.
+
+        Parameters
+        ----------
+        status : str
+            "running", or why the run stopped.
+        final : dict or None
+            Scores of the network that the ``network`` group holds from now on.
+        """
         record = self.blocks.record() or {"flushed": 0, "rows": []}
+        record["final"] = dict(final) if final is not None else None
         if row is not None:
             record["rows"] = [*record["rows"], dict(row)]
         record |= {"iteration": iteration, "generation": iteration, "status": status}
@@ -466,11 +557,11 @@ class Run:
     def sweep(self, iteration: int) -> None:
         """Delete what is not part of a committed iteration: leftovers, and the past but the last.
 
-        Generations other than `iteration` go; of the parameters, later ones go and the last
-        few stay.
+        Generations go but for `iteration` and, in a store that outlives the process, the one
+        before it; of the parameters, later ones go and the last few stay.
         """
         for name in self.blocks.names("state"):
-            if int(name) != iteration:
+            if not iteration - self.blocks.spare <= int(name) <= iteration:
                 self.blocks.delete(f"state/{name}")
         for name in self.blocks.names("params"):
             if not iteration - KEPT_PARAMS < int(name) <= iteration:

@@ -93,6 +93,22 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One round of map, sum, update.
+
+    Parameters
+    ----------
+    parts : tuple of Part
+        What each chunk is visited for; parts that read `fresh` wait for those that write.
+    solves : tuple of int
+        Layers whose weights the total updates.
+    """
+
+    parts: tuple[Part, ...]
+    solves: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Chunk:
     """What a visit is given of one chunk of data: rows of everything, in one order.
 
@@ -126,6 +142,8 @@ class Solver(Protocol):
     """A training method.  Implementations are frozen dataclasses of their options."""
 
     name: str
+    hint: str  # what to try when training diverges
+    dtype: str
 
     def check(self, problem: Problem) -> None:
         """Raise `OptionError` for options that cannot work on this problem."""
@@ -136,14 +154,14 @@ class Solver(Protocol):
     def layers(self, problem: Problem) -> tuple[int, ...]:
         """Return the numbers of the layers that `prepare` and `solve` are called for."""
 
-    def passes(self, problem: Problem) -> tuple[tuple[Part, ...], ...]:
-        """Return the passes of an iteration, each as the parts that a chunk is visited in."""
+    def passes(self, problem: Problem) -> tuple[Pass, ...]:
+        """Return the passes of an iteration."""
 
-    def finish(self, problem: Problem) -> tuple[Part, ...]:
-        """Parts of the pass that is repeated `finish_passes` times after the last iteration."""
+    def finish(self, problem: Problem) -> Pass:
+        """Return the pass that ends a run: its only part needs the finished network's layers."""
 
     def finish_passes(self, problem: Problem) -> int:
-        """How many times the finishing pass runs."""
+        """Return how often that pass updates weights, before it scores the network."""
 
     def initial(self, problem: Problem, seed: int) -> Arrays:
         """Draw the starting parameters."""
@@ -170,6 +188,9 @@ class Solver(Protocol):
 
     def report(self, problem: Problem, sums: Sums, details: Sums) -> dict[str, float]:
         """Turn sums and the layers' numbers into one row of history."""
+
+    def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
+        """Return `forward_loss` and `train_score` of the network that predicts."""
 
 
 def combine(parts: Sequence[Mapping[str, Any]]) -> Sums:
@@ -207,11 +228,11 @@ def iterate(
     for layer in solver.layers(problem):
         weights |= solver.prepare(problem, layer, params)
     anchor, totals, details = dict(params), {}, {}
-    for parts in solver.passes(problem):
+    for each in solver.passes(problem):
         found: list[Sums] = []
         for chunk in chunks:
             before = {name: block.copy() for name, block in chunk.state.items()}
-            for part in parts:
+            for part in each.parts:
                 if solver.idle(problem, part, weights):
                     continue
                 state = {name: before[name] for name in part.reads}
@@ -222,7 +243,7 @@ def iterate(
                 chunk.state.update({name: state[name] for name in part.writes})
         sums = combine(found)
         totals = {**sums, **totals}
-        for layer in solver.layers(problem):
+        for layer in each.solves:
             known = {name: constants[name] for name in solver.constants(problem, layer)}
             new, more = solver.solve(problem, layer, anchor, weights, {**sums, **known})
             weights |= new

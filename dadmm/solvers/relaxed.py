@@ -43,7 +43,7 @@ from dadmm.solvers.algebra import (
     solve_spd,
     square,
 )
-from dadmm.solvers.base import Array, Arrays, Chunk, Part, Problem, Sums, Workspace, combine
+from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Sums, Workspace, combine
 from dadmm.solvers.blocks import TwoSplitBlock, u_exact, u_linearized
 
 VARIANTS = ("proximal", "linearized")
@@ -84,6 +84,8 @@ class RelaxedADMM:
         Most steps on a subproblem of the proximal 2-splitting, which has no closed form.
     inner_tol : float
         Relative step length at which those steps end.
+    dtype : {"float32", "float64"}
+        Of the state and of the weights during a visit; sums and solves are float64 anyway.
     """
 
     splitting: int = 3
@@ -98,8 +100,12 @@ class RelaxedADMM:
     head_refit: bool = True
     inner_steps: int = 10
     inner_tol: float = 1e-3
+    dtype: str = "float32"
 
     name: ClassVar[str] = "relaxed"
+    hint: ClassVar[str] = (
+        "Raise beta (at least 1) and tau, lower over_relaxation to 1, and standardise the data."
+    )
 
     # ------------------------------------------------------------------ what the method is made of
 
@@ -126,6 +132,8 @@ class RelaxedADMM:
             raise OptionError("tau and alpha are both 0: the weight solve is singular; raise one")
         if not 0 < self.over_relaxation < 2:
             raise OptionError(f"over_relaxation={self.over_relaxation!r}: use 0 < value < 2")
+        if self.dtype not in ("float32", "float64"):
+            raise unknown("dtype", self.dtype, ("float32", "float64"))
         if self.inner_steps < 1:
             raise OptionError(f"inner_steps={self.inner_steps!r}: use 1 or more")
 
@@ -156,7 +164,7 @@ class RelaxedADMM:
         """Return the number of the layer that turns the last features into predictions."""
         return problem.architecture.depth + int(self.head_refit)
 
-    def passes(self, problem: Problem) -> tuple[tuple[Part, ...], ...]:
+    def passes(self, problem: Problem) -> tuple[Pass, ...]:
         """One pass; for the proximal 2-splitting more, which repeat only the weight step."""
         depth = problem.architecture.depth
         everything = tuple(range(1, depth + 1))
@@ -170,7 +178,7 @@ class RelaxedADMM:
                 x=True,
                 y=True,
             )
-            return ((part,),)
+            return (Pass((part,), self.layers(problem)),)
         spans = self.spans(problem)
         parts = []
         for lo, hi in spans:
@@ -194,11 +202,13 @@ class RelaxedADMM:
         if len(spans) > 1:
             # The first layer of a region couples to the newest V of the region on its left.
             parts += [self._coupling(problem, (lo, lo)) for lo, _ in spans[1:]]
-            parts += self.finish(problem)
-        refine = tuple(self._coupling(problem, (lo, min(hi, depth - 1))) for lo, hi in spans)
-        refine = tuple(part for part in refine if part.couple)
-        repeats = self.inner_steps - 1 if self._refines else 0
-        return (tuple(parts), *(refine for _ in range(repeats)))
+            parts += self.finish(problem).parts
+        first = Pass(tuple(parts), self.layers(problem))
+        if not self._refines:
+            return (first,)
+        inner = [(lo, min(hi, depth - 1)) for lo, hi in spans if lo < depth]
+        refine = Pass(tuple(self._coupling(problem, span) for span in inner), everything[:-1])
+        return (first, *(refine for _ in range(self.inner_steps - 1)))
 
     @property
     def _refines(self) -> bool:
@@ -223,17 +233,18 @@ class RelaxedADMM:
         inside = tuple(range(lo, hi + 1))
         return Part("couple-chunk", couple=inside, fresh=tuple(names), layers=inside, x=lo == 1)
 
-    def finish(self, problem: Problem) -> tuple[Part, ...]:
+    def finish(self, problem: Problem) -> Pass:
         """Run the network forward: losses, scores, and the sums of the head refit."""
         depth = problem.architecture.depth
         used = (*range(1, depth), self.readout(problem))
-        return (Part("evaluate-chunk", evaluate=True, layers=used, x=True, y=True),)
+        part = Part("evaluate-chunk", evaluate=True, layers=used, x=True, y=True)
+        return Pass((part,), used[-1:] if self.head_refit else ())
 
     def finish_passes(self, problem: Problem) -> int:
-        """Return 1, preceded by a refit: 1 for the squared loss, whose refit is exact, else 8."""
+        """Return 0 without a refit, 1 where it is exact in one step, else 8 Newton-like steps."""
         if not self.head_refit:
-            return 1
-        return 2 if problem.loss == "squared" else 9
+            return 0
+        return 1 if problem.loss in ("squared", "hinge") else 8
 
     def initial(self, problem: Problem, seed: int) -> Arrays:
         """Draw the architecture's starting parameters; the refitted head starts as W_N."""
@@ -626,7 +637,7 @@ class RelaxedADMM:
         dtype = weights[names[0]].dtype
         params = {names[0]: new[:-1].astype(dtype), names[1]: new[-1].astype(dtype)}
         if layer > arch.depth:
-            return params, {}
+            return params, {"readout": square(new)}
         details: Sums = {
             f"penalty_{layer}": float((ridge[:, None] * start**2).sum()),
             f"step_w_{layer}": square(new - start),
@@ -664,19 +675,24 @@ class RelaxedADMM:
             + self.mu / 2 * sum(pre.values())
             + total("penalty_") / 2
         )
-        row["forward_loss"] = sums["forward_loss"] / n
-        if problem.classes:
-            row["train_score"] = sums["correct"] / n
-        else:
-            row["train_score"] = 1.0 - sums["squared_error"] / max(problem.target_variation, 1e-300)
+        row |= self.score(problem, sums)
         row["primal_residual"] = residual**0.5
         slopes = (total("slope_v_") + total("slope_u_")) / n
         slopes += (1 + self.beta**2) * residual + total("slope_w_")
         row["stationarity"] = slopes**0.5
         row["step"] = ((total("step_v_") + total("step_u_")) / n + total("step_w_")) ** 0.5
         row["size"] = ((total("size_v_") + total("size_u_")) / n + total("size_w_")) ** 0.5
+        row["size"] += 0.0 * every.get("readout", 0.0)  # NaN there is divergence too
         for i in hidden:
             row[f"residual_v_{i}"] = split[i] ** 0.5
             if self.splitting == 3:
                 row[f"residual_u_{i}"] = pre[i] ** 0.5
         return row
+
+    def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
+        """Mean loss of the network that predicts, and its accuracy or R^2, on the training data."""
+        if problem.classes:
+            score = sums["correct"] / problem.rows
+        else:
+            score = 1.0 - sums["squared_error"] / max(problem.target_variation, 1e-300)
+        return {"forward_loss": sums["forward_loss"] / problem.rows, "train_score": score}

@@ -1,0 +1,301 @@
+"""The user's arrays into the run's chunks: checks, labels, scaling.
+
+NumPy arrays (and what converts to them) are taken chunk by chunk in this process; dask arrays are
+written by tasks where their blocks are, so they never come together anywhere.  Data keeps its own
+dtype and is scaled when a task reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from dadmm.errors import DataError, OptionError, ShapeError
+from dadmm.network import Scaling
+from dadmm.store import Run
+
+Array = NDArray[Any]
+
+STANDARDIZE = ("feature", "global", "none")
+
+
+def is_dask(array: Any) -> bool:
+    """Whether `array` is a dask array."""
+    return isinstance(array, da.Array)
+
+
+def as_matrix(x: Any, name: str = "x") -> Any:
+    """Return `x` as a numeric matrix, a NumPy or a dask array, (rows, columns).
+
+    Raises
+    ------
+    ShapeError
+        If it has not two dimensions.
+    DataError
+        If it is empty, or a column is not numeric.
+    """
+    if is_dask(x):
+        if any(np.isnan(size) for size in x.shape):
+            x = x.compute_chunk_sizes()
+    else:
+        if hasattr(x, "toarray"):
+            raise DataError(f"{name} is a sparse matrix: pass {name}.toarray()")
+        _check_columns(x, name)
+        x = np.asarray(x)
+    if x.ndim != 2:
+        cure = f"; for one column use {name}.reshape(-1, 1)" if x.ndim == 1 else ""
+        raise ShapeError(f"{name} has {x.ndim} dimension(s), not (rows, columns){cure}")
+    if 0 in x.shape:
+        raise DataError(f"{name} is empty: its shape is {x.shape}")
+    if x.dtype.kind not in "buif":
+        raise DataError(_not_numeric(x, name))
+    return x
+
+
+def _check_columns(x: Any, name: str) -> None:
+    """Name the columns of a data frame that are not numeric."""
+    if not hasattr(x, "dtypes") or not hasattr(x, "columns"):
+        return
+    bad = [str(c) for c, kind in zip(x.columns, x.dtypes, strict=True) if _kind(kind) not in "buif"]
+    if bad:
+        raise DataError(
+            f"{name} has columns that are not numeric: {', '.join(bad)}; encode or drop them"
+        )
+
+
+def _kind(dtype: Any) -> str:
+    return str(getattr(dtype, "kind", "O"))
+
+
+def _not_numeric(x: Any, name: str) -> str:
+    if not is_dask(x):
+        for row, column in np.ndindex(*x.shape):
+            if not isinstance(x[row, column], (int, float, np.number, np.bool_)):
+                value = x[row, column]
+                return (
+                    f"{name} is not numeric: row {row}, column {column} holds {str(value)!r}; "
+                    "encode or drop that column"
+                )
+    return f"{name} has dtype {x.dtype}, which is not numeric: convert or encode it"
+
+
+def as_targets(y: Any, rows: int) -> Any:
+    """Return regression targets as a numeric matrix with as many rows as `x`."""
+    y = as_column(y, rows)
+    if y.ndim == 1:
+        y = y.reshape(-1, 1) if not is_dask(y) else y[:, None]
+    return as_matrix(y, "y")
+
+
+def as_column(y: Any, rows: int) -> Any:
+    """Return `y` as an array, one-dimensional where it has one column, its rows checked.
+
+    Raises
+    ------
+    ShapeError
+        If there are not as many rows as in x.
+    """
+    if y is None:
+        raise DataError("y is missing: training needs a target for each row of x")
+    if is_dask(y):
+        if any(np.isnan(size) for size in y.shape):
+            y = y.compute_chunk_sizes()
+    else:
+        y = np.asarray(y)
+    if y.ndim not in (1, 2):
+        raise ShapeError(f"y has {y.ndim} dimensions: use (rows,) or (rows, targets)")
+    if y.shape[0] != rows:
+        raise ShapeError(f"y has {y.shape[0]} rows, x has {rows}")
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def find_classes(y: Any) -> Array:
+    """Return the sorted distinct labels of y.
+
+    Raises
+    ------
+    DataError
+        For missing or continuous labels, or fewer than two classes.
+    ShapeError
+        For more than one column.
+    """
+    if y.ndim != 1:
+        raise ShapeError(f"y has shape {y.shape}: a classifier takes one label per row")
+    if y.dtype.kind == "f":
+        _check_labels(y)
+    elif y.dtype.kind == "O" and not is_dask(y):
+        _check_objects(y)
+    try:
+        classes = np.asarray(da.unique(y).compute() if is_dask(y) else np.unique(y))
+    except TypeError as error:
+        raise DataError(f"y mixes labels of different types: {error}") from error
+    if classes.dtype.kind == "f" and (classes != np.round(classes)).any():
+        raise DataError(
+            f"y holds continuous values such as {classes[classes != np.round(classes)][0]}: "
+            "Unknown label type for a classifier; use ADMMRegressor"
+        )
+    if len(classes) < 2:
+        only = f", {classes[0]!r}" if len(classes) else ""
+        raise DataError(f"y has a single class{only}: a classifier needs at least two")
+    return classes
+
+
+def _check_labels(y: Any) -> None:
+    bad = ~np.isfinite(y)
+    first = int((bad.argmax() if not is_dask(y) else da.argmax(bad).compute()))
+    if bool(bad[first].compute() if is_dask(y) else bad[first]):
+        raise DataError(f"y has a missing or infinite label in row {first}: drop or fill it")
+
+
+def _check_objects(y: Array) -> None:
+    for row, label in enumerate(y):
+        if label is None or (isinstance(label, float) and not np.isfinite(label)):
+            raise DataError(f"y has a missing label in row {row}: drop or fill it")
+
+
+def encode_labels(y: Array, classes: Array, first: int = 0) -> Array:
+    """Return the position of each label in `classes`, (rows,) int32.
+
+    Raises
+    ------
+    DataError
+        For a label that is not among them, with its row (counted from `first`).
+    """
+    y = np.asarray(y)
+    try:
+        codes = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+        wrong = classes[codes] != y
+    except TypeError:
+        wrong = np.ones(len(y), bool)
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"y has the label {y[row]!r} in row {first + row}, which is not among the "
+            f"{len(classes)} classes of training"
+        )
+    return np.asarray(codes, np.int32)
+
+
+# ------------------------------------------------------------------------------------ into the run
+
+
+@dataclass
+class Moments:
+    """Count, mean and sum of squared deviations of columns, which add up over chunks."""
+
+    count: int
+    mean: Array
+    squares: Array
+
+    @classmethod
+    def of(cls, block: Array) -> Moments:
+        """Return the moments of a block, (rows, columns), in float64."""
+        wide = block.astype(np.float64)
+        mean = wide.mean(axis=0)
+        return cls(len(block), mean, ((wide - mean) ** 2).sum(axis=0))
+
+    def __add__(self, other: Moments) -> Moments:
+        """Chan, Golub and LeVeque's pairwise update (1979)."""
+        count = self.count + other.count
+        shift = other.mean - self.mean
+        mean = self.mean + shift * (other.count / count)
+        squares = self.squares + other.squares + shift**2 * (self.count * other.count / count)
+        return Moments(count, mean, squares)
+
+    def scaling(self, how: str) -> Scaling:
+        """Return the scaling to zero mean and, per column or over all, unit variance."""
+        if how == "none":
+            return Scaling.identity(len(self.mean))
+        variance = self.squares / self.count
+        if how == "global":
+            spread = variance.mean() + self.mean.var()
+            variance = np.full_like(variance, spread)
+        # A column that is constant but for rounding stays as it is.
+        noise = (np.finfo(np.float64).eps * 10 * np.abs(self.mean)) ** 2
+        scale = np.where(variance > noise, np.sqrt(variance), 1.0)
+        return Scaling(self.mean, scale)
+
+
+def store(run: Run, x: Any, y: Any, chunks: Sequence[int]) -> tuple[Moments, Moments]:
+    """Check `x` and `y`, write them into the run chunk by chunk, return their moments.
+
+    Parameters
+    ----------
+    x, y : (rows, columns) arrays
+        From `as_matrix` and `as_targets`, or labels already encoded.
+    chunks : sequence of int
+        Rows of each chunk.
+
+    Raises
+    ------
+    DataError
+        For NaN or infinity: which array, and the first row.
+    """
+    found: list[list[Moments]] = []
+    edges = np.concatenate([[0], np.cumsum(chunks)])
+    for name, array in (("x", x), ("y", y)):
+        rows, columns = array.shape
+        run.create_data(name, columns, rows, chunks[0], array.dtype)
+        put = partial(_put, run, name)
+        if is_dask(array):
+            blocks = array.rechunk((tuple(chunks), (columns,))).to_delayed()[:, 0]
+            tasks = [
+                dask.delayed(put, pure=False)(
+                    chunk,
+                    int(first),
+                    block,
+                    dask_key_name=f"store-{name}-{run.attributes['id']}-{chunk}",
+                )
+                for chunk, (first, block) in enumerate(zip(edges[:-1], blocks, strict=True))
+            ]
+            found.append(list(dask.compute(*tasks)))
+        else:
+            found.append(
+                [
+                    put(chunk, int(first), array[first:last])
+                    for chunk, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+                ]
+            )
+    return sum_moments(found[0]), sum_moments(found[1])
+
+
+def sum_moments(found: Sequence[Moments]) -> Moments:
+    """Add up moments in their order."""
+    total = found[0]
+    for moments in found[1:]:
+        total = total + moments
+    return total
+
+
+def _put(run: Run, name: str, chunk: int, first: int, block: Array) -> Moments:
+    block = np.asarray(block)
+    check_finite(block, name, first)
+    run.blocks.write(f"data/{name}", chunk, block)
+    return Moments.of(block)
+
+
+def check_finite(block: Array, name: str, first: int = 0) -> None:
+    """Raise `DataError` for the first NaN or infinity, rows counted from `first`."""
+    if block.dtype.kind != "f":
+        return
+    bad = ~np.isfinite(block)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        what = "NaN" if np.isnan(block[row, column]) else "infinity"
+        raise DataError(
+            f"{name} contains {what} in row {first + row}, column {column}: drop or impute it"
+        )
+
+
+def check_standardize(how: str) -> str:
+    """Return `how` if it is one of the ways to scale; raise `OptionError` otherwise."""
+    if how not in STANDARDIZE:
+        raise OptionError(f"standardize={how!r}: use one of {', '.join(STANDARDIZE)}")
+    return how

@@ -1,0 +1,607 @@
+"""scikit-learn estimators: `ADMMClassifier` and `ADMMRegressor`."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import dask
+import numpy as np
+from distributed import default_client
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import NotFittedError
+from threadpoolctl import threadpool_info
+
+from dadmm import data, loop
+from dadmm.errors import InputError, OptionError, RunError, ShapeError, StoreError, unknown
+from dadmm.graph import Plan
+from dadmm.losses import get_loss
+from dadmm.network import Architecture, Network, Scaling
+from dadmm.plan import chunk_rows
+from dadmm.progress import progress
+from dadmm.solvers.base import Problem, Solver
+from dadmm.solvers.relaxed import RelaxedADMM
+from dadmm.store import Run
+
+Array = NDArray[Any]
+
+SOLVERS: dict[str, type] = {"relaxed": RelaxedADMM}
+
+
+def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
+    """Return the solver that a name, an object, or a config's table stands for.
+
+    Raises
+    ------
+    OptionError
+        For a name or an option that does not exist, with the nearest one that does.
+    """
+    if isinstance(solver, str):
+        solver = {"name": solver}
+    if not isinstance(solver, Mapping):
+        if not isinstance(solver, tuple(SOLVERS.values())):
+            raise OptionError(f"solver={solver!r}: use one of {', '.join(SOLVERS)} or its object")
+        return solver
+    options = dict(solver)
+    name = options.pop("name", "relaxed")
+    if name not in SOLVERS:
+        raise unknown("solver", name, SOLVERS)
+    known = [field.name for field in fields(SOLVERS[name])]
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of the {name} solver", option, known)
+    made: Solver = SOLVERS[name](**options)
+    return made
+
+
+def _versions() -> dict[str, str]:
+    names = ("dadmm", "dask", "distributed", "numpy", "scipy", "zarr", "numba", "scikit-learn")
+    return {name: version(name) for name in names}
+
+
+def _machine() -> dict[str, Any]:
+    """Return what the bits of a result depend on: results repeat on one kind of processor."""
+    blas = [
+        f"{i['internal_api']} {i['version']} {i.get('architecture')}" for i in threadpool_info()
+    ]
+    return {"python": platform.python_version(), "cpu": platform.machine(), "blas": sorted(blas)}
+
+
+class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
+    """What the classifier and the regressor share."""
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Sequence[int] = (128, 128),
+        activation: str = "relu",
+        *,
+        solver: str | Solver = "relaxed",
+        loss: str = "auto",
+        stem: str = "dense",
+        alpha: float = 1e-3,
+        max_iter: int = 50,
+        tol: float = 1e-4,
+        standardize: str = "feature",
+        random_state: int | None = None,
+        run: str | Path | None = None,
+        overwrite: bool = False,
+        memory_limit: int | str | None = None,
+        chunks: int | Sequence[int] | str = "auto",
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.loss = loss
+        self.stem = stem
+        self.alpha = alpha
+        self.max_iter = max_iter
+        self.tol = tol
+        self.standardize = standardize
+        self.random_state = random_state
+        self.run = run
+        self.overwrite = overwrite
+        self.memory_limit = memory_limit
+        self.chunks = chunks
+        self.verbose = verbose
+
+    # --------------------------------------------------------------------------------- training
+
+    def fit(self, X: Any, y: Any, *, callback: loop.Callback | None = None) -> Self:
+        """Train on `X` and `y`.
+
+        Parameters
+        ----------
+        X : (samples, features) array-like or dask array
+        y : (samples,) or (samples, targets) array-like or dask array
+        callback : callable or None
+            Called as ``callback(iteration, row)`` after each committed iteration.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ShapeError, DataError, OptionError
+            For input that cannot be trained on: what, where, and the cure.
+        StoreError
+            If `run` exists and `overwrite` is not set, or cannot be written.
+        DivergenceError
+            If training left the finite numbers; the fitted attributes are then those of the last
+            good iteration.
+        """
+        self._check_options()
+        solver = make_solver(self.solver)
+        X = data.as_matrix(X, "x")
+        target, classes = self._target(y, X.shape[0])
+        seed = self.random_state
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        elif not isinstance(seed, (int, np.integer)):
+            raise OptionError(f"random_state={seed!r}: use a whole number or None")
+        n_outputs = target.shape[1] if classes is None else len(classes)
+        loss = self._loss(classes is not None)
+        arch = Architecture.build(
+            X.shape[1], tuple(self.hidden_layer_sizes), n_outputs, self.activation, self.stem
+        )
+        problem = Problem(
+            arch,
+            loss,
+            float(self.alpha),
+            rows=X.shape[0],
+            classes=0 if classes is None else n_outputs,
+            dtype=solver.dtype,
+        )
+        solver.check(problem)
+        chunks = chunk_rows(solver, problem, self.chunks, self.memory_limit)
+        attributes: dict[str, Any] = {
+            "config": self._config(solver),
+            "problem": asdict(problem),
+            "chunks": list(chunks),
+            "seed": int(seed),
+            "classes": None if classes is None else _to_json(classes),
+            "versions": _versions(),
+            "machine": _machine(),
+        }
+        with self._store(attributes, problem, solver) as run:
+            x_moments, y_moments = data.store(run, X, target, chunks)
+            scaling = {"x": x_moments.scaling(self.standardize), "y": Scaling.identity(1)}
+            if classes is None:
+                how = "none" if self.standardize == "none" else "feature"
+                scaling["y"] = y_moments.scaling(how)
+                variation = float((y_moments.squares / scaling["y"].scale ** 2).sum())
+                problem = replace(problem, target_variation=variation)
+            run.save_scaling(scaling)
+            run.update(problem=asdict(problem))
+            return self._train(Plan(run, solver, problem, chunks, int(seed)), callback)
+
+    def _train(self, plan: Plan, callback: loop.Callback | None) -> Self:
+        with progress(self.max_iter, enabled=bool(self.verbose)) as shown:
+
+            def both(k: int, row: Mapping[str, float]) -> None:
+                shown(k, row)
+                if callback is not None:
+                    callback(k, row)
+
+            done = (plan.run.committed() or {}).get("iteration", 0)
+            if done:
+                shown(done, {})
+            try:
+                loop.train(plan, self.max_iter, self.tol, both)
+            finally:
+                if plan.run.committed() is not None:
+                    self._take(plan)
+        return self
+
+    def _take(self, plan: Plan) -> None:
+        """Set the fitted attributes from what the run has committed."""
+        run, problem = plan.run, plan.problem
+        record = run.committed() or {}
+        self.network_ = run.network(plan.solver, problem)
+        self.history_ = run.history()
+        self.n_iter_ = int(record["iteration"])
+        if "step" in self.history_:
+            rate, fit = loop.convergence_rate(self.history_["step"].values)
+            self.history_.attrs.update(rate=rate, rate_r2=fit)
+        self.history_.attrs["status"] = record["status"]
+        self.history_.attrs.update(record.get("final") or {})
+        self.loss_curve_ = (
+            self.history_["objective"].values.tolist() if "objective" in self.history_ else []
+        )
+        self.n_features_in_ = problem.architecture.widths[0]
+        self.n_layers_ = problem.architecture.depth + 1
+        self.n_outputs_ = problem.architecture.widths[-1]
+        self.run_ = run.url if run.durable else None
+        classes = run.attributes["classes"]
+        if classes is not None:
+            self.classes_ = _from_json(classes)
+
+    @contextmanager
+    def _store(
+        self, attributes: Mapping[str, Any], problem: Problem, solver: Solver
+    ) -> Iterator[Run]:
+        """Open the run's store: the given path; else memory, shared with workers if there are any."""
+        if self.run is not None:
+            yield Run.create(self.run, attributes, overwrite=self.overwrite)
+            return
+        if _client() is None:
+            yield Run.in_memory(attributes)
+            return
+        with _shared_folder(problem, solver) as folder:
+            yield Run.create(folder, attributes, overwrite=True, durable=False)
+
+    def _config(self, solver: Solver) -> dict[str, Any]:
+        skipped = ("run", "overwrite", "verbose", "solver", "memory_limit")
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in skipped}
+        params["hidden_layer_sizes"] = [int(h) for h in self.hidden_layer_sizes]
+        if isinstance(self.chunks, Sequence) and not isinstance(self.chunks, str):
+            params["chunks"] = [int(rows) for rows in self.chunks]
+        if self.random_state is not None:
+            params["random_state"] = int(self.random_state)
+        table = {"name": solver.name, **asdict(solver)}  # type: ignore[call-overload]
+        return {"estimator": type(self).__name__, "params": params, "solver": table}
+
+    def _check_options(self) -> None:
+        try:
+            hidden = tuple(self.hidden_layer_sizes)
+            whole = all(isinstance(h, (int, np.integer)) for h in hidden)
+        except TypeError:
+            whole = False
+        if not whole:
+            raise OptionError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r}: use whole numbers such as (128, 128)"
+            )
+        if not isinstance(self.max_iter, (int, np.integer)) or self.max_iter < 1:
+            raise OptionError(f"max_iter={self.max_iter!r}: use a whole number of 1 or more")
+        for option in ("alpha", "tol"):
+            value = getattr(self, option)
+            if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
+                raise OptionError(f"{option}={value!r}: use a number of 0 or more")
+        data.check_standardize(self.standardize)
+
+    def _loss(self, classification: bool) -> str:
+        if self.loss == "auto":
+            return "cross_entropy" if classification else "squared"
+        loss = get_loss(self.loss)
+        if loss.classification_only and not classification:
+            raise OptionError(f"loss={self.loss!r} is for classes: use 'squared' or 'huber'")
+        return str(loss.name)
+
+    def _target(self, y: Any, rows: int) -> tuple[Any, Array | None]:
+        raise NotImplementedError  # pragma: no cover
+
+    # ------------------------------------------------------------------------------- prediction
+
+    def _outputs(self, X: Any, finish: Callable[[Array], Array], columns: int, dtype: Any) -> Any:
+        """Run the network on `X` and `finish` on its outputs; lazily where `X` is lazy.
+
+        `columns` is the width of what `finish` returns, 0 for one dimension.
+        """
+        if not hasattr(self, "network_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet: call fit first"
+            )
+        lazy = data.is_dask(X)
+        if not lazy:
+            X = data.as_matrix(X, "x")
+        features = self.network_.architecture.widths[0]
+        if X.ndim != 2 or X.shape[1] != features:
+            raise ShapeError(
+                f"X has {X.shape[-1]} features, this network was trained on {features}"
+            )
+        if not lazy:
+            data.check_finite(X, "x")
+            return finish(self.network_.forward(X))
+        X = X.rechunk({1: -1})
+        network = dask.delayed(self.network_, pure=True)
+        chunks = (X.chunks[0], (columns,)) if columns else (X.chunks[0],)
+        return X.map_blocks(
+            _predict_block,
+            network,
+            finish,
+            dtype=dtype,
+            chunks=chunks,
+            drop_axis=[] if columns else [1],
+            meta=np.empty((0,) * len(chunks), dtype),
+        )
+
+
+def _predict_block(block: Array, network: Network, finish: Callable[[Array], Array]) -> Array:
+    data.check_finite(block, "x (rows counted within a dask chunk)")
+    return finish(network.forward(block))
+
+
+class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
+    """A residual network for classification, trained by ADMM on Dask.
+
+    Runs on the current `distributed.Client` if there is one, else on threads.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int
+        Width of each hidden layer; layers between equal widths are residual.
+    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"}
+    solver : str or solver object
+        "relaxed", or `RelaxedADMM` with options of its own.
+    loss : {"auto", "cross_entropy", "hinge", "squared", "huber"}
+        "auto" is the cross-entropy for classes and the squared loss for regression.
+    stem : {"dense", "identity"}
+        The first layer: dense, or residual too (needs as many units as features).
+    alpha : float
+        Weight of ``|W|^2 / 2``, per sample.
+    max_iter : int
+        Most iterations; each is one pass over the data.
+    tol : float
+        Stop when an iteration moves all variables together by at most `tol` times their norm.
+    standardize : {"feature", "global", "none"}
+        Centre each feature and divide by its own deviation, or by one for all (images); or take
+        the data as it is.  For regression the targets are scaled too, unless "none".
+    random_state : int or None
+        Seed of the starting weights; None draws one, which the run records.
+    run : path, URL or None
+        The run's zarr store; None keeps the run in memory.
+    overwrite : bool
+        Whether a run that exists at `run` may be replaced.
+    memory_limit : int, str or None
+        Memory of one worker, such as "2GiB"; decides the rows per chunk.
+    chunks : "auto", int or sequence of int
+        Rows per chunk.  The same chunks give the same bits, whatever runs them.
+    verbose : bool
+        Whether to show progress.
+
+    Attributes
+    ----------
+    network_ : Network
+    classes_ : (classes,) array
+    n_features_in_, n_iter_ : int
+    loss_curve_ : list of float
+        The Lagrangian at the start of each iteration.
+    history_ : xarray.Dataset
+        Over `iteration`: objective, forward_loss, train_score, primal_residual, stationarity,
+        step, seconds, and residuals per layer.  Its attributes hold the status, the final
+        scores, and the fitted convergence rate with its R^2.
+    """
+
+    def _target(self, y: Any, rows: int) -> tuple[Any, Array | None]:
+        y = data.as_column(y, rows)
+        classes = data.find_classes(y)
+        if data.is_dask(y):
+            codes = y.map_blocks(data.encode_labels, classes, dtype=np.int32)[:, None]
+        else:
+            codes = data.encode_labels(y, classes)[:, None]
+        return codes, classes
+
+    def predict(self, X: Any) -> Any:
+        """Return the most likely class of each row: NumPy for NumPy, lazy dask for dask."""
+        classes = getattr(self, "classes_", np.empty(0))
+        return self._outputs(X, _TakeClass(classes), 0, classes.dtype)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probability of each class, (rows, classes).
+
+        Raises
+        ------
+        OptionError
+            If the network was trained with a loss that gives no probabilities.
+        """
+        self._outputs_checked()
+        return self._outputs(X, self._proba, len(self.classes_), self.network_.params["w_1"].dtype)
+
+    def _outputs_checked(self) -> None:
+        if hasattr(self, "network_") and not get_loss(self._loss(True)).has_proba:
+            raise OptionError(f"loss={self.loss!r} gives no probabilities: use 'cross_entropy'")
+
+    @property
+    def _proba(self) -> Callable[[Array], Array]:
+        proba: Callable[[Array], Array] = get_loss(self._loss(True)).predict_proba
+        return proba
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on `X` and `y`.
+
+        Raises
+        ------
+        DataError
+            If `y` has a label that training never saw.
+        """
+        predicted = self.predict(X)
+        y = data.as_column(y, predicted.shape[0])
+        predicted, y = dask.compute(predicted, y)
+        data.encode_labels(y, self.classes_)
+        return float(np.average(predicted == y, weights=sample_weight))
+
+
+class _TakeClass:
+    """Outputs to class labels."""
+
+    def __init__(self, classes: Array) -> None:
+        self.classes = classes
+
+    def __call__(self, outputs: Array) -> Array:
+        return np.asarray(self.classes[outputs.argmax(axis=1)])
+
+
+class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
+    __doc__ = (
+        (ADMMClassifier.__doc__ or "")
+        .replace("for classification", "for regression, one or several targets")
+        .replace("    classes_ : (classes,) array\n", "")
+        .replace(
+            '{"auto", "cross_entropy", "hinge", "squared", "huber"}', '{"auto", "squared", "huber"}'
+        )
+    )
+
+    def _target(self, y: Any, rows: int) -> tuple[Any, Array | None]:
+        self._one_column = getattr(y, "ndim", np.ndim(y)) == 1
+        return data.as_targets(y, rows), None
+
+    def predict(self, X: Any) -> Any:
+        """Return the predicted targets, (rows,) if `y` was, else (rows, targets)."""
+        dtype = self.network_.params["w_1"].dtype if hasattr(self, "network_") else None
+        columns = 0 if self._flat else self.n_outputs_
+        return self._outputs(X, _first_column if self._flat else _same, columns, dtype)
+
+    @property
+    def _flat(self) -> bool:
+        return getattr(self, "_one_column", True) and getattr(self, "n_outputs_", 1) == 1
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2 on `X` and `y`, averaged over targets."""
+        from sklearn.metrics import r2_score
+
+        predicted, y = dask.compute(self.predict(X), y)
+        return float(r2_score(y, predicted, sample_weight=sample_weight))
+
+
+def _first_column(outputs: Array) -> Array:
+    return outputs[:, 0]
+
+
+def _same(outputs: Array) -> Array:
+    return outputs
+
+
+ESTIMATORS: dict[str, type[_ADMMEstimator]] = {
+    "ADMMClassifier": ADMMClassifier,
+    "ADMMRegressor": ADMMRegressor,
+}
+
+
+def open_plan(run: Run) -> Plan:
+    """Return the plan of a stored run: what to resume it with.
+
+    Raises
+    ------
+    StoreError
+        If the store's config is not one that this version knows.
+    """
+    stored = run.attributes
+    try:
+        shape = stored["problem"]["architecture"]
+        arch = Architecture(tuple(shape["widths"]), tuple(shape["skips"]), shape["activation"])
+        problem = Problem(**{**stored["problem"], "architecture": arch})
+        solver = make_solver(stored["config"]["solver"])
+        return Plan(run, solver, problem, tuple(stored["chunks"]), int(stored["seed"]))
+    except (KeyError, TypeError, InputError) as error:
+        raise StoreError(f"{run.url} holds a config that cannot be used: {error}") from error
+
+
+def load(path: str | Path) -> ADMMClassifier | ADMMRegressor:
+    """Return the fitted estimator of a stored run, at its last committed iteration.
+
+    Raises
+    ------
+    StoreError
+        If there is no run, or it has not finished its first step.
+    """
+    run = Run.open(path)
+    plan = open_plan(run)
+    if run.committed() is None:
+        raise StoreError(f"{path} has no committed iteration yet: dadmm resume {path}")
+    estimator = _stored_estimator(run)
+    estimator._take(plan)
+    return estimator
+
+
+def resume(
+    path: str | Path,
+    *,
+    max_iter: int | None = None,
+    verbose: bool = False,
+    callback: loop.Callback | None = None,
+) -> ADMMClassifier | ADMMRegressor:
+    """Go on with a stored run from its last committed iteration, to the same bits.
+
+    Parameters
+    ----------
+    path : path or URL
+    max_iter : int or None
+        A new limit on the iterations in all; None keeps the run's own.
+
+    Raises
+    ------
+    StoreError
+        If there is no run, or it was killed before its data was stored.
+    """
+    run = Run.open(path)
+    plan = open_plan(run)
+    if not run.has_data:
+        raise StoreError(f"{path} was stopped before its data was stored: start the fit again")
+    estimator = _stored_estimator(run)
+    estimator.verbose = verbose
+    if max_iter is not None:
+        estimator.max_iter = max_iter
+    record = run.committed() or {}
+    done = record.get("final") and (
+        record["iteration"] >= estimator.max_iter or record["status"] == "converged"
+    )
+    if done:
+        estimator._take(plan)
+        return estimator
+    return estimator._train(plan, callback)
+
+
+def _stored_estimator(run: Run) -> Any:
+    config = run.attributes["config"]
+    if config["estimator"] not in ESTIMATORS:
+        raise unknown("estimator", config["estimator"], ESTIMATORS)
+    params = dict(config["params"])
+    params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
+    made = ESTIMATORS[config["estimator"]](
+        solver=make_solver(config["solver"]), run=run.url, **params
+    )
+    return made
+
+
+# ------------------------------------------------------------------------------------------ places
+
+
+def _client() -> Any:
+    """Return the current distributed client, or None."""
+    if dask.config.get("scheduler", None) in ("threads", "sync", "synchronous", "threading"):
+        return None
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _shared_folder(problem: Problem, solver: Solver) -> Iterator[str]:
+    """Make a temporary folder that the workers of a local cluster share; removed at the end.
+
+    In the system's shared memory if the run fits there, else where temporary files go.
+    """
+    client = _client()
+    address = client.scheduler.address
+    if not any(host in address for host in ("inproc://", "127.0.0.1", "localhost", "[::1]")):
+        raise RunError(
+            f"the workers of {address} may not see this machine's memory: give run=, a path or URL "
+            "that all of them reach"
+        )
+    memory = Path("/dev/shm")
+    width = problem.architecture.widths[0] + 3 * sum(solver.variables(problem).values())
+    needed = 2 * problem.rows * width * np.dtype(problem.dtype).itemsize
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > needed
+    with tempfile.TemporaryDirectory(prefix="dadmm-", dir=memory if roomy else None) as folder:
+        yield folder
+
+
+def _to_json(classes: Array) -> dict[str, Any]:
+    return {
+        "dtype": classes.dtype.str if classes.dtype.kind != "O" else "object",
+        "labels": classes.tolist(),
+    }
+
+
+def _from_json(stored: Mapping[str, Any]) -> Array:
+    return np.array(stored["labels"], dtype=stored["dtype"])

@@ -1,0 +1,301 @@
+"""One iteration as a `dask.delayed` graph of coarse tasks.
+
+    load-weights x layers -> visit-chunk x parts x chunks -> sum-grams (a tree) -> solve-weights x
+    layers -> report
+
+Tasks carry the run's address, not arrays; weights reach visits as task outputs; sums are added in
+a tree that the number of chunks alone decides, so every scheduler adds in the same order.  Visits
+write state of the next generation and return only their sums.
+
+A task's key starts with its readable name and ends with (run, iteration, ...), so the dashboard
+groups tasks by what they do, and no two runs on one cluster share a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from dask import delayed
+from threadpoolctl import threadpool_limits
+
+from dadmm.losses import get_loss
+from dadmm.network import Scaling
+from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Solver, Sums, combine
+from dadmm.store import Run
+
+FAN_IN = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every task of a run needs to know; small, and the same for all of them.
+
+    Parameters
+    ----------
+    run : Run
+    solver : Solver
+    problem : Problem
+    chunks : tuple of int
+        Rows of each data chunk.
+    seed : int
+        Whatever a visit draws at random comes from (seed, iteration, chunk).
+    """
+
+    run: Run
+    solver: Solver
+    problem: Problem
+    chunks: tuple[int, ...]
+    seed: int
+
+
+# ----------------------------------------------------------------------------------------- tasks
+
+
+def load_weights(plan: Plan, iteration: int, layer: int) -> Arrays:
+    """Read a layer's parameters and prepare what visits need of it."""
+    _one_blas_thread()
+    params = plan.run.load_params(iteration, _names(layer))
+    return plan.solver.prepare(plan.problem, layer, params)
+
+
+def load_scaling(plan: Plan) -> dict[str, Scaling]:
+    """Read how inputs and targets are scaled."""
+    return plan.run.load_scaling()
+
+
+def visit(
+    plan: Plan,
+    part: Part,
+    iteration: int,
+    chunk: int,
+    scaling: dict[str, Scaling],
+    weights: Sequence[Arrays],
+    after: Sequence[Any] = (),
+) -> Sums:
+    """Load a chunk, visit it, save it.
+
+    Parameters
+    ----------
+    weights : sequence of dict
+        Of the layers that the part needs.
+    after : sequence
+        Outputs of tasks that must be done before (they wrote what this one reads).
+    """
+    _one_blas_thread()
+    merged = {name: array for layer in weights for name, array in layer.items()}
+    if plan.solver.idle(plan.problem, part, merged):
+        return {}
+    x, y = _data(plan, part, chunk, scaling)
+    read = plan.run.blocks.read
+    state = {name: read(f"state/{iteration}/{name}", chunk) for name in part.reads}
+    state |= {name: read(f"state/{iteration + 1}/{name}", chunk) for name in part.fresh}
+    seen = Chunk(x, y, state, (plan.seed, iteration, chunk))
+    sums = plan.solver.visit(plan.problem, part, merged, seen)
+    for name in part.writes:
+        plan.run.blocks.write(f"state/{iteration + 1}/{name}", chunk, state[name])
+    return sums
+
+
+def start(plan: Plan, chunk: int, scaling: dict[str, Scaling], weights: Sequence[Arrays]) -> Sums:
+    """Make and save the first state of a chunk."""
+    _one_blas_thread()
+    merged = {name: array for layer in weights for name, array in layer.items()}
+    x, y = _data(plan, Part("start-chunk", x=True, y=True), chunk, scaling)
+    seen = Chunk(x, y, {}, (plan.seed, 0, chunk))
+    state, sums = plan.solver.start(plan.problem, merged, seen)
+    for name, block in state.items():
+        plan.run.blocks.write(f"state/0/{name}", chunk, block)
+    return sums
+
+
+def solve(
+    plan: Plan, layer: int, save: str | None, anchor: Arrays, weights: Arrays, sums: Sums
+) -> Arrays:
+    """Update a layer's weights from the total; store them if `save` names a group.
+
+    The layer's numbers for the report ride along under "details".
+    """
+    _one_blas_thread()
+    names = plan.solver.constants(plan.problem, layer)
+    known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
+    new, details = plan.solver.solve(plan.problem, layer, anchor, weights, {**sums, **known})
+    if save is not None:
+        plan.run.save_params(save, {name: new[name] for name in _names(layer)})
+    details = {**weights.get("details", {}), **details}
+    return {**weights, **new, "details": details}
+
+
+def carry(plan: Plan, layer: int, save: str, weights: Arrays) -> None:
+    """Store a layer's weights as they are, under the number that it has in the network."""
+    number, layer = layer, max(int(n[2:]) for n in weights if n.startswith("w_"))
+    plan.run.save_params(save, {f"{kind}_{number}": weights[f"{kind}_{layer}"] for kind in "wb"})
+
+
+def report(plan: Plan, totals: Sequence[Sums], solved: Sequence[Arrays]) -> dict[str, float]:
+    """Turn the first pass's sums and the layers' details into one row of history."""
+    merged = {name: value for sums in reversed(totals) for name, value in sums.items()}
+    details = {name: value for layer in solved for name, value in layer["details"].items()}
+    return plan.solver.report(plan.problem, merged, details)
+
+
+def final_report(plan: Plan, total: Sums, saved: Sequence[None]) -> dict[str, float]:
+    """Score the finished network, once all of it is stored."""
+    return plan.solver.score(plan.problem, total)
+
+
+def keep_constants(plan: Plan, sums: Sums) -> int:
+    """Store the sums that never change; return how many there are."""
+    for name, value in sums.items():
+        plan.run.blocks.put(f"constants/{name}", np.asarray(value))
+    return len(sums)
+
+
+def _data(
+    plan: Plan, part: Part, chunk: int, scaling: dict[str, Scaling]
+) -> tuple[Array | None, Array | None]:
+    """Read a chunk's inputs and targets, scaled and encoded as the solver wants them."""
+    problem = plan.problem
+    x = y = None
+    if part.x:
+        x = scaling["x"].apply(plan.run.blocks.read("data/x", chunk), problem.dtype)
+    if part.y:
+        y = plan.run.blocks.read("data/y", chunk)
+        if problem.classes:
+            y = get_loss(problem.loss).encode(y[:, 0], problem.classes, problem.dtype)
+        else:
+            y = scaling["y"].apply(y, problem.dtype)
+    return x, y
+
+
+def _names(layer: int) -> tuple[str, str]:
+    return f"w_{layer}", f"b_{layer}"
+
+
+_limited = False
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold this process's BLAS to one thread per task, and give it back afterwards."""
+    global _limited
+    before = _limited
+    with threadpool_limits(1):
+        _limited = True
+        try:
+            yield
+        finally:
+            _limited = before
+
+
+def _one_blas_thread() -> None:
+    """Limit a worker process once, for good: the limit is global, and tasks would race to set it."""
+    global _limited
+    if not _limited:
+        threadpool_limits(1)
+        _limited = True
+
+
+# ---------------------------------------------------------------------------------------- graphs
+
+
+def first(plan: Plan) -> Any:
+    """Return the graph that makes generation 0 from parameters 0."""
+    layers = tuple(range(1, plan.problem.architecture.depth + 1))
+    weights = _load(plan, 0, layers, "start")
+    scaling = _task(plan, load_scaling, "load-scaling", 0, "start")()
+    sums = [
+        _task(plan, start, "start-chunk", 0, c)(c, scaling, list(weights.values()))
+        for c in range(len(plan.chunks))
+    ]
+    total = _tree_sum(plan, sums, 0, "start")
+    return _task(plan, keep_constants, "keep-constants", 0)(total)
+
+
+def iteration(plan: Plan, k: int) -> Any:
+    """Return the graph of iteration k -> k+1; it computes to the row of history.
+
+    It reads generation k and parameters k, and writes generation k+1 and parameters k+1.
+    """
+    anchor = _load(plan, k, plan.solver.layers(plan.problem), "iterate")
+    scaling = _task(plan, load_scaling, "load-scaling", k, "iterate")()
+    weights, totals = dict(anchor), []
+    passes = plan.solver.passes(plan.problem)
+    for j, each in enumerate(passes):
+        total = _pass(plan, each, k, f"iterate-{j}", scaling, weights)
+        totals.append(total)
+        last = j == len(passes) - 1
+        for layer in anchor if last else each.solves:
+            call = _task(plan, solve, "solve-weights", k, j, layer)
+            save = f"params/{k + 1}" if last else None
+            weights[layer] = call(layer, save, anchor[layer], weights[layer], total)
+    return _task(plan, report, "report", k)(totals, list(weights.values()))
+
+
+def finish(plan: Plan, k: int) -> Any:
+    """Return the graph that refits the head to parameters k, stores the network and scores it."""
+    each = plan.solver.finish(plan.problem)
+    layers = each.parts[0].layers
+    weights = _load(plan, k, layers, "finish")
+    scaling = _task(plan, load_scaling, "load-scaling", k, "finish")()
+    for j in range(plan.solver.finish_passes(plan.problem)):
+        total = _pass(plan, each, k, f"finish-{j}", scaling, weights)
+        for layer in each.solves:
+            call = _task(plan, solve, "solve-weights", k, "finish", j, layer)
+            weights[layer] = call(layer, None, weights[layer], weights[layer], total)
+    total = _pass(plan, each, k, "score", scaling, weights)
+    saved = [
+        _task(plan, carry, "save-network", k, number)(number, "network", weights[layer])
+        for number, layer in enumerate(layers, start=1)
+    ]
+    return _task(plan, final_report, "report", k, "finish")(total, saved)
+
+
+def _pass(plan: Plan, each: Pass, k: int, stage: str, scaling: Any, weights: dict[int, Any]) -> Any:
+    """Visit every chunk in every part, and add up."""
+    found = []
+    for chunk in range(len(plan.chunks)):
+        writers: list[Any] = []
+        for p, part in enumerate(each.parts):
+            call = _task(plan, visit, part.name, k, stage, p, chunk)
+            needed = [weights[layer] for layer in part.layers]
+            sums = call(part, k, chunk, scaling, needed, list(writers) if part.fresh else [])
+            found.append(sums)
+            if part.writes:
+                writers.append(sums)
+    return _tree_sum(plan, found, k, stage)
+
+
+def _load(plan: Plan, k: int, layers: Sequence[int], stage: str) -> dict[int, Any]:
+    return {
+        layer: _task(plan, load_weights, "load-weights", k, stage, layer)(k, layer)
+        for layer in layers
+    }
+
+
+def _tree_sum(plan: Plan, found: Sequence[Any], *ident: Any) -> Any:
+    level = 0
+    while True:
+        found = [
+            _task(plan, add, "sum-grams", *ident, level, i)(list(found[i : i + FAN_IN]))
+            for i in range(0, len(found), FAN_IN)
+        ]
+        if len(found) == 1:
+            return found[0]
+        level += 1
+
+
+def add(plan: Plan, parts: Sequence[Sums]) -> Sums:
+    """Add up sums in their order."""
+    return combine(parts)
+
+
+def _task(plan: Plan, function: Any, prefix: str, *ident: Any) -> Any:
+    """Return a function that makes a task called `prefix` with a key that only this task has."""
+    key = "-".join([prefix, plan.run.attributes["id"], *(str(i) for i in ident)])
+    make = delayed(partial(function, plan), name=f"{key}-call", pure=False, traverse=False)
+    return partial(make, dask_key_name=key)

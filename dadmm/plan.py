@@ -1,0 +1,103 @@
+"""What a run will need, before it starts: rows per chunk from the memory of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from dask.utils import format_bytes, parse_bytes
+
+from dadmm.errors import OptionError, ShapeError
+from dadmm.solvers.base import Problem, Solver
+
+# A chunk of one array is best at 8 to 16 MiB: larger writes are slower, smaller tasks too short.
+CHUNK_BYTES = 16 * 2**20
+SMALLEST = 256
+# Enough chunks to keep a few workers busy, whatever their number turns out to be: the chunking
+# must not depend on it, or results would.
+CHUNKS = 8
+# Python, NumPy, numba, zarr and distributed themselves.
+BASE_BYTES = 250 * 2**20
+
+
+def visit_bytes(solver: Solver, problem: Problem) -> tuple[int, int]:
+    """Return an estimate of (bytes per row, bytes whatever the rows) of one visit.
+
+    A row costs its raw and scaled inputs, its state, and the features and temporaries of the
+    forward pass; the fixed part is weights, inverses and sums, in up to three copies.
+    """
+    size = np.dtype(problem.dtype).itemsize
+    widths = problem.architecture.widths
+    state = sum(solver.variables(problem).values()) or 2 * sum(widths[1:])
+    per_row = 8 * widths[0] + size * (widths[0] + 2 * state + 3 * max(widths[1:]) + 6 * widths[-1])
+    square = sum((width + 1) ** 2 for width in widths[:-1])
+    cross = sum((a + 1) * b for a, b in zip(widths, widths[1:], strict=False))
+    return per_row, 3 * 8 * (square + 2 * cross)
+
+
+def chunk_rows(
+    solver: Solver,
+    problem: Problem,
+    chunks: int | Sequence[int] | str = "auto",
+    memory_limit: int | str | None = None,
+) -> tuple[int, ...]:
+    """Return the rows of each chunk.
+
+    Parameters
+    ----------
+    chunks : int, sequence of int, or "auto"
+        Rows per chunk; or every chunk's rows, all equal but a smaller last one; or chosen from
+        the data's size and the memory.
+    memory_limit : int, str or None
+        Memory of one worker, as a number of bytes or such as "2GiB"; None does not limit.
+
+    Raises
+    ------
+    ShapeError
+        If the chunks do not tile the rows.
+    OptionError
+        If `chunks` is no number of rows, or the memory is too small for the smallest chunk.
+    """
+    n = problem.rows
+    if isinstance(chunks, str) and chunks == "auto":
+        return _tiles(n, _auto(solver, problem, memory_limit))
+    if isinstance(chunks, (int, np.integer)) and not isinstance(chunks, bool):
+        if chunks < 1:
+            raise OptionError(f"chunks={chunks}: use 1 row per chunk or more")
+        return _tiles(n, min(int(chunks), n))
+    if isinstance(chunks, Sequence) and not isinstance(chunks, str):
+        given = tuple(int(rows) for rows in chunks)
+        if sum(given) != n or not given:
+            raise ShapeError(f"chunks={given} cover {sum(given)} rows, the data has {n}")
+        if given != _tiles(n, given[0]):
+            raise ShapeError(
+                f"chunks={given} do not tile: all must be equal but the last, which may be smaller"
+            )
+        return given
+    raise OptionError(f"chunks={chunks!r}: use 'auto', a number of rows, or every chunk's rows")
+
+
+def _tiles(n: int, rows: int) -> tuple[int, ...]:
+    full, rest = divmod(n, rows)
+    return (rows,) * full + ((rest,) if rest else ())
+
+
+def _auto(solver: Solver, problem: Problem, memory_limit: int | str | None) -> int:
+    n = problem.rows
+    widest = max(problem.architecture.widths) * np.dtype(problem.dtype).itemsize
+    rows = min(CHUNK_BYTES // widest, max(-(-n // CHUNKS), SMALLEST))
+    if memory_limit is not None:
+        try:
+            memory = parse_bytes(memory_limit)
+        except ValueError as error:
+            raise OptionError(f"memory_limit={memory_limit!r}: write it like '2GiB'") from error
+        per_row, fixed = visit_bytes(solver, problem)
+        affordable = (memory - BASE_BYTES - fixed) // per_row
+        if affordable < min(SMALLEST, n):
+            needed = BASE_BYTES + fixed + min(SMALLEST, n) * per_row
+            raise OptionError(
+                f"memory_limit={memory_limit!r} is too small for this network: a worker needs at "
+                f"least {format_bytes(needed)}"
+            )
+        rows = min(rows, affordable)
+    return max(1, min(int(rows), n))
