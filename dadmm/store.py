@@ -43,6 +43,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
+from zarr.storage import MemoryStore
 
 from dadmm.errors import StoreError
 from dadmm.network import Network, Scaling
@@ -157,7 +158,10 @@ class MemoryBlocks:
 @lru_cache(maxsize=256)
 def _opened(url: str, token: str, name: str) -> zarr.Array[Any]:
     # `token` tells runs apart that were stored at one address one after the other.
-    return zarr.open_array(url, path=name, mode="r+", zarr_format=3)
+    # Chunks are written even if they equal the fill value: one that is missing is an error.
+    return zarr.open_array(
+        url, path=name, mode="r+", zarr_format=3, config={"write_empty_chunks": True}
+    )
 
 
 class ZarrBlocks:
@@ -190,26 +194,28 @@ class ZarrBlocks:
     def create(self, name: str, shape: tuple[int, ...], rows: int, dtype: Any, dims: Any) -> None:
         """See `Blocks.create`; the parent group is made too, so that xarray can open it."""
         parent = name.rpartition("/")[0]
-        if parent:
-            _ensure_group(self.url, parent)
-        dtype = np.dtype(dtype)
-        zarr.create_array(
-            self.url,
-            name=name,
-            shape=shape,
-            chunks=(rows, *(max(1, n) for n in shape[1:])) if shape else (),
-            dtype=dtype,
-            compressors=[Crc32cCodec()],
-            fill_value=np.nan if dtype.kind == "f" else 0,
-            dimension_names=dims,
-            zarr_format=3,
-            overwrite=True,
-            config={"write_empty_chunks": True},
-        )
+        self._document(parent, _group_document())
+        self._document(name, _array_document(shape, rows, np.dtype(dtype).str, dims))
 
-    def _array(self, name: str) -> zarr.Array[Any]:
+    def _document(self, name: str, text: bytes) -> None:
+        """Write a node's metadata, as zarr itself would, without its look round the store."""
+        if self.local is not None:
+            folder = self.local / name
+            folder.mkdir(parents=True, exist_ok=True)
+            aside = folder / f".zarr.json.{os.getpid()}-{threading.get_ident()}.partial"
+            aside.write_bytes(text)
+            aside.replace(folder / "zarr.json")
+            return
+        import fsspec
+
+        with fsspec.open(f"{self.url}/{name}/zarr.json", "wb") as file:
+            file.write(text)
+
+    def _open(self, name: str, cached: bool = False) -> zarr.Array[Any]:
         try:
-            return _opened(self.url, self.token, name)
+            if cached:
+                return _opened(self.url, self.token, name)
+            return _opened.__wrapped__(self.url, self.token, name)
         except (FileNotFoundError, KeyError) as error:
             raise StoreError(f"{self.url} has no array {name}: the run store is damaged") from error
 
@@ -220,7 +226,7 @@ class ZarrBlocks:
 
     def read(self, name: str, chunk: int) -> Array:
         """See `Blocks.read`; a missing or damaged chunk is an error that names it."""
-        array = self._array(name)
+        array = self._open(name, cached=True)
         path = self._chunk_path(name, chunk, array.ndim)
         if path is not None and not path.exists():
             raise StoreError(
@@ -235,7 +241,7 @@ class ZarrBlocks:
 
     def write(self, name: str, chunk: int, block: Array) -> None:
         """See `Blocks.write`."""
-        array = self._array(name)
+        array = self._open(name, cached=True)
         rows = array.chunks[0]
         first = chunk * rows
         if len(block) != min(rows, array.shape[0] - first):
@@ -258,17 +264,15 @@ class ZarrBlocks:
     def put(self, name: str, array: Array, dims: Any = None) -> None:
         """See `Blocks.put`."""
         array = np.asarray(array)
-        _opened.cache_clear()
         self.create(name, array.shape, max(1, len(array)) if array.ndim else 1, array.dtype, dims)
-        target = zarr.open_array(self.url, path=name, mode="r+", zarr_format=3)
-        target[...] = array
+        self._open(name)[...] = array
         if self.local is not None:
             self._sync(self.local.joinpath(name, "c", *["0"] * array.ndim))
 
     def get(self, name: str) -> Array:
         """See `Blocks.get`."""
         try:
-            return np.asarray(self._array(name)[...])
+            return np.asarray(self._open(name)[...])
         except ValueError as error:
             raise StoreError(f"{self.url}: {name} is damaged ({error})") from error
 
@@ -334,9 +338,28 @@ class ZarrBlocks:
         return dict(found)
 
 
-@lru_cache(maxsize=64)
-def _ensure_group(url: str, name: str) -> None:
-    zarr.open_group(url, path=name, mode="a", zarr_format=3)
+@lru_cache(maxsize=1024)
+def _array_document(
+    shape: tuple[int, ...], rows: int, dtype: str, dims: tuple[str, ...] | None
+) -> bytes:
+    """Let zarr describe an array once; a generation has the same arrays as the one before it."""
+    memory = MemoryStore()
+    zarr.create_array(
+        memory,
+        shape=shape,
+        chunks=(rows, *(max(1, n) for n in shape[1:])) if shape else (),
+        dtype=dtype,
+        compressors=[Crc32cCodec()],
+        fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
+        dimension_names=dims,
+        zarr_format=3,
+    )
+    return memory._store_dict["zarr.json"].to_bytes()
+
+
+@lru_cache(maxsize=1)
+def _group_document() -> bytes:
+    return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
 
 
 class Run:
@@ -406,7 +429,6 @@ class Run:
             )
         except OSError as error:
             raise StoreError(f"{url} cannot be written: {error.strerror or error}") from error
-        _ensure_group.cache_clear()
         _opened.cache_clear()
         return cls(blocks, attributes)
 
