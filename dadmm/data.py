@@ -149,7 +149,7 @@ def find_classes(y: Any) -> Array:
 
 def _check_labels(y: Any) -> None:
     bad = ~np.isfinite(y)
-    first = int((bad.argmax() if not is_dask(y) else da.argmax(bad).compute()))
+    first = int(bad.argmax() if not is_dask(y) else da.argmax(bad).compute())
     if bool(bad[first].compute() if is_dask(y) else bad[first]):
         raise DataError(f"y has a missing or infinite label in row {first}: drop or fill it")
 

@@ -165,6 +165,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         chunks = chunk_rows(solver, problem, self.chunks, self.memory_limit)
         attributes: dict[str, Any] = {
             "config": self._config(solver),
+            "pipeline": getattr(self, "pipeline", None),
             "problem": asdict(problem),
             "chunks": list(chunks),
             "seed": int(seed),

@@ -1,0 +1,33 @@
+# Everything runs in .venv, made from whichever python3 (3.11 or newer) is on the PATH.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types bench clean
+
+demo: $(STAMP)  ## train on digits on two worker processes, beside scikit-learn's MLP
+	$(BIN)/dadmm demo --run runs/demo
+
+test: $(STAMP)  ## all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(STAMP)  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## static types
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## fraction of the matrix-product rate reached; wants an idle machine
+	$(BIN)/python benchmarks/relaxed.py
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dadmm needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[dashboard,plot]" --group test --group lint
+	touch $(STAMP)
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,63 @@
+"""Where a run computes: the current client, threads, or worker processes on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+
+# The nanny's defaults make glibc map and fault every large temporary anew (measured: half the
+# speed); state is on disk already, so spilling would only write it twice.
+WORKER_SETTINGS: dict[str, Any] = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 268435456,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 67108864,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+}
+
+
+@contextmanager
+def connect(table: Mapping[str, Any]) -> Iterator[str | None]:
+    """Make the cluster that a config's [cluster] table asks for, and close it afterwards.
+
+    Parameters
+    ----------
+    table : dict
+        `workers` (0: threads), `memory_limit` per worker, `dashboard` (a port on loopback, 0 for
+        any free one, -1 for none).
+
+    Yields
+    ------
+    str or None
+        The dashboard's address, if there is one.
+    """
+    workers = int(table.get("workers", 0))
+    if workers == 0:
+        with dask.config.set(scheduler="threads"):
+            yield None
+        return
+    from distributed import Client, LocalCluster
+
+    port = int(table.get("dashboard", 0))
+    with (
+        dask.config.set(WORKER_SETTINGS),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=table.get("memory_limit", "auto"),
+            host="127.0.0.1",
+            dashboard_address=None if port < 0 else f"127.0.0.1:{port}",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client.dashboard_link if port >= 0 and _has_dashboard() else None
+
+
+def _has_dashboard() -> bool:
+    try:
+        import bokeh  # noqa: F401
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,89 @@
+"""The demo: digits on a cluster of worker processes, beside scikit-learn's MLPClassifier."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+CONFIG: dict[str, Any] = {
+    "data": {"dataset": "digits", "test_fraction": 0.25, "seed": 0},
+    "model": {
+        "task": "classification",
+        "hidden_layer_sizes": [256, 256],
+        "max_iter": 60,
+        "standardize": "global",
+        "random_state": 0,
+    },
+    "solver": {"name": "relaxed", "splitting": 3, "variant": "proximal"},
+    "cluster": {"workers": 2, "memory_limit": "2GiB", "dashboard": 0},
+}
+
+
+def run_demo(path: str, workers: int, out: Console) -> None:
+    """Train, compare, draw, and say what to try next.
+
+    Parameters
+    ----------
+    path : str
+        Where the run is kept; a run of an earlier demo there is replaced.
+    workers : int
+        Worker processes; 0 runs on threads.
+    """
+    from dadmm.cli import run_config
+    from dadmm.plot import plot_history
+
+    table = {**CONFIG, "cluster": {**CONFIG["cluster"], "workers": workers}}
+    out.print(
+        "A residual network learns handwritten digits by ADMM: every iteration is one Dask graph,\n"
+        "and its state lies in zarr.\n"
+    )
+    ours, data = run_config(table, path, overwrite=True)
+    begin = time.perf_counter()
+    theirs = _mlp(data[0], data[1])
+    seconds = time.perf_counter() - begin
+    history = ours.history_
+    result = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("", "objective", "residual", "seconds", "train", "test"):
+        result.add_column(column, justify="left" if not column else "right")
+    result.add_row(
+        "dadmm, 3-splitting",
+        f"{float(history['objective'][-1]):.4f}",
+        f"{float(history['primal_residual'][-1]):.1e}",
+        f"{float(history['seconds'].sum()):.1f}",
+        f"{ours.score(data[0], data[1]):.4f}",
+        f"{ours.score(data[2], data[3]):.4f}",
+    )
+    centre, scale = theirs[1:]
+    result.add_row(
+        "scikit-learn MLPClassifier",
+        f"{theirs[0].loss_:.4f}",
+        "",
+        f"{seconds:.1f}",
+        f"{theirs[0].score((data[0] - centre) / scale, data[1]):.4f}",
+        f"{theirs[0].score((data[2] - centre) / scale, data[3]):.4f}",
+    )
+    out.print()
+    out.print(result)
+    picture = Path(path).with_suffix(".png")
+    plot_history(history, picture)
+    out.print(f"\nplot       {picture}")
+    out.print("\nTry next:")
+    out.print(f"  dadmm show {path}")
+    out.print(f"  dadmm resume {path} --max-iter 100")
+    out.print(
+        "  dadmm fit pipelines/wine.toml --run runs/wine    # press Ctrl-C, then: dadmm resume"
+    )
+    out.print("  python pipelines/digits.py")
+
+
+def _mlp(x: Any, y: Any) -> Any:
+    """Fit scikit-learn's network of the same size to data scaled in the same way."""
+    from sklearn.neural_network import MLPClassifier
+
+    centre, scale = x.mean(axis=0), x.std()
+    network = MLPClassifier((256, 256), random_state=0, max_iter=100)
+    return network.fit((x - centre) / scale, y), centre, scale
