@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
+from dask.base import compute
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from dadmm.errors import DataError, OptionError, ShapeError
@@ -247,7 +249,7 @@ def store(run: Run, x: Any, y: Any, chunks: Sequence[int]) -> tuple[Moments, Mom
         if is_dask(array):
             blocks = array.rechunk((tuple(chunks), (columns,))).to_delayed()[:, 0]
             tasks = [
-                dask.delayed(put, pure=False)(
+                delayed(put, pure=False)(
                     chunk,
                     int(first),
                     block,
@@ -255,12 +257,12 @@ def store(run: Run, x: Any, y: Any, chunks: Sequence[int]) -> tuple[Moments, Mom
                 )
                 for chunk, (first, block) in enumerate(zip(edges[:-1], blocks, strict=True))
             ]
-            found.append(list(dask.compute(*tasks)))
+            found.append(list(compute(*tasks)))
         else:
             found.append(
                 [
                     put(chunk, int(first), array[first:last])
-                    for chunk, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+                    for chunk, (first, last) in enumerate(pairwise(edges))
                 ]
             )
     return sum_moments(found[0]), sum_moments(found[1])

@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import dask
 import numpy as np
+from dask.base import compute
+from dask.delayed import delayed
 from distributed import default_client
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -230,7 +232,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
     def _store(
         self, attributes: Mapping[str, Any], problem: Problem, solver: Solver
     ) -> Iterator[Run]:
-        """Open the run's store: the given path; else memory, shared with workers if there are any."""
+        """Open the run's store: the given path; else memory, which local workers share."""
         if self.run is not None:
             yield Run.create(self.run, attributes, overwrite=self.overwrite)
             return
@@ -303,7 +305,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             data.check_finite(X, "x")
             return finish(self.network_.forward(X))
         X = X.rechunk({1: -1})
-        network = dask.delayed(self.network_, pure=True)
+        network = delayed(self.network_, pure=True)
         chunks = (X.chunks[0], (columns,)) if columns else (X.chunks[0],)
         return X.map_blocks(
             _predict_block,
@@ -416,7 +418,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         """
         predicted = self.predict(X)
         y = data.as_column(y, predicted.shape[0])
-        predicted, y = dask.compute(predicted, y)
+        predicted, y = compute(predicted, y)
         data.encode_labels(y, self.classes_)
         return float(np.average(predicted == y, weights=sample_weight))
 
@@ -432,14 +434,22 @@ class _TakeClass:
 
 
 class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
-    __doc__ = (
-        (ADMMClassifier.__doc__ or "")
-        .replace("for classification", "for regression, one or several targets")
-        .replace("    classes_ : (classes,) array\n", "")
-        .replace(
-            '{"auto", "cross_entropy", "hinge", "squared", "huber"}', '{"auto", "squared", "huber"}'
-        )
-    )
+    """A residual network for regression on one or several targets, trained by ADMM on Dask.
+
+    Runs on the current `distributed.Client` if there is one, else on threads.
+
+    Parameters
+    ----------
+    loss : {"auto", "squared", "huber"}
+        "auto" is the squared loss.
+    standardize : {"feature", "global", "none"}
+        As for `ADMMClassifier`; unless "none", each target is scaled by its own deviation too,
+        and predictions come back in the targets' units.
+
+    Notes
+    -----
+    All other parameters and attributes are those of `ADMMClassifier`, without `classes_`.
+    """
 
     def _target(self, y: Any, rows: int) -> tuple[Any, Array | None]:
         self._one_column = getattr(y, "ndim", np.ndim(y)) == 1
@@ -459,7 +469,7 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
         """Return R^2 on `X` and `y`, averaged over targets."""
         from sklearn.metrics import r2_score
 
-        predicted, y = dask.compute(self.predict(X), y)
+        predicted, y = compute(self.predict(X), y)
         return float(r2_score(y, predicted, sample_weight=sample_weight))
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from dask import delayed
+from dask.delayed import delayed
 from threadpoolctl import threadpool_limits
 
 from dadmm.losses import get_loss
@@ -126,8 +126,9 @@ def solve(
     new, details = plan.solver.solve(plan.problem, layer, anchor, weights, {**sums, **known})
     if save is not None:
         plan.run.save_params(save, {name: new[name] for name in _names(layer)})
-    details = {**weights.get("details", {}), **details}
-    return {**weights, **new, "details": details}
+    merged: dict[str, Any] = {**weights, **new}
+    merged["details"] = {**merged.get("details", {}), **details}
+    return merged
 
 
 def carry(plan: Plan, layer: int, save: str, weights: Arrays) -> None:
@@ -136,10 +137,14 @@ def carry(plan: Plan, layer: int, save: str, weights: Arrays) -> None:
     plan.run.save_params(save, {f"{kind}_{number}": weights[f"{kind}_{layer}"] for kind in "wb"})
 
 
-def report(plan: Plan, totals: Sequence[Sums], solved: Sequence[Arrays]) -> dict[str, float]:
+def report(
+    plan: Plan, totals: Sequence[Sums], solved: Sequence[dict[str, Any]]
+) -> dict[str, float]:
     """Turn the first pass's sums and the layers' details into one row of history."""
     merged = {name: value for sums in reversed(totals) for name, value in sums.items()}
-    details = {name: value for layer in solved for name, value in layer["details"].items()}
+    details: Sums = {}
+    for layer in solved:
+        details |= layer["details"]
     return plan.solver.report(plan.problem, merged, details)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class Architecture:
                 f"not {hidden[0]}: change hidden_layer_sizes or use stem='dense'"
             )
         widths = (int(n_features), *(int(h) for h in hidden), int(n_outputs))
-        equal = [a == b for a, b in zip(hidden, hidden[1:], strict=False)]
+        equal = [a == b for a, b in pairwise(hidden)]
         return cls(widths, (stem == "identity", *equal, False), activation)
 
     @property
@@ -88,7 +89,7 @@ class Architecture:
     @property
     def n_parameters(self) -> int:
         """How many numbers a network of this shape learns."""
-        return sum((a + 1) * b for a, b in zip(self.widths, self.widths[1:], strict=False))
+        return sum((a + 1) * b for a, b in pairwise(self.widths))
 
     def skip(self, i: int) -> bool:
         """Whether layer i (from 1) adds its input to its output."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from dask.utils import format_bytes, parse_bytes
@@ -31,7 +32,7 @@ def visit_bytes(solver: Solver, problem: Problem) -> tuple[int, int]:
     state = sum(solver.variables(problem).values()) or 2 * sum(widths[1:])
     per_row = 8 * widths[0] + size * (widths[0] + 2 * state + 3 * max(widths[1:]) + 6 * widths[-1])
     square = sum((width + 1) ** 2 for width in widths[:-1])
-    cross = sum((a + 1) * b for a, b in zip(widths, widths[1:], strict=False))
+    cross = sum((a + 1) * b for a, b in pairwise(widths))
     return per_row, 3 * 8 * (square + 2 * cross)
 
 

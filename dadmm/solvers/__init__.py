@@ -1,0 +1,1 @@
+"""Training methods, one to a file, and the form that they share."""

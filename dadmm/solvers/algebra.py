@@ -30,7 +30,7 @@ def cross(v: Array, target: Array) -> Array:
 
 
 def solve_spd(matrix: Array, right: Array) -> Array:
-    """Solve a positive definite system; NaN where it is not one, which the loop takes as divergence."""
+    """Solve a positive definite system; NaN, which means divergence, if it is not one."""
     try:
         return np.asarray(
             cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
@@ -49,6 +49,7 @@ def inverse_spd(matrix: Array) -> Array:
 
 
 def largest_eigenvalue(matrix: Array) -> float:
+    """Return the largest eigenvalue of a symmetric matrix; NaN if it is not finite."""
     if not np.isfinite(matrix).all():
         return float("nan")
     return float(eigvalsh(matrix, subset_by_index=[len(matrix) - 1] * 2)[0])

@@ -227,7 +227,9 @@ def iterate(
     weights: Arrays = {}
     for layer in solver.layers(problem):
         weights |= solver.prepare(problem, layer, params)
-    anchor, totals, details = dict(params), {}, {}
+    anchor = dict(weights)
+    totals: Sums = {}
+    details: Sums = {}
     for each in solver.passes(problem):
         found: list[Sums] = []
         for chunk in chunks:

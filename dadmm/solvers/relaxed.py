@@ -30,7 +30,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from dadmm import kernels
 from dadmm.activations import get_activation
 from dadmm.errors import OptionError, unknown
 from dadmm.losses import get_loss
@@ -43,8 +42,8 @@ from dadmm.solvers.algebra import (
     solve_spd,
     square,
 )
-from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Sums, Workspace, combine
-from dadmm.solvers.blocks import TwoSplitBlock, u_exact, u_linearized
+from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums, Workspace
+from dadmm.solvers.sweep import sweep, tile_rows
 
 VARIANTS = ("proximal", "linearized")
 STATES = ("keep", "recompute")
@@ -267,7 +266,8 @@ class RelaxedADMM:
 
     def _forward(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Arrays:
         arch = problem.architecture
-        assert chunk.x is not None and chunk.y is not None
+        assert chunk.x is not None
+        assert chunk.y is not None
         state: Arrays = {}
         v = chunk.x
         for i, new in enumerate(forward_layers(arch, weights, chunk.x), start=1):
@@ -298,8 +298,8 @@ class RelaxedADMM:
         wide = w.astype(np.float64)
         product = wide @ wide.T
         skip = float(arch.skip(layer))
-        right = self._border(problem, below)  # between the layer below and this one
-        left = self._border(problem, below - 1)
+        right = self.border(problem, below)  # between the layer below and this one
+        left = self.border(problem, below - 1)
         if layer == arch.depth:
             own = self.nu if self.splitting == 3 else self.mu
             diagonal = own + self.tau
@@ -319,7 +319,7 @@ class RelaxedADMM:
         out[f"inverse_{layer}"] = inverse_spd(product).astype(dtype)
         return out
 
-    def _border(self, problem: Problem, i: int) -> bool:
+    def border(self, problem: Problem, i: int) -> bool:
         """Whether layers i and i+1 are in different regions."""
         return self.regions > 1 and any(hi == i for _, hi in self.spans(problem)[:-1])
 
@@ -346,190 +346,16 @@ class RelaxedADMM:
             edges = {f"v_{lo - 1}": chunk.state[f"v_{lo - 1}"].copy() for lo, _ in spans[1:]}
             for span in spans:
                 left = edges.get(f"v_{span[0] - 1}")
-                sums.update(self._sweep(problem, span, weights, chunk, left))
+                sums.update(sweep(self, problem, span, weights, chunk, left))
         elif part.sweep is not None:
-            sums.update(self._sweep(problem, part.sweep, weights, chunk))
+            sums.update(sweep(self, problem, part.sweep, weights, chunk))
         for layer in part.couple:
             if f"settled_{layer}" not in weights:
                 sums.update(self._couple(problem, layer, weights, chunk))
         return sums
 
-    def _sweep(
-        self,
-        problem: Problem,
-        span: tuple[int, int],
-        weights: Arrays,
-        chunk: Chunk,
-        left: Array | None = None,
-    ) -> Sums:
-        """Update the blocks of layers `span`, from the last to the first, tile by tile of rows."""
-        lo, hi = span
-        depth = problem.architecture.depth
-        state = chunk.state
-        below = chunk.x if lo == 1 else (state[f"v_{lo - 1}"] if left is None else left)
-        assert below is not None
-        sums: Sums = {}
-        pull: Array | None = None
-        if hi == depth:
-            last = state[f"v_{depth - 1}"] if lo < depth else below
-            pull = self._head(problem, weights, chunk, last, sums)
-        elif hi == depth - 1:
-            pull = state[f"v_{hi}"] @ weights[f"w_{depth}"]
-            pull += weights[f"b_{depth}"] - state[f"v_{depth}"]
-            pull *= self.beta
-            pull += state["l"]
-        if lo == depth:
-            return sums
-        tiles: list[Sums] = []
-        tile = self._tile(problem, chunk.rows)
-        sweep = self._sweep_three if self.splitting == 3 else self._sweep_two
-        for first in range(0, chunk.rows, tile):
-            rows = slice(first, min(first + tile, chunk.rows))
-            blocks = {name: block[rows] for name, block in state.items()}
-            blocks[f"v_{lo - 1}"] = below[rows]
-            if pull is not None:
-                blocks["pull"] = pull[rows]
-            tiles.append(sweep(problem, span, weights, blocks))
-        return {**sums, **combine(tiles)}
-
-    @staticmethod
-    def _tile(problem: Problem, rows: int) -> int:
-        """Rows whose blocks of one layer stay in a core's cache while they are worked on."""
-        return int(min(rows, np.clip(65536 // max(problem.architecture.widths[1:]), 256, 2048)))
-
-    def _head(
-        self, problem: Problem, weights: Arrays, chunk: Chunk, below: Array, sums: Sums
-    ) -> Array:
-        """Update V_N and L; return beta (A_N - V_N) + L, what the head asks of V_{N-1}."""
-        loss = get_loss(problem.loss)
-        depth = problem.architecture.depth
-        v, multiplier, y = chunk.state[f"v_{depth}"], chunk.state["l"], chunk.y
-        assert y is not None
-        a = below @ weights[f"w_{depth}"]
-        a += weights[f"b_{depth}"]
-        residual = a - v
-        sums["loss"] = loss.value(v, y)
-        sums["head_residual"] = square(residual)
-        sums["multiplier_term"] = float(np.vdot(multiplier, residual))
-        target = a + multiplier / self.beta
-        if problem.loss == "cross_entropy":
-            new = np.empty_like(v)
-            kernels.softmax_prox(target, y, self.beta, new)
-        else:
-            new = loss.prox(target, y, self.beta)
-        asked = (a - new) * v.dtype.type(self.beta)
-        sums[f"step_v_{depth}"] = square(new - v) + square(asked)
-        v[...] = new
-        multiplier += asked
-        sums[f"size_v_{depth}"] = square(v) + square(multiplier)
-        asked += multiplier
-        return asked
-
-    def _sweep_three(
-        self, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
-    ) -> Sums:
-        """3-splitting: V_i exactly, then U_i, for i from the region's last layer to its first."""
-        arch = problem.architecture
-        activation = get_activation(arch.activation)
-        lo, hi = span
-        sums: Sums = {}
-        asked = blocks.get("pull")
-        for i in range(min(hi, arch.depth - 1), lo - 1, -1):
-            v, u, below = blocks[f"v_{i}"], blocks[f"u_{i}"], blocks[f"v_{i - 1}"]
-            above = i + 1
-            if asked is None:  # the layer above is another region's: its residual, as it was
-                asked = _work.take("pre", blocks[f"u_{above}"].shape, v.dtype)
-                np.matmul(v, weights[f"w_{above}"], out=asked)
-                asked += weights[f"b_{above}"]
-                asked -= blocks[f"u_{above}"]
-                asked *= v.dtype.type(self.mu)
-            gradient = np.matmul(
-                asked, weights[f"w_{above}"].T, out=_work.take("gradient", v.shape, v.dtype)
-            )
-            h = activation.value(u, out=_work.take("h", v.shape, v.dtype))
-            skip, skip_above = arch.skip(i), above < arch.depth and arch.skip(above)
-            h_above, v_above = v, v
-            if skip_above:
-                v_above = blocks[f"v_{above}"]
-                h_above = _work.take("h_above", v.shape, v.dtype)
-                activation.value(blocks[f"u_{above}"], out=h_above)
-            split, slope = kernels.v_gradient(
-                v, below if skip else v, skip, h, v_above, h_above, skip_above, gradient, self.nu
-            )
-            direction = np.matmul(
-                gradient, weights[f"inverse_{above}"], out=_work.take("h", v.shape, v.dtype)
-            )
-            moved, size = kernels.step(v, direction, self.over_relaxation)
-            sums |= {f"split_{i}": split, f"slope_v_{i}": slope}
-            sums |= {f"step_v_{i}": moved, f"size_v_{i}": size}
-
-            pre = _work.take("pre", u.shape, u.dtype)
-            np.matmul(below, weights[f"w_{i}"], out=pre)
-            border = self._border(problem, i - 1)
-            tau = self.tau + border * (2 * self.nu * skip * activation.lipschitz**2 + self.mu)
-            u_step = u_exact if self.variant == "proximal" else u_linearized
-            found = u_step(
-                activation, pre, weights[f"b_{i}"], u, v, below, skip, self.mu, self.nu, tau
-            )
-            for name, value in zip(("pre", "slope_u", "step_u", "size_u"), found, strict=True):
-                sums[f"{name}_{i}"] = value
-            asked = pre
-        return sums
-
-    def _sweep_two(
-        self, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
-    ) -> Sums:
-        """2-splitting: V_i, for i from the region's last layer to its first."""
-        arch = problem.architecture
-        activation = get_activation(arch.activation)
-        lo, hi = span
-        sums: Sums = {}
-        mu = self.mu
-        a_above: Array | None = None
-        for i in range(min(hi, arch.depth - 1), lo - 1, -1):
-            v, below, above = blocks[f"v_{i}"], blocks[f"v_{i - 1}"], i + 1
-            a = below @ weights[f"w_{i}"] + weights[f"b_{i}"]
-            target = activation.value(a)
-            if arch.skip(i):
-                target += below
-            sums[f"split_{i}"] = square(v - target)
-            if above == arch.depth:
-                gradient = blocks["pull"] @ weights[f"w_{above}"].T
-                gradient += mu * (v - target)
-                direction = gradient @ weights[f"inverse_{above}"]
-                sums[f"slope_v_{i}"] = square(gradient)
-                sums[f"step_v_{i}"], sums[f"size_v_{i}"] = kernels.step(
-                    v, direction, self.over_relaxation
-                )
-            else:
-                if a_above is None:
-                    a_above = v @ weights[f"w_{above}"] + weights[f"b_{above}"]
-                block = TwoSplitBlock(
-                    activation=activation,
-                    skip=arch.skip(above),
-                    w=weights[f"w_{above}"],
-                    b=weights[f"b_{above}"],
-                    target=target,
-                    above=blocks[f"v_{above}"],
-                    mu=mu,
-                    tau=self.tau,
-                    margin=mu * self._border(problem, i),
-                    inertia=mu * self._border(problem, i - 1),
-                )
-                if self.variant == "linearized":
-                    new, slope = block.linearized(v, a_above, float(weights[f"curvature_{above}"]))
-                else:
-                    new, slope = block.proximal(
-                        v, a_above, weights[f"inverse_{above}"], self.inner_steps, self.inner_tol
-                    )
-                sums[f"slope_v_{i}"] = slope
-                sums[f"step_v_{i}"], sums[f"size_v_{i}"] = square(new - v), square(new)
-                v[...] = new
-            a_above = a
-        return sums
-
     def _couple(self, problem: Problem, i: int, weights: Arrays, chunk: Chunk) -> Sums:
-        """Sums over the chunk that layer i's weight update needs, from the newest blocks."""
+        """Form the chunk's sums for layer i's weight update, from the newest blocks."""
         arch = problem.architecture
         state = chunk.state
         below = chunk.x if i == 1 else state[f"v_{i - 1}"]
@@ -559,14 +385,15 @@ class RelaxedADMM:
         """Forward pass: loss and score of the network that would predict, sums of the refit."""
         arch = problem.architecture
         loss = get_loss(problem.loss)
-        assert chunk.x is not None and chunk.y is not None
+        assert chunk.x is not None
+        assert chunk.y is not None
         last = self.readout(problem)
         if self.state == "recompute" and chunk.state:
             features = chunk.state[f"v_{arch.depth - 1}"]
         else:
             shape = (chunk.rows, arch.widths[-2])
             features = _work.take("features", shape, problem.dtype)
-            tile = self._tile(problem, chunk.rows)
+            tile = tile_rows(problem, chunk.rows)
             for first in range(0, chunk.rows, tile):
                 rows = slice(first, first + tile)
                 for i, v in enumerate(
