@@ -3,8 +3,16 @@
 from importlib.metadata import version
 
 from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, resume
-from dadmm.network import Network
+from dadmm.network import Architecture, Network
 from dadmm.solvers.relaxed import RelaxedADMM
 
-__all__ = ["ADMMClassifier", "ADMMRegressor", "Network", "RelaxedADMM", "load", "resume"]
+__all__ = [
+    "ADMMClassifier",
+    "ADMMRegressor",
+    "Architecture",
+    "Network",
+    "RelaxedADMM",
+    "load",
+    "resume",
+]
 __version__ = version("dadmm")

@@ -7,15 +7,16 @@ Tasks carry the run's address, not arrays; weights reach visits as task outputs;
 a tree that the number of chunks alone decides, so every scheduler adds in the same order.  Visits
 write state of the next generation and return only their sums.
 
-A task's key starts with its readable name and ends with (run, iteration, ...), so the dashboard
+A task's key starts with its readable name and ends with (session, iteration, ...), so the dashboard
 groups tasks by what they do, and no two runs on one cluster share a key.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -27,8 +28,10 @@ from dadmm.losses import get_loss
 from dadmm.network import Scaling
 from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Solver, Sums, combine
 from dadmm.store import Run
+from dadmm.workspace import Workspace
 
 FAN_IN = 8
+_work = Workspace()
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ class Plan:
         Rows of each data chunk.
     seed : int
         Whatever a visit draws at random comes from (seed, iteration, chunk).
+    session : str
+        Part of every task's key: on a cluster that still works on what an interrupted session
+        asked for, a later one must not be given those tasks, whose blocks it has swept away.
     """
 
     run: Run
@@ -51,6 +57,11 @@ class Plan:
     problem: Problem
     chunks: tuple[int, ...]
     seed: int
+    session: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Each of the many tasks carries a plan, and none needs the many chunks.
+        return {**self.__dict__, "chunks": ()}
 
 
 # ----------------------------------------------------------------------------------------- tasks
@@ -167,7 +178,8 @@ def _data(
     problem = plan.problem
     x = y = None
     if part.x:
-        x = scaling["x"].apply(plan.run.blocks.read("data/x", chunk), problem.dtype)
+        raw = plan.run.blocks.read("data/x", chunk)
+        x = scaling["x"].apply(raw, problem.dtype, _work.take("x", raw.shape, problem.dtype))
     if part.y:
         y = plan.run.blocks.read("data/y", chunk)
         if problem.classes:
@@ -198,7 +210,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _one_blas_thread() -> None:
-    """Limit a worker process once, for good: the limit is global, and tasks would race to set it."""
+    """Limit a worker process once, for good: the limit is global, and tasks would race for it."""
     global _limited
     if not _limited:
         threadpool_limits(1)
@@ -301,6 +313,6 @@ def add(plan: Plan, parts: Sequence[Sums]) -> Sums:
 
 def _task(plan: Plan, function: Any, prefix: str, *ident: Any) -> Any:
     """Return a function that makes a task called `prefix` with a key that only this task has."""
-    key = "-".join([prefix, plan.run.attributes["id"], *(str(i) for i in ident)])
+    key = "-".join([prefix, plan.session, *(str(i) for i in ident)])
     make = delayed(partial(function, plan), name=f"{key}-call", pure=False, traverse=False)
     return partial(make, dask_key_name=key)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def train(plan: Plan, max_iter: int, tol: float, callback: Callback | None = Non
     max_iter : int
         Iterations in all, those of earlier sessions included.
     tol : float
-        Stop when an iteration moves all variables together by at most `tol` times their norm.
+        Stop when an iteration moves all variables together by less than `tol` times their norm.
         0 never stops early.
     callback : callable or None
         Called as ``callback(iteration, row)`` after each commit.
@@ -51,25 +52,39 @@ def train(plan: Plan, max_iter: int, tol: float, callback: Callback | None = Non
     """
     run = plan.run
     with graph.one_blas_thread():
-        record = run.committed()
-        k = _start(plan) if record is None else int(record["iteration"])
-        run.sweep(k)
-        status = "finished"
         try:
-            while k < max_iter:
+            k, row = _begin_or_resume(plan)
+            while k < max_iter and not _converged(row, tol):
                 row = _iterate(plan, k)
                 k += 1
                 if callback is not None:
                     callback(k, row)
-                if row["step"] <= tol * row["size"]:
-                    status = "converged"
-                    break
             final = compute(graph.finish(plan, k))
         except KeyboardInterrupt:
-            run.commit(k, status="interrupted")
+            if record := run.committed():
+                run.commit(record["iteration"], status="interrupted")
             raise
-        run.commit(k, status=status, final=final)
+        status = "converged" if _converged(row, tol) else "finished"
+        with store_errors():
+            run.commit(k, status=status, final=final)
     return status
+
+
+def _converged(row: Mapping[str, float], tol: float) -> bool:
+    return bool(row) and row["step"] < tol * row["size"]
+
+
+def _begin_or_resume(plan: Plan) -> tuple[int, dict[str, float]]:
+    """Return the committed iteration and its row of history, which is empty for iteration 0.
+
+    A run that was killed after its last iteration must see that it had converged.
+    """
+    with store_errors():
+        record = plan.run.committed()
+        k = _start(plan) if record is None else int(record["iteration"])
+        plan.run.sweep(k)
+        rows = plan.run.history().isel(iteration=slice(-1, None))
+        return k, {str(name): float(value) for name, values in rows.items() for value in values}
 
 
 def _start(plan: Plan) -> int:
@@ -92,19 +107,20 @@ def _iterate(plan: Plan, k: int) -> dict[str, float]:
     """Do iteration k -> k+1 and commit it; return its row of history."""
     run = plan.run
     begin = time.perf_counter()
-    _begin(plan, k + 1)
-    row = dict(compute(graph.iteration(plan, k)))
-    if not all(math.isfinite(value) for value in row.values()):
-        run.sweep(k)
-        run.commit(k, status="diverged")
-        bad = ", ".join(name for name, value in row.items() if not math.isfinite(value))
-        raise DivergenceError(
-            f"iteration {k + 1} diverged ({bad} not finite); iteration {k} is kept. "
-            f"{plan.solver.hint}"
-        )
-    row["seconds"] = time.perf_counter() - begin
-    run.commit(k + 1, row)
-    run.sweep(k + 1)
+    with store_errors():
+        _begin(plan, k + 1)
+        row = dict(compute(graph.iteration(plan, k)))
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            run.sweep(k)
+            run.commit(k, status="diverged")
+            raise DivergenceError(
+                f"iteration {k + 1} diverged ({', '.join(bad)} not finite); iteration {k} is kept. "
+                f"{plan.solver.hint}"
+            )
+        row["seconds"] = time.perf_counter() - begin
+        run.commit(k + 1, row)
+        run.sweep(k + 1)
     return row
 
 
@@ -119,14 +135,28 @@ def compute(task: Any) -> Any:
     """
     scheduler = get_scheduler(collections=[task])
     distributed = "distributed" in getattr(scheduler, "__module__", "")
+    with store_errors():
+        try:
+            return task.compute(**({"retries": RETRIES} if distributed else {}))
+        except (DadmmError, OSError):
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {_line(error)}"
+            raise RunError(f"a task failed for good: {what}") from error
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn an error of the file system, such as a full disk, into a `RunError` of one line."""
     try:
-        return task.compute(**({"retries": RETRIES} if distributed else {}))
-    except (DadmmError, KeyboardInterrupt):
-        raise
+        yield
     except OSError as error:
-        raise RunError(f"the run store could not be read or written: {error}") from error
-    except Exception as error:
-        raise RunError(f"a task failed for good: {type(error).__name__}: {error}") from error
+        what = f"the run store could not be read or written: {_line(error)}"
+        raise RunError(what) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def convergence_rate(steps: Array) -> tuple[float, float]:

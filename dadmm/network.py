@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from dadmm.activations import get_activation
 from dadmm.errors import OptionError, ShapeError, unknown
+from dadmm.workspace import Workspace
 
 Array = NDArray[Any]
 Params = dict[str, Array]
@@ -117,7 +118,11 @@ class Architecture:
 
 
 def layers(
-    arch: Architecture, params: Mapping[str, Array], x: Array, to: int | None = None
+    arch: Architecture,
+    params: Mapping[str, Array],
+    x: Array,
+    to: int | None = None,
+    work: Workspace | None = None,
 ) -> Iterator[Array]:
     """Yield ``V_1, ..., V_to`` (all N unless told), each computed from the one before it.
 
@@ -128,11 +133,18 @@ def layers(
         ``w_1, b_1, ..., w_N, b_N``; ``w_i`` is (width_{i-1}, width_i).
     x : (rows, features) array
         Scaled inputs in the dtype of the parameters.
+    to : int or None
+        The last layer wanted.
+    work : Workspace or None
+        Where to compute; what is yielded is then overwritten two layers on.
     """
     activation = get_activation(arch.activation)
     v = x
     for i in range(1, (to or arch.depth) + 1):
-        a = v @ params[f"w_{i}"]
+        w = params[f"w_{i}"]
+        shape = (len(v), w.shape[1])
+        out = None if work is None else work.take(f"layer {i % 2}", shape, v.dtype)
+        a = np.matmul(v, w, out=out)
         a += params[f"b_{i}"]
         if i < arch.depth:
             activation.value(a, out=a)
@@ -160,16 +172,17 @@ class Scaling:
         """Return the scaling that changes nothing."""
         return cls(np.zeros(columns), np.ones(columns))
 
-    def apply(self, x: Array, dtype: Any) -> Array:
-        """Return `x` centred and scaled, (rows, columns), as a new array of `dtype`.
+    def apply(self, x: Array, dtype: Any, out: Array | None = None) -> Array:
+        """Return `x` centred and scaled, (rows, columns), in `out` or as a new array of `dtype`.
 
         Numbers of more than 32 bits are centred in float64: what distinguishes them may be far
         smaller than they are.
         """
         wide = np.float64 if x.dtype.itemsize > 4 or x.dtype == np.int32 else dtype
-        out = np.subtract(x, self.centre.astype(wide), dtype=wide)
-        out *= (1.0 / self.scale).astype(wide)
-        return np.asarray(out, dtype)
+        fits = out is not None and out.dtype == wide
+        found = np.subtract(x, self.centre.astype(wide), dtype=wide, out=out if fits else None)
+        found *= (1.0 / self.scale).astype(wide)
+        return np.asarray(found, dtype)
 
     def undo(self, z: Array) -> Array:
         """Map scaled values back to the units of the data."""

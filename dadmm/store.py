@@ -33,18 +33,23 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
 import zarr
+from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
+from dadmm.chunkfile import read_chunk, write_chunk
 from dadmm.errors import StoreError
 from dadmm.network import Network, Scaling
 from dadmm.solvers.base import Problem, Solver
@@ -54,6 +59,7 @@ Array = NDArray[Any]
 FORMAT = 1
 KEPT_PARAMS = 3
 FLUSH_EVERY = 64
+HISTORY_ROWS = 1024
 
 
 class Blocks(Protocol):
@@ -70,8 +76,8 @@ class Blocks(Protocol):
     def write(self, name: str, chunk: int, block: Array) -> None:
         """Write a whole chunk; `block` is the store's from now on."""
 
-    def put(self, name: str, array: Array, dims: Any = None) -> None:
-        """Store a whole array as one chunk."""
+    def put(self, name: str, array: Array, dims: Any = None, rows: int | None = None) -> None:
+        """Store a whole array, in chunks of `rows` rows; as one chunk unless told."""
 
     def get(self, name: str) -> Array:
         """Return a whole array."""
@@ -123,10 +129,11 @@ class MemoryBlocks:
 
     def write(self, name: str, chunk: int, block: Array) -> None:
         """See `Blocks.write`."""
-        self._arrays[name][chunk] = block
+        # Rows lie as a store would give them back: BLAS adds in another order if they do not.
+        self._arrays[name][chunk] = np.ascontiguousarray(block)
 
-    def put(self, name: str, array: Array, dims: Any = None) -> None:
-        """See `Blocks.put`."""
+    def put(self, name: str, array: Array, dims: Any = None, rows: int | None = None) -> None:
+        """See `Blocks.put`; always one piece."""
         self._arrays[name] = {0: np.asarray(array)}
 
     def get(self, name: str) -> Array:
@@ -152,7 +159,7 @@ class MemoryBlocks:
 
     def record(self) -> dict[str, Any] | None:
         """See `Blocks.record`."""
-        return self._record
+        return None if self._record is None else dict(self._record)
 
 
 @lru_cache(maxsize=256)
@@ -180,7 +187,7 @@ class ZarrBlocks:
     spare = 1
 
     def __init__(self, url: str | os.PathLike[str], token: str = "", durable: bool = True) -> None:
-        self.url = str(url)
+        self.url = str(url).removeprefix("file://")
         self.token = token
         self.durable = durable
         self.local = None if "://" in self.url else Path(self.url)
@@ -192,24 +199,33 @@ class ZarrBlocks:
         self.__init__(**state)  # type: ignore[misc]
 
     def create(self, name: str, shape: tuple[int, ...], rows: int, dtype: Any, dims: Any) -> None:
-        """See `Blocks.create`; the parent group is made too, so that xarray can open it."""
-        parent = name.rpartition("/")[0]
-        self._document(parent, _group_document())
+        """See `Blocks.create`; the groups around it are made too, so that xarray can open them."""
+        for group in accumulate(name.split("/")[:-1], "{}/{}".format):
+            if not self._exists(f"{group}/zarr.json"):
+                self._document(group, _group_document())
         self._document(name, _array_document(shape, rows, np.dtype(dtype).str, dims))
 
     def _document(self, name: str, text: bytes) -> None:
         """Write a node's metadata, as zarr itself would, without its look round the store."""
-        if self.local is not None:
-            folder = self.local / name
-            folder.mkdir(parents=True, exist_ok=True)
-            aside = folder / f".zarr.json.{os.getpid()}-{threading.get_ident()}.partial"
-            aside.write_bytes(text)
-            aside.replace(folder / "zarr.json")
+        if self.local is None:
+            filesystem, path = self._remote(f"{name}/zarr.json")
+            filesystem.pipe_file(path, text)
             return
-        import fsspec
+        folder = self.local / name
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / "zarr.json", text, self.durable)
 
-        with fsspec.open(f"{self.url}/{name}/zarr.json", "wb") as file:
-            file.write(text)
+    def _remote(self, name: str) -> tuple[Any, str]:
+        """Return fsspec's file system and path, without what it remembers: others write here too."""
+        filesystem, path = url_to_fs(f"{self.url}/{name}")
+        filesystem.invalidate_cache(path)
+        return filesystem, path
+
+    def _exists(self, name: str) -> bool:
+        if self.local is not None:
+            return (self.local / name).exists()
+        filesystem, path = self._remote(name)
+        return bool(filesystem.exists(path))
 
     def _open(self, name: str, cached: bool = False) -> zarr.Array[Any]:
         try:
@@ -218,82 +234,96 @@ class ZarrBlocks:
             return _opened.__wrapped__(self.url, self.token, name)
         except (FileNotFoundError, KeyError) as error:
             raise StoreError(f"{self.url} has no array {name}: the run store is damaged") from error
-
-    def _chunk_path(self, name: str, chunk: int, ndim: int) -> Path | None:
-        if self.local is None:
-            return None
-        return self.local.joinpath(name, "c", str(chunk), *["0"] * (ndim - 1))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise StoreError(f"{self.url}: zarr.json of {name} is damaged ({error})") from error
 
     def read(self, name: str, chunk: int) -> Array:
-        """See `Blocks.read`; a missing or damaged chunk is an error that names it."""
+        """See `Blocks.read`; a missing or damaged chunk is an error that names it.
+
+        From a local folder a chunk is read into memory that this thread uses again at its next
+        read of the same variable.
+        """
         array = self._open(name, cached=True)
-        path = self._chunk_path(name, chunk, array.ndim)
-        if path is not None and not path.exists():
+        return self._read(array, name, chunk, reuse=name.rpartition("/")[2])
+
+    def _read(
+        self, array: zarr.Array[Any], name: str, chunk: int, reuse: str | None = None
+    ) -> Array:
+        at = _chunk_name(name, chunk, array.ndim)
+        rows = array.chunks[0] if array.ndim else 1
+        part: Any = slice(chunk * rows, (chunk + 1) * rows) if array.ndim else ...
+        try:
+            if self.local is not None:
+                whole = read_chunk(self.local / at, array.chunks, array.dtype, reuse)
+                return whole[: array.shape[0] - chunk * rows] if array.ndim else whole
+            if not self._exists(at):
+                raise FileNotFoundError(at)
+            return np.asarray(array[part])
+        except FileNotFoundError as error:
             raise StoreError(
                 f"{self.url}: chunk {chunk} of {name} is missing; resume from another copy of the "
                 "run, or start it again"
-            )
-        rows = array.chunks[0]
-        try:
-            return np.asarray(array[chunk * rows : (chunk + 1) * rows])
-        except ValueError as error:
+            ) from error
+        except (ValueError, StoreError) as error:
             raise StoreError(f"{self.url}: chunk {chunk} of {name} is damaged ({error})") from error
 
     def write(self, name: str, chunk: int, block: Array) -> None:
         """See `Blocks.write`."""
         array = self._open(name, cached=True)
         rows = array.chunks[0]
-        first = chunk * rows
-        if len(block) != min(rows, array.shape[0] - first):
+        if len(block) != min(rows, array.shape[0] - chunk * rows):
             raise StoreError(
                 f"{name}: chunk {chunk} was given {len(block)} rows, not a whole chunk"
             )
-        array[first : first + rows] = block
-        self._sync(self._chunk_path(name, chunk, array.ndim))
+        self._write(array, name, chunk, block)
 
-    def _sync(self, path: Path | None) -> None:
-        if path is None or not self.durable:
-            return
-        for target in (path, path.parent):
-            handle = os.open(target, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+    def _write(self, array: zarr.Array[Any], name: str, chunk: int, block: Array) -> None:
+        rows = array.chunks[0] if array.ndim else 1
+        if self.local is not None:
+            path = self.local / _chunk_name(name, chunk, array.ndim)
+            block = np.asarray(block, array.dtype)
+            write_chunk(path, block, rows, array.fill_value, self.durable)
+        elif array.ndim:
+            array[chunk * rows : (chunk + 1) * rows] = block
+        else:
+            array[...] = block
 
-    def put(self, name: str, array: Array, dims: Any = None) -> None:
+    def put(self, name: str, array: Array, dims: Any = None, rows: int | None = None) -> None:
         """See `Blocks.put`."""
         array = np.asarray(array)
-        self.create(name, array.shape, max(1, len(array)) if array.ndim else 1, array.dtype, dims)
-        self._open(name)[...] = array
-        if self.local is not None:
-            self._sync(self.local.joinpath(name, "c", *["0"] * array.ndim))
+        rows = rows or (len(array) if array.ndim else 1)
+        self.create(name, array.shape, rows, array.dtype, dims)
+        target = self._open(name)
+        for chunk in range(-(-len(array) // rows) if array.ndim else 1):
+            block = array[chunk * rows : (chunk + 1) * rows] if array.ndim else array
+            self._write(target, name, chunk, block)
 
     def get(self, name: str) -> Array:
-        """See `Blocks.get`."""
-        try:
-            return np.asarray(self._open(name)[...])
-        except ValueError as error:
-            raise StoreError(f"{self.url}: {name} is damaged ({error})") from error
+        """See `Blocks.get`; a missing or damaged chunk is an error that names it."""
+        array = self._open(name)
+        if array.ndim == 0:
+            return self._read(array, name, 0)
+        chunks = range(array.cdata_shape[0])
+        return np.concatenate([self._read(array, name, chunk) for chunk in chunks])
 
     def names(self, group: str) -> list[str]:
         """See `Blocks.names`."""
-        if self.local is not None:
-            folder = self.local / group
-            return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.exists() else []
         try:
-            found = zarr.open_group(self.url, path=group, mode="r", zarr_format=3)
+            if self.local is not None:
+                return sorted(p.name for p in (self.local / group).iterdir() if p.is_dir())
+            filesystem, path = self._remote(group)
+            found = filesystem.ls(path, detail=True)
         except FileNotFoundError:
             return []
-        return sorted(name for name, _ in found.members())
+        return sorted(Path(f["name"]).name for f in found if f["type"] == "directory")
 
     def delete(self, name: str) -> None:
         """See `Blocks.delete`.  A local folder is renamed first, so that none is ever half there."""
         _opened.cache_clear()
         if self.local is None:
-            root = zarr.open_group(self.url, mode="r+", zarr_format=3)
-            if name in root:
-                del root[name]
+            filesystem, path = self._remote(name)
+            if filesystem.exists(path):
+                filesystem.rm(path, recursive=True)
             return
         folder = self.local / name
         if folder.exists():
@@ -304,38 +334,60 @@ class ZarrBlocks:
 
     def publish(self, record: Mapping[str, Any]) -> None:
         """See `Blocks.publish`: write aside, sync, rename, sync the folder."""
-        text = json.dumps(record, indent=1)
+        text = json.dumps({**record, "crc32": _checksum(record)}, indent=1).encode()
         if self.local is None:
-            import fsspec
-
-            with fsspec.open(f"{self.url}/commit.json", "w") as file:
-                file.write(text)
+            filesystem, path = self._remote("commit.json")
+            filesystem.pipe_file(path, text)
             return
-        aside = self.local / f".commit-{os.getpid()}.partial"
-        with aside.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.local / "commit.json")
-        self._sync(self.local / "commit.json")
+        _replace(self.local / "commit.json", text, durable=True)
 
     def record(self) -> dict[str, Any] | None:
-        """See `Blocks.record`."""
+        """See `Blocks.record`; a damaged one is an error."""
         try:
             if self.local is not None:
-                text = (self.local / "commit.json").read_text()
+                text = (self.local / "commit.json").read_bytes()
             else:
-                import fsspec
-
-                with fsspec.open(f"{self.url}/commit.json", "r") as file:
-                    text = file.read()
+                filesystem, path = self._remote("commit.json")
+                text = filesystem.cat_file(path)
         except FileNotFoundError:
             return None
         try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
+            found = dict(json.loads(text))
+            whole = found.pop("crc32", None) == _checksum(found)
+        except (ValueError, TypeError) as error:
             raise StoreError(f"{self.url}/commit.json is damaged: {error}") from error
-        return dict(found)
+        if not whole:
+            raise StoreError(f"{self.url}/commit.json is damaged: its checksum does not match")
+        return found
+
+
+def _chunk_name(name: str, chunk: int, ndim: int) -> str:
+    return "/".join([name, "c", *([str(chunk)] if ndim else []), *["0"] * (ndim - 1)])
+
+
+def _checksum(record: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record).encode())
+
+
+def _replace(path: Path, text: bytes, durable: bool) -> None:
+    """Write a small file aside and rename it, so that nobody ever sees half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    aside.write_bytes(text)
+    if durable:
+        _fsync(aside)
+    aside.replace(path)
+    if durable:
+        _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    """Sync a file, and the folder that says that it is there."""
+    for target in (path, path.parent) if path.is_file() else (path,):
+        handle = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @lru_cache(maxsize=1024)
@@ -410,25 +462,19 @@ class Run:
         """
         attributes = {**attributes, "format": FORMAT, "id": uuid.uuid4().hex[:8]}
         blocks = ZarrBlocks(url, attributes["id"], durable)
-        try:
-            taken = _is_taken(blocks)
-        except OSError as error:
-            raise StoreError(f"{url} cannot be looked into: {error.strerror or error}") from error
+        with _reaching(url, "looked into"):
+            taken, ours = _is_taken(blocks), _is_run(blocks)
         if taken and not overwrite:
             raise StoreError(
                 f"{url} exists: resume it, choose another path, or overwrite it "
                 "(--overwrite, overwrite=True)"
             )
-        if taken and overwrite and not _is_run(blocks):
+        if taken and not ours:
             raise StoreError(f"{url} is not a dadmm run, so it is not overwritten: remove it first")
-        try:
+        with _reaching(url, "written"):
             if taken:
                 _remove(blocks)
-            zarr.create_group(
-                blocks.url, attributes={"dadmm": attributes}, overwrite=True, zarr_format=3
-            )
-        except OSError as error:
-            raise StoreError(f"{url} cannot be written: {error.strerror or error}") from error
+            zarr.create_group(blocks.url, attributes={"dadmm": attributes}, zarr_format=3)
         _opened.cache_clear()
         return cls(blocks, attributes)
 
@@ -442,10 +488,11 @@ class Run:
             If there is none, or it has another format version.
         """
         blocks = ZarrBlocks(url)
-        if not _is_run(blocks):
-            what = "is not a dadmm run" if _is_taken(blocks) else "does not exist"
-            raise StoreError(f"{url} {what}: give the folder that a fit was started with")
-        group = zarr.open_group(blocks.url, mode="r", zarr_format=3)
+        with _reaching(url, "read"):
+            if not _is_run(blocks):
+                what = "is not a dadmm run" if _is_taken(blocks) else "does not exist"
+                raise StoreError(f"{url} {what}: give the folder that a fit was started with")
+            group = zarr.open_group(blocks.url, mode="r", zarr_format=3)
         attributes: Any = group.attrs["dadmm"]
         if attributes.get("format") != FORMAT:
             raise StoreError(
@@ -466,8 +513,13 @@ class Run:
 
     @property
     def has_data(self) -> bool:
-        """Whether the data and its scaling are stored whole: the last is written last."""
-        return "y_scale" in self.blocks.names("scaling")
+        """Whether the data and its scaling are stored whole: the scaling is written last."""
+        if self.blocks.record() is None:
+            try:
+                self.load_scaling()
+            except StoreError:
+                return False
+        return True
 
     def update(self, **attributes: Any) -> None:
         """Add to the run's attributes, in the store too."""
@@ -590,22 +642,24 @@ class Run:
                 self.blocks.delete(f"params/{name}")
         local = getattr(self.blocks, "local", None)
         if local is not None:
-            for leftover in (*local.glob(".deleted-*"), *local.glob(".commit-*.partial")):
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            for grave in local.glob(".deleted-*"):
+                shutil.rmtree(grave, ignore_errors=True)
+            for pattern in ("*.partial", "history/**/*.partial"):
+                for partial in local.glob(pattern):
+                    partial.unlink(missing_ok=True)
 
     # ----------------------------------------------------------------------------------- history
 
     def _flush(self, record: Mapping[str, Any]) -> None:
-        if not record["rows"]:
-            return
-        before = self._columns(record["flushed"])
-        names = list(dict.fromkeys([*before, *(name for row in record["rows"] for name in row)]))
-        for name in names:
-            new = [float(row.get(name, math.nan)) for row in record["rows"]]
-            old = before.get(name, np.full(record["flushed"], np.nan))
-            self.blocks.put(f"history/{name}", np.concatenate([old, new]), ("iteration",))
-        count = record["flushed"] + len(record["rows"])
-        self.blocks.put("history/iteration", np.arange(1, count + 1), ("iteration",))
+        """Move the record's rows into arrays; until it is published they are there twice.
+
+        Chunks have one size however long the history is, and keep what they held: one killed here
+        leaves arrays whose first rows, the only ones that the old record counts, are as before.
+        """
+        if record["rows"]:
+            history = self._history(record)
+            for name, column in history.variables.items():
+                self.blocks.put(f"history/{name}", column.values, ("iteration",), HISTORY_ROWS)
 
     def _columns(self, flushed: int) -> dict[str, Array]:
         names = [n for n in self.blocks.names("history") if n != "iteration"] if flushed else []
@@ -613,17 +667,29 @@ class Run:
 
     def history(self) -> xr.Dataset:
         """Return the history of the committed iterations, over the dimension `iteration`."""
-        record = self.blocks.record() or {"flushed": 0, "rows": []}
-        columns = self._columns(record["flushed"])
-        rows = record["rows"]
-        names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
+        return self._history(self.blocks.record() or {"flushed": 0, "rows": []})
+
+    def _history(self, record: Mapping[str, Any]) -> xr.Dataset:
+        flushed, rows = record["flushed"], record["rows"]
+        columns = self._columns(flushed)
         data = {}
-        for name in names:
+        for name in dict.fromkeys([*columns, *(name for row in rows for name in row)]):
+            old = columns.get(name, np.full(flushed, np.nan))
             new = [float(row.get(name, math.nan)) for row in rows]
-            old = columns.get(name, np.full(record["flushed"], np.nan))
             data[name] = ("iteration", np.concatenate([old, new]))
-        count = record["flushed"] + len(rows)
-        return xr.Dataset(data, coords={"iteration": np.arange(1, count + 1)})
+        return xr.Dataset(data, coords={"iteration": np.arange(1, flushed + len(rows) + 1)})
+
+
+@contextmanager
+def _reaching(url: str | os.PathLike[str], doing: str) -> Iterator[None]:
+    """Say in one line that a place cannot be reached, whatever its file system raises."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        why = getattr(error, "strerror", None) or error
+        raise StoreError(f"{url} cannot be {doing}: {why}") from error
 
 
 def _is_run(blocks: ZarrBlocks) -> bool:
@@ -636,14 +702,22 @@ def _is_run(blocks: ZarrBlocks) -> bool:
 def _is_taken(blocks: ZarrBlocks) -> bool:
     if blocks.local is not None:
         return blocks.local.is_file() or (blocks.local.is_dir() and any(blocks.local.iterdir()))
-    return _is_run(blocks)
+    filesystem, path = blocks._remote("")
+    try:
+        return bool(filesystem.ls(path))
+    except FileNotFoundError:
+        return False
 
 
 def _remove(blocks: ZarrBlocks) -> None:
-    if blocks.local is not None:
-        shutil.rmtree(blocks.local)
-    else:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(blocks.url)
+    """Remove a run: what makes it resumable first, what shows that it is a run last."""
+    if blocks.local is None:
+        filesystem, path = blocks._remote("")
         filesystem.rm(path, recursive=True)
+        return
+    order = {"commit.json": 0, "zarr.json": 2}
+    for entry in sorted(blocks.local.iterdir(), key=lambda entry: order.get(entry.name, 1)):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -16,7 +16,7 @@ def gram(v: Array) -> Array:
     rows, width = v.shape
     out = np.empty((width + 1, width + 1), v.dtype)
     out[:width, :width] = v.T @ v
-    out[:width, width] = out[width, :width] = v.sum(axis=0)
+    out[:width, width] = out[width, :width] = np.ones(rows, v.dtype) @ v
     out[width, width] = rows
     return out
 
@@ -25,7 +25,7 @@ def cross(v: Array, target: Array) -> Array:
     """Return ``[V, 1]' target``."""
     out = np.empty((v.shape[1] + 1, target.shape[1]), v.dtype)
     np.matmul(v.T, target, out=out[:-1])
-    out[-1] = target.sum(axis=0)
+    out[-1] = np.ones(len(target), target.dtype) @ target
     return out
 
 

@@ -12,9 +12,8 @@ parameters ``w_i`` and ``b_i``, per-sample state such as ``v_i``, and sums such 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -252,23 +251,3 @@ def iterate(
             details |= more
     params = {name: weights[name] for name in params}
     return params, solver.report(problem, totals, details)
-
-
-@dataclass
-class Workspace(threading.local):
-    """Scratch arrays that one thread uses again and again.
-
-    A visit that allocated its temporaries anew would have them mapped and page-faulted each time
-    on workers whose allocator returns memory eagerly, as Dask's nannies set it.
-    """
-
-    arrays: dict[tuple[str, str], Array] = field(default_factory=dict)
-
-    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return a C-ordered array of `shape`, contents undefined, valid until taken again."""
-        key = (name, np.dtype(dtype).str)
-        size = int(np.prod(shape))
-        flat = self.arrays.get(key)
-        if flat is None or flat.size < size:
-            flat = self.arrays[key] = np.empty(size, dtype)
-        return flat[:size].reshape(shape)

@@ -42,8 +42,9 @@ from dadmm.solvers.algebra import (
     solve_spd,
     square,
 )
-from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums, Workspace
+from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums
 from dadmm.solvers.sweep import sweep, tile_rows
+from dadmm.workspace import Workspace
 
 VARIANTS = ("proximal", "linearized")
 STATES = ("keep", "recompute")
@@ -396,11 +397,10 @@ class RelaxedADMM:
             tile = tile_rows(problem, chunk.rows)
             for first in range(0, chunk.rows, tile):
                 rows = slice(first, first + tile)
-                for i, v in enumerate(
-                    forward_layers(arch, weights, chunk.x[rows], to=arch.depth - 1), start=1
-                ):
-                    if i == arch.depth - 1:
-                        features[rows] = v
+                *_, last_hidden = forward_layers(
+                    arch, weights, chunk.x[rows], to=arch.depth - 1, work=_work
+                )
+                features[rows] = last_hidden
         out = features @ weights[f"w_{last}"] + weights[f"b_{last}"]
         sums: Sums = {"forward_loss": loss.value(out, chunk.y)}
         if problem.classes:

@@ -15,8 +15,9 @@ from dadmm import kernels
 from dadmm.activations import get_activation
 from dadmm.losses import get_loss
 from dadmm.solvers.algebra import square
-from dadmm.solvers.base import Array, Arrays, Chunk, Problem, Sums, Workspace, combine
+from dadmm.solvers.base import Array, Arrays, Chunk, Problem, Sums, combine
 from dadmm.solvers.blocks import TwoSplitBlock, u_exact, u_linearized
+from dadmm.workspace import Workspace
 
 if TYPE_CHECKING:
     from dadmm.solvers.relaxed import RelaxedADMM
@@ -81,7 +82,9 @@ def _head(
     residual = a - v
     sums["loss"] = loss.value(v, y)
     sums["head_residual"] = square(residual)
-    sums["multiplier_term"] = float(np.vdot(multiplier, residual))
+    sums["multiplier_term"] = float(
+        np.einsum("ij,ij->i", multiplier, residual).sum(dtype=np.float64)
+    )
     target = a + multiplier / solver.beta
     if problem.loss == "cross_entropy":
         new = np.empty_like(v)
