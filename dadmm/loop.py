@@ -31,7 +31,7 @@ def train(plan: Plan, max_iter: int, tol: float, callback: Callback | None = Non
     max_iter : int
         Iterations in all, those of earlier sessions included.
     tol : float
-        Stop when an iteration moves all variables together by less than `tol` times their norm.
+        Stop when an iteration moves all variables together by at most `tol` times their norm.
         0 never stops early.
     callback : callable or None
         Called as ``callback(iteration, row)`` after each commit.
@@ -71,7 +71,7 @@ def train(plan: Plan, max_iter: int, tol: float, callback: Callback | None = Non
 
 
 def _converged(row: Mapping[str, float], tol: float) -> bool:
-    return bool(row) and row["step"] < tol * row["size"]
+    return bool(row) and tol > 0 and row["step"] <= tol * row["size"]
 
 
 def _begin_or_resume(plan: Plan) -> tuple[int, dict[str, float]]:

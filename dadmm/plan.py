@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from dask.utils import format_bytes, parse_bytes
+from dask.utils import parse_bytes
 
 from dadmm.errors import OptionError, ShapeError
 from dadmm.solvers.base import Problem, Solver
@@ -67,8 +67,11 @@ def chunk_rows(
             raise OptionError(f"chunks={chunks}: use 1 row per chunk or more")
         return _tiles(n, min(int(chunks), n))
     if isinstance(chunks, Sequence) and not isinstance(chunks, str):
-        given = tuple(int(rows) for rows in chunks)
-        if sum(given) != n or not given:
+        given = tuple(chunks)
+        if not all(isinstance(rows, (int, np.integer)) and rows > 0 for rows in given):
+            raise OptionError(f"chunks={given}: give every chunk 1 row or more")
+        given = tuple(int(rows) for rows in given)
+        if sum(given) != n:
             raise ShapeError(f"chunks={given} cover {sum(given)} rows, the data has {n}")
         if given != _tiles(n, given[0]):
             raise ShapeError(
@@ -90,7 +93,7 @@ def _auto(solver: Solver, problem: Problem, memory_limit: int | str | None) -> i
     if memory_limit is not None:
         try:
             memory = parse_bytes(memory_limit)
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:
             raise OptionError(f"memory_limit={memory_limit!r}: write it like '2GiB'") from error
         per_row, fixed = visit_bytes(solver, problem)
         affordable = (memory - BASE_BYTES - fixed) // per_row
@@ -98,7 +101,7 @@ def _auto(solver: Solver, problem: Problem, memory_limit: int | str | None) -> i
             needed = BASE_BYTES + fixed + min(SMALLEST, n) * per_row
             raise OptionError(
                 f"memory_limit={memory_limit!r} is too small for this network: a worker needs at "
-                f"least {format_bytes(needed)}"
+                f"least {-(-needed // 2**20)} MiB"
             )
         rows = min(rows, affordable)
     return max(1, min(int(rows), n))

@@ -216,7 +216,7 @@ class ZarrBlocks:
         _replace(folder / "zarr.json", text, self.durable)
 
     def _remote(self, name: str) -> tuple[Any, str]:
-        """Return fsspec's file system and path, without what it remembers: others write here too."""
+        """Return fsspec's file system, told to forget what it knew (others write), and path."""
         filesystem, path = url_to_fs(f"{self.url}/{name}")
         filesystem.invalidate_cache(path)
         return filesystem, path
@@ -318,7 +318,7 @@ class ZarrBlocks:
         return sorted(Path(f["name"]).name for f in found if f["type"] == "directory")
 
     def delete(self, name: str) -> None:
-        """See `Blocks.delete`.  A local folder is renamed first, so that none is ever half there."""
+        """See `Blocks.delete`; a local folder is renamed first, so that none is ever half there."""
         _opened.cache_clear()
         if self.local is None:
             filesystem, path = self._remote(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Workspace(threading.local):
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return a C-ordered array of `shape`, contents undefined, valid until taken again."""
         key = (name, np.dtype(dtype).str)
-        size = int(np.prod(shape))
+        size = prod(shape)
         flat = self.arrays.get(key)
         if flat is None or flat.size < size:
             flat = self.arrays[key] = np.empty(size, dtype)

@@ -112,8 +112,8 @@ def test_the_forward_pass_is_the_formula(activation):
     untouched = x.copy()
     found = list(layers(arch, params, x))
     act, v = ACTIVATION[activation], x
-    for i, residual in enumerate([1, 1, 0, 1], start=1):
-        v = residual * v + act(v @ params[f"w_{i}"] + params[f"b_{i}"])
+    for i, residual in enumerate([True, True, False, True], start=1):
+        v = (v if residual else 0) + act(v @ params[f"w_{i}"] + params[f"b_{i}"])
         np.testing.assert_allclose(found[i - 1], v, atol=1e-12)
     np.testing.assert_allclose(found[4], v @ params["w_5"] + params["b_5"], atol=1e-12)
     assert len(found) == 5

@@ -1,0 +1,39 @@
+"""What a reader is told to run, runs: README, notebooks and pipelines."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_readme_code_runs(block):
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["clf"].score(names["x_test"], names["y_test"]) > 0.97
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_notebooks_run_and_are_committed_without_outputs(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    resources = {"metadata": {"path": tmp_path}}
+    NotebookClient(notebook, timeout=150, kernel_name="python3", resources=resources).execute()
+
+
+@pytest.mark.processes
+def test_the_digits_script_trains_then_goes_on_from_its_store(tmp_path):
+    command = [sys.executable, str(ROOT / "pipelines" / "digits.py"), str(tmp_path / "run")]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    scores = [re.findall(r"accuracy +([\d.]+)", text.stdout) for text in (first, again)]
+    assert scores[0] == scores[1]
+    assert float(scores[0][1]) > 0.965

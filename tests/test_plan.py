@@ -1,0 +1,126 @@
+"""Rows per chunk: from the memory of a worker, never from the number of workers."""
+
+import re
+
+import numpy as np
+import pytest
+
+from dadmm.errors import OptionError, ShapeError
+from dadmm.network import Architecture
+from dadmm.plan import CHUNK_BYTES, CHUNKS, SMALLEST, chunk_rows, visit_bytes
+from dadmm.solvers.base import Problem
+from dadmm.solvers.relaxed import RelaxedADMM
+
+SOLVER = RelaxedADMM()
+
+
+def problem(rows, features=100, hidden=(64, 64), dtype="float32"):
+    arch = Architecture.build(features, hidden, 10)
+    return Problem(arch, "cross_entropy", 1e-3, rows, classes=10, dtype=dtype)
+
+
+def auto(rows, **options):
+    return chunk_rows(SOLVER, problem(rows), "auto", **options)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 255, 256, 2047, 2048, 2049, 100_000, 3_000_017])
+def test_automatic_chunks_tile_the_rows_and_only_the_last_is_smaller(rows):
+    chunks = auto(rows)
+    assert sum(chunks) == rows
+    assert len(set(chunks[:-1])) <= 1
+    assert 0 < chunks[-1] <= chunks[0]
+
+
+def test_small_data_is_one_chunk_and_more_data_some_for_every_worker():
+    assert len(auto(SMALLEST)) == 1
+    assert len(auto(CHUNKS * SMALLEST)) == CHUNKS
+    assert len(auto(CHUNKS * 10_000)) == CHUNKS
+
+
+def test_large_data_has_chunks_of_the_size_that_storage_likes():
+    rows = auto(10**8)[0]
+    assert rows * 100 * 4 <= CHUNK_BYTES < (rows + 1) * 100 * 4
+
+
+def test_a_row_wider_than_a_chunk_is_a_chunk():
+    wide = problem(3, features=CHUNK_BYTES)
+    assert chunk_rows(SOLVER, wide) == (1, 1, 1)
+
+
+def test_less_memory_gives_smaller_chunks_whose_visit_fits():
+    sizes = [auto(10**7, memory_limit=limit)[0] for limit in ("270MB", "300MB", "2GB", None)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1] < sizes[2]
+    per_row, fixed = visit_bytes(SOLVER, problem(10**7))
+    assert sizes[1] * per_row + fixed < 300e6
+
+
+def test_a_row_costs_more_in_a_wider_network_and_in_double_precision():
+    cost = visit_bytes(SOLVER, problem(1000))
+    wider = visit_bytes(SOLVER, problem(1000, hidden=(128, 128)))
+    double = visit_bytes(SOLVER, problem(1000, dtype="float64"))
+    assert wider[0] > cost[0]
+    assert wider[1] > cost[1]
+    assert double[0] > cost[0]
+
+
+def test_state_that_is_not_stored_costs_memory_all_the_same():
+    assert visit_bytes(RelaxedADMM(state="recompute"), problem(1000))[0] > 4 * 2 * (64 + 64)
+
+
+def test_too_little_memory_is_refused_with_the_number_that_suffices():
+    with pytest.raises(OptionError, match="too small for this network") as caught:
+        auto(10**7, memory_limit="100MB")
+    enough = re.search(r"at least (.*)", str(caught.value))[1]
+    assert auto(10**7, memory_limit=enough)[0] >= SMALLEST
+    with pytest.raises(OptionError):
+        auto(10**7, memory_limit=enough.replace("252", "250"))
+
+
+@pytest.mark.parametrize("limit", ["two", "2 apples", [1]])
+def test_memory_that_is_no_size_is_refused(limit):
+    with pytest.raises(OptionError, match="write it like '2GiB'"):
+        auto(1000, memory_limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        (4, (4, 4, 2)),
+        (np.int64(5), (5, 5)),
+        (10, (10,)),
+        (1000, (10,)),
+        ([4, 4, 2], (4, 4, 2)),
+        ((5, np.int32(5)), (5, 5)),
+        ((10,), (10,)),
+    ],
+)
+def test_given_chunks_are_taken(chunks, expected):
+    found = chunk_rows(SOLVER, problem(10), chunks)
+    assert found == expected
+    assert all(type(rows) is int for rows in found)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error", "message"),
+    [
+        ([4, 4], ShapeError, "cover 8 rows, the data has 10"),
+        ([4, 4, 4], ShapeError, "cover 12 rows"),
+        ([], ShapeError, "cover 0 rows"),
+        ([2, 4, 4], ShapeError, "do not tile"),
+        ([4, 2, 4], ShapeError, "do not tile"),
+        ([0, 10], OptionError, "1 row or more"),
+        ([-1, 11], OptionError, "1 row or more"),
+        ([2.5, 7.5], OptionError, "1 row or more"),
+        (((4, 4, 2),), OptionError, "1 row or more"),
+        (0, OptionError, "1 row per chunk or more"),
+        (-3, OptionError, "1 row per chunk or more"),
+        (2.5, OptionError, "use 'auto'"),
+        (True, OptionError, "use 'auto'"),
+        (None, OptionError, "use 'auto'"),
+        ("all", OptionError, "use 'auto'"),
+    ],
+)
+def test_chunks_that_do_not_fit_the_rows_are_refused(chunks, error, message):
+    with pytest.raises(error, match=message):
+        chunk_rows(SOLVER, problem(10), chunks)
