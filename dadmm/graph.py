@@ -125,21 +125,27 @@ def start(plan: Plan, chunk: int, scaling: dict[str, Scaling], weights: Sequence
 
 
 def solve(
-    plan: Plan, layer: int, save: str | None, anchor: Arrays, weights: Arrays, sums: Sums
-) -> Arrays:
-    """Update a layer's weights from the total; store them if `save` names a group.
+    plan: Plan,
+    layer: int,
+    save: str | None,
+    anchor: Arrays,
+    weights: dict[str, Any],
+    sums: Sums,
+) -> dict[str, Any]:
+    """Update a layer's weights from the total, and return them for the next pass.
 
-    The layer's numbers for the report ride along under "details".
+    After the last pass they are stored in the group `save`, and only the layer's numbers for the
+    report, which ride along under "details", are returned.
     """
     _one_blas_thread()
     names = plan.solver.constants(plan.problem, layer)
     known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
     new, details = plan.solver.solve(plan.problem, layer, anchor, weights, {**sums, **known})
-    if save is not None:
-        plan.run.save_params(save, {name: new[name] for name in _names(layer)})
-    merged: dict[str, Any] = {**weights, **new}
-    merged["details"] = {**merged.get("details", {}), **details}
-    return merged
+    found: dict[str, Any] = {"details": {**weights.get("details", {}), **details}}
+    if save is None:
+        return {**weights, **new, **found}
+    plan.run.save_params(save, {name: new[name] for name in _names(layer)})
+    return found
 
 
 def carry(plan: Plan, layer: int, save: str, weights: Arrays) -> None:

@@ -564,7 +564,7 @@ class Run:
         """Store parameters in a group, ``params/<iteration>`` or ``network``."""
         for name, array in params.items():
             layer = int(name.rpartition("_")[2])
-            dims = (f"unit_{layer - 1}", f"unit_{layer}")[-array.ndim :]
+            dims = (f"in_{layer}", f"out_{layer}")[-array.ndim :]
             self.blocks.put(f"{group}/{name}", array, dims)
 
     def network(self, solver: Solver, problem: Problem) -> Network:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from dask.utils import parse_bytes
 
 from dadmm.errors import OptionError, ShapeError
 from dadmm.network import Architecture
@@ -74,7 +75,7 @@ def test_too_little_memory_is_refused_with_the_number_that_suffices():
     enough = re.search(r"at least (.*)", str(caught.value))[1]
     assert auto(10**7, memory_limit=enough)[0] >= SMALLEST
     with pytest.raises(OptionError):
-        auto(10**7, memory_limit=enough.replace("252", "250"))
+        auto(10**7, memory_limit=parse_bytes(enough) - 2**20)
 
 
 @pytest.mark.parametrize("limit", ["two", "2 apples", [1]])

@@ -81,7 +81,8 @@ class RelaxedADMM:
         Fit the head that predicts to the network's forward features, along the way and after the
         last iteration, instead of using ADMM's own W_N.
     inner_steps : int
-        Most steps on a subproblem of the proximal 2-splitting, which has no closed form.
+        Most steps on a subproblem of the proximal 2-splitting, which has no closed form.  Each
+        step on the weights is a pass over the kept state; with ``state="recompute"`` it is one.
     inner_tol : float
         Relative step length at which those steps end.
     dtype : {"float32", "float64"}
@@ -247,7 +248,7 @@ class RelaxedADMM:
         return 1 if problem.loss in ("squared", "hinge") else 8
 
     def initial(self, problem: Problem, seed: int) -> Arrays:
-        """Draw the architecture's starting parameters; the refitted head starts as W_N."""
+        """Draw starting parameters; from 0 the refitted head's first step is least squares."""
         arch = problem.architecture
         params = arch.initial(seed, problem.dtype)
         if self.head_refit:
@@ -269,12 +270,19 @@ class RelaxedADMM:
         arch = problem.architecture
         assert chunk.x is not None
         assert chunk.y is not None
+        activation = get_activation(arch.activation)
         state: Arrays = {}
         v = chunk.x
-        for i, new in enumerate(forward_layers(arch, weights, chunk.x), start=1):
-            if self.splitting == 3 and i < arch.depth:
-                state[f"u_{i}"] = v @ weights[f"w_{i}"] + weights[f"b_{i}"]
-            state[f"v_{i}"] = v = new
+        for i in range(1, arch.depth + 1):
+            a = v @ weights[f"w_{i}"]
+            a += weights[f"b_{i}"]
+            if i < arch.depth:
+                if self.splitting == 3:
+                    state[f"u_{i}"] = a
+                a = activation.value(a)
+                if arch.skip(i):
+                    a += v
+            state[f"v_{i}"] = v = a
         state["l"] = get_loss(problem.loss).gradient(v, chunk.y)
         return state
 
@@ -336,7 +344,7 @@ class RelaxedADMM:
 
     def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Sweep, couple and evaluate a chunk, as the part says; `chunk.state` ends up new."""
-        sums: Sums = {"rows_seen": chunk.rows} if part.evaluate else {}
+        sums: Sums = {}
         if self.state == "recompute" and part.sweep is not None:
             chunk.state.update(self._forward(problem, weights, chunk))
         if part.evaluate:
