@@ -51,12 +51,12 @@ def read_chunk(path: Path, shape: tuple[int, ...], dtype: Any, key: str | None =
         size = os.fstat(file.fileno()).st_size
         if size != out.nbytes + 4:
             raise StoreError(f"it has {size} bytes, not {out.nbytes + 4}")
-        view = out.reshape(-1).view(np.uint8).data
+        raw = out.reshape(-1).view(np.uint8)
         done = 0
-        while done < len(view):
-            done += file.readinto(view[done:]) or 0
+        while done < len(raw):
+            done += file.readinto(raw[done:].data) or 0
         found = int.from_bytes(file.read(4), "little")
-    if google_crc32c.value(view) != found:
+    if google_crc32c.value(raw) != found:
         raise StoreError("its checksum does not match")
     return out
 
@@ -71,14 +71,14 @@ def write_chunk(path: Path, block: Array, rows: int, fill: float, durable: bool)
         padded = np.full((rows, *block.shape[1:]), fill, block.dtype)
         padded[: len(block)] = block
         block = padded
-    view = block.reshape(-1).view(np.uint8).data
+    raw = block.reshape(-1).view(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     with aside.open("wb", buffering=0) as file:
         done = 0
-        while done < len(view):
-            done += file.write(view[done:])
-        file.write(google_crc32c.value(view).to_bytes(4, "little"))
+        while done < len(raw):
+            done += file.write(raw[done:].data)
+        file.write(google_crc32c.value(raw).to_bytes(4, "little"))
         if durable:
             os.fsync(file.fileno())
     aside.replace(path)

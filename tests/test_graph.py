@@ -130,7 +130,7 @@ def test_regression_of_several_targets_gives_the_same_bits(tmp_path):
 
 
 def test_chunks_change_the_last_bits_only(expected):
-    params, rows, _ = expected("3-splitting")
+    _, rows, _ = expected("3-splitting")
     other = ADMMClassifier((12, 12), max_iter=3, tol=0, chunks=300, random_state=3).fit(*digits())
     objective = np.frombuffer(rows["objective"])
     np.testing.assert_allclose(other.history_["objective"], objective, rtol=1e-4)

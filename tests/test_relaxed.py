@@ -25,7 +25,6 @@ from dadmm.errors import OptionError
 from dadmm.losses import get_loss
 from dadmm.network import layers as forward_layers
 from dadmm.solvers.base import Chunk, Part, Pass, combine
-from dadmm.solvers.blocks import TwoSplitBlock
 from dadmm.solvers.relaxed import RelaxedADMM
 
 SMOOTH = ("tanh", "sigmoid", "softplus")
@@ -257,39 +256,106 @@ def test_the_proximal_two_splitting_solves_its_subproblems_to_tolerance(stem):
             assert np.abs(numeric_gradient(value, new)).max() < 1e-7
 
 
-@pytest.mark.parametrize(("margin", "inertia"), [(0.0, 0.0), (1.3, 0.0), (0.0, 1.3), (1.3, 1.3)])
-def test_a_two_splitting_block_minimises_what_a_border_makes_of_its_subproblem(margin, inertia):
-    rng = np.random.default_rng(0)
-    mu, tau, act = 1.3, 0.01, get_activation("tanh")
-    w, b = rng.standard_normal((4, 4)), rng.standard_normal(4)
-    target, above, start = rng.standard_normal((3, 6, 4))
-    block = TwoSplitBlock(act, True, w, b, target, above, mu, tau, margin, inertia)
+def replay_regions(run):
+    """As `replay`, for the blocks of regions that know only how their neighbours were."""
+    before = point(run)
+    advance(run)
+    after = point(run)
+    depth, found = run.problem.architecture.depth, []
+    for lo, hi in run.solver.spans(run.problem):
+        z = dict(before)
+        for i in range(hi, lo - 1, -1):
+            names = ("v", "u") if run.solver.splitting == 3 and i < depth else ("v",)
+            for name in (f"{kind}_{i}" for kind in names):
+                found.append((name, dict(z), after[name]))
+                z[name] = after[name]
+            if i == depth:
+                z["l"] = after["l"]
+    return found
 
-    def right(v):
-        return v + np.tanh(v @ w + b)
 
-    def value(v):
-        f = mu * ((v - target) ** 2).sum() + mu * ((right(v) - above) ** 2).sum()
-        f += (tau + inertia) * ((v - start) ** 2).sum()
-        return 0.5 * (f + margin * ((right(v) - right(start)) ** 2).sum())
+def border_term(run, name, z, block):
+    """What a move of a block at the border of a region is charged, beside tau."""
+    solver, arch = run.solver, run.problem.architecture
+    i, move = int(name[2:]), block - z[name]
+    left = solver.border(run.problem, i - 1)
+    right = solver.border(run.problem, i)
+    act = get_activation(arch.activation)
+    if name[0] == "u":
+        return (
+            left * (solver.mu + 2 * solver.nu * arch.skip(i) * act.lipschitz**2) * (move**2).sum()
+        )
+    if i == arch.depth:
+        return 0.0
+    if solver.splitting == 3:
+        charge = left * 2 * solver.nu * arch.skip(i) * (move**2).sum()
+    else:
+        charge = left * solver.mu * (move**2).sum()
+    if not right:
+        return charge
+    w, skip = z[f"w_{i + 1}"], arch.skip(i + 1)
+    if i == arch.depth - 1:
+        return charge + (solver.beta + 4) * ((move @ w) ** 2).sum()
+    if solver.splitting == 3:
+        return charge + solver.mu * ((move @ w) ** 2).sum() + solver.nu * skip * (move**2).sum()
+    change = ACTIVATION[arch.activation](block @ w + z[f"b_{i + 1}"])
+    change -= ACTIVATION[arch.activation](z[name] @ w + z[f"b_{i + 1}"])
+    return charge + solver.mu * ((change + (move if skip else 0.0)) ** 2).sum()
 
-    inverse = np.linalg.inv((3 * mu + tau) * np.eye(4) + 2 * mu * w @ w.T)
-    new, slope = block.proximal(start, start @ w + b, inverse, 3000, 1e-12)
-    assert np.abs(numeric_gradient(value, new)).max() < 1e-6
-    free = numeric_gradient(
-        lambda v: mu / 2 * ((v - target) ** 2).sum() + mu / 2 * ((right(v) - above) ** 2).sum(),
-        start,
+
+@pytest.mark.parametrize("regions", [2, 4])
+@pytest.mark.parametrize(
+    "splitting",
+    [
+        3,
+        pytest.param(
+            2,
+            marks=pytest.mark.xfail(
+                strict=True, reason="the inner steps leave the border terms out of their gradient"
+            ),
+        ),
+    ],
+)
+def test_an_update_at_a_border_minimises_its_subproblem_plus_the_border_terms(splitting, regions):
+    solver = relaxed(
+        splitting=splitting,
+        regions=regions,
+        mu=0.8,
+        nu=2.0,
+        beta=1.5,
+        tau=0.1,
+        inner_steps=1000,
+        inner_tol=1e-10,
     )
-    assert slope == pytest.approx((free**2).sum(), rel=1e-7)
+    for hidden, stem in (((3, 3, 3), "identity"), ((3, 3, 2), "dense")):
+        run = begin(solver, "squared", "tanh", hidden, stem, n=5, p=3, noise=0.5)
+        for name, z, new in replay_regions(run):
+            free, old = subproblem(run, name, z)
+
+            def value(block, run=run, name=name, z=z, free=free):
+                return free(block) + border_term(run, name, z, block) / 2
+
+            assert np.abs(numeric_gradient(value, new)).max() < 1e-6
+            assert value(new) <= value(old)
 
 
 def derivative(activation, u):
     return (ACTIVATION[activation](u + 1e-6) - ACTIVATION[activation](u - 1e-6)) / 2e-6
 
 
+@pytest.mark.parametrize(
+    "tau",
+    [
+        0.1,
+        pytest.param(
+            3.0,
+            marks=pytest.mark.xfail(strict=True, reason="a tau above mu is taken for a border's"),
+        ),
+    ],
+)
 @pytest.mark.parametrize("activation", SMOOTH)
-def test_linearized_u_is_the_minimiser_of_the_first_order_model(activation):
-    solver = relaxed(variant="linearized", mu=0.8, nu=2.0, tau=0.1)
+def test_linearized_u_is_the_minimiser_of_the_first_order_model(activation, tau):
+    solver = relaxed(variant="linearized", mu=0.8, nu=2.0, tau=tau)
     run = begin(solver, "squared", activation, (4, 4, 3), "dense", n=6, noise=0.5)
     act, arch = get_activation(activation), run.problem.architecture
     for name, z, new in replay(run):
