@@ -54,7 +54,10 @@ def read_chunk(path: Path, shape: tuple[int, ...], dtype: Any, key: str | None =
         raw = out.reshape(-1).view(np.uint8)
         done = 0
         while done < len(raw):
-            done += file.readinto(raw[done:].data) or 0
+            got = file.readinto(raw[done:].data)
+            if not got:
+                raise StoreError(f"it ends after {done} bytes")
+            done += got
         found = int.from_bytes(file.read(4), "little")
     if google_crc32c.value(raw) != found:
         raise StoreError("its checksum does not match")
