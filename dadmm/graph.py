@@ -69,7 +69,6 @@ class Plan:
 
 def load_weights(plan: Plan, iteration: int, layer: int) -> Arrays:
     """Read a layer's parameters and prepare what visits need of it."""
-    _one_blas_thread()
     params = plan.run.load_params(iteration, _names(layer))
     return plan.solver.prepare(plan.problem, layer, params)
 
@@ -97,7 +96,6 @@ def visit(
     after : sequence
         Outputs of tasks that must be done before (they wrote what this one reads).
     """
-    _one_blas_thread()
     merged = {name: array for layer in weights for name, array in layer.items()}
     if plan.solver.idle(plan.problem, part, merged):
         return {}
@@ -114,7 +112,6 @@ def visit(
 
 def start(plan: Plan, chunk: int, scaling: dict[str, Scaling], weights: Sequence[Arrays]) -> Sums:
     """Make and save the first state of a chunk."""
-    _one_blas_thread()
     merged = {name: array for layer in weights for name, array in layer.items()}
     x, y = _data(plan, Part("start-chunk", x=True, y=True), chunk, scaling)
     seen = Chunk(x, y, {}, (plan.seed, 0, chunk))
@@ -137,7 +134,6 @@ def solve(
     After the last pass they are stored in the group `save`, and only the layer's numbers for the
     report, which ride along under "details", are returned.
     """
-    _one_blas_thread()
     names = plan.solver.constants(plan.problem, layer)
     known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
     new, details = plan.solver.solve(plan.problem, layer, anchor, weights, {**sums, **known})
@@ -320,5 +316,12 @@ def add(plan: Plan, parts: Sequence[Sums]) -> Sums:
 def _task(plan: Plan, function: Any, prefix: str, *ident: Any) -> Any:
     """Return a function that makes a task called `prefix` with a key that only this task has."""
     key = "-".join([prefix, plan.session, *(str(i) for i in ident)])
-    make = delayed(partial(function, plan), name=f"{key}-call", pure=False, traverse=False)
+    make = delayed(partial(_run, function, plan), name=f"{key}-call", pure=False, traverse=False)
     return partial(make, dask_key_name=key)
+
+
+def _run(function: Any, plan: Plan, *args: Any) -> Any:
+    """Do a task: one BLAS thread, and no warnings, for the report tells of numbers not finite."""
+    _one_blas_thread()
+    with np.errstate(all="ignore"):
+        return function(plan, *args)

@@ -16,6 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from dadmm.activations import SIGMOID, SOFTPLUS
+
 Array = NDArray[Any]
 
 # Sums may be reordered and multiply-adds contracted (both are fixed at compilation, so results
@@ -26,6 +28,8 @@ _options: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
+# A loop becomes SIMD code only if all that it calls is inlined and free of branches.
+_inline: dict[str, Any] = {**_options, "forceinline": True}
 
 
 @njit(**_options)
@@ -118,38 +122,135 @@ def u_piecewise(
         ``|u_old - A|^2``; the squared distance of 0 from the subdifferential at `u_old` (without
         the proximal term); ``|u - u_old|^2``; ``|u|^2``.
     """
+    return _u_update(pre, bias, u, v, previous, skip, slope, None, None, mu, nu, tau)
+
+
+@njit(**_options)
+def u_smooth(
+    kind: int,
+    pre: Array,
+    bias: Array,
+    u: Array,
+    v: Array,
+    previous: Array,
+    skip: bool,
+    mu: float,
+    nu: float,
+    tau: float,
+) -> tuple[float, float, float, float]:
+    """Exact U-update of the 3-splitting for a smooth activation, in place; see `u_piecewise`.
+
+    `kind` is that of the `Activation`, whose `prox` is the twin and argues that the minimum is
+    the global one.  Works in float64 inside.
+    """
+    return _u_update(pre, bias, u, v, previous, skip, None, kind, None, mu, nu, tau)
+
+
+@njit(**_options)
+def u_linearized(
+    slope: float | None,
+    kind: int | None,
+    mix: float,
+    bend: float,
+    pre: Array,
+    bias: Array,
+    u: Array,
+    v: Array,
+    previous: Array,
+    skip: bool,
+    mu: float,
+    nu: float,
+    tau: float,
+) -> tuple[float, float, float, float]:
+    """U-update of the linearized 3-splitting, in place; results as of `u_piecewise`.
+
+    The step is ``-gradient / (mu + max(tau, bound))`` with the bound ``nu (mix + bend |a|)`` of
+    the first term's curvature.  The activation is piecewise linear with that `slope`, or smooth
+    of that `kind`; the other one is None.  At a kink the gradient takes the slope on its left.
+    """
+    return _u_update(pre, bias, u, v, previous, skip, slope, kind, (mix, bend), mu, nu, tau)
+
+
+@njit(**_options)
+def _u_update(
+    pre: Array,
+    bias: Array,
+    u: Array,
+    v: Array,
+    previous: Array,
+    skip: bool,
+    slope: float | None,
+    kind: int | None,
+    curvature: tuple[float, float] | None,
+    mu: float,
+    nu: float,
+    tau: float,
+) -> tuple[float, float, float, float]:
+    # Compiled once for each choice of what is None: those branches leave no trace.
     rows, width = u.shape
     real = u.dtype.type
     s = real(1 if skip else 0)
-    low, mu_, nu_ = real(slope), real(mu), real(nu)
+    mu_, nu_, tau_ = real(mu), real(nu), real(tau)
     c = real(mu + tau)
     keep = real(tau / (mu + tau))
-    positive = real(1.0 / (nu + mu + tau))
-    negative = real(1.0 / (nu * slope * slope + mu + tau))
-    zero, one = real(0), real(1)
+    zero = real(0)
+    if slope is not None:
+        low = real(slope)
+        positive = real(1.0 / (nu + mu + tau))
+        negative = real(1.0 / (nu * slope * slope + mu + tau))
+    if kind is not None:
+        # sigmoid(u) = (1 + tanh(u / 2)) / 2: tanh with another scale and another target.
+        softplus, wide = kind == SOFTPLUS, 2.0 if kind == SIGMOID else 1.0
+        ratio = nu / (mu + tau) / wide**4
+        tol = 2.0**-30 if u.itemsize == 4 else 2.0**-53
+        work = np.empty((6, width))
+    if curvature is not None:
+        mix, bend = real(nu * curvature[0]), real(nu * curvature[1])
     total_r, total_g, total_d, total_u = 0.0, 0.0, 0.0, 0.0
     for i in range(rows):
+        if kind is not None and curvature is None:
+            for j in range(width):
+                a_pre = pre[i, j] + bias[j]
+                a = v[i, j] - s * previous[i, j]
+                work[0, j] = wide * a - (wide - 1.0)
+                work[1, j] = (a_pre + keep * (u[i, j] - a_pre)) / wide
+                work[2, j] = u[i, j] / wide
+            _prox_row(softplus, ratio, tol, work[0], work[1], work[2], work[3], work[4], work[5])
         sum_r, sum_g, sum_d, sum_u = zero, zero, zero, zero
         for j in range(width):
             a_pre = pre[i, j] + bias[j]
             old = u[i, j]
             a = v[i, j] - s * previous[i, j]
             r = old - a_pre
-            # One-sided derivatives at u_old; they differ only at the kink.
-            right = mu_ * r + nu_ * (max(old, zero) - a)
-            left = mu_ * r + nu_ * low * (low * min(old, zero) - a)
-            at_kink = max(zero, max(min(left, right), -max(left, right)))
-            grad = right if old > zero else (left if old < zero else at_kink)
-            b = a_pre + keep * r
-            down = min((nu_ * low * a + c * b) * negative, zero)
-            up = max((nu_ * a + c * b) * positive, zero)
-            e_down, e_up = low * down - a, up - a
-            f_down = nu_ * e_down * e_down + c * (down - b) * (down - b)
-            f_up = nu_ * e_up * e_up + c * (up - b) * (up - b)
-            new = down if f_down <= f_up else up
+            if slope is not None:
+                # One-sided derivatives at u_old; they differ only at the kink.
+                right = mu_ * r + nu_ * (max(old, zero) - a)
+                left = mu_ * r + nu_ * low * (low * min(old, zero) - a)
+                grad = right if old > zero else left
+                if curvature is None:
+                    at_kink = max(zero, max(min(left, right), -max(left, right)))
+                    grad = at_kink if old == zero else grad
+                    b = a_pre + keep * r
+                    down = min((nu_ * low * a + c * b) * negative, zero)
+                    up = max((nu_ * a + c * b) * positive, zero)
+                    e_down, e_up = low * down - a, up - a
+                    f_down = nu_ * e_down * e_down + c * (down - b) * (down - b)
+                    f_up = nu_ * e_up * e_up + c * (up - b) * (up - b)
+                    new = down if f_down <= f_up else up
+            if kind is not None:
+                target = wide * a - (wide - 1.0)
+                value, first, _, _ = _shape(softplus, target, old / wide)
+                grad = real(mu * r - nu / wide**3 * (target - value) * first)
+                if curvature is None:
+                    new = real(wide * work[2, j])
+            if curvature is not None:
+                bound = mix + bend * abs(a)
+                # Half of the larger covers half of each: what a border adds to tau need not be
+                # added to the bound as well.
+                new = old - grad / (mu_ + max(tau_, bound))
             u[i, j] = new
             pre[i, j] = mu_ * (a_pre - new)
-            d = (new - old) * one
+            d = new - old
             sum_r += r * r
             sum_g += grad * grad
             sum_d += d * d
@@ -161,49 +262,266 @@ def u_piecewise(
     return total_r, total_g, total_d, total_u
 
 
+# The smooth proximal map: what g, r, b, the bump and its top are, and why there are at most two
+# minima, is told in `Activation.prox`.  As there, sides are seen from b: `side` is the sign of the
+# direction from b to the target.  Added here [derived]: the bump grows up to its top, so g' is
+# concave between b and the top.  Newton's method from b climbs to the minimum there without
+# overshooting it; a step that passes the top, or a point that is not convex, proves that there is
+# none.  From the top to where the bump ends g' is convex, and the same holds from that end.
+
+
+@njit(**_options)
+def _prox_row(
+    softplus: bool,
+    r: float,
+    tol: float,
+    a: Array,
+    b: Array,
+    u: Array,
+    low: Array,
+    high: Array,
+    busy: Array,
+) -> None:
+    """Minimise ``r (act(u) - a)^2 + (u - b)^2`` for tanh or softplus, in place from a start `u`.
+
+    Where there is but one minimum, almost always, Newton's method in SIMD passes over the row
+    finds it; entries that have arrived are left alone, so that none depends on another.  The
+    rest is solved one by one.  `low`, `high` and `busy` are work space.
+    """
+    width = a.size
+    # The top is at most `most + bend max(a, 0)` high, seen from b.
+    most, bend = (0.0, 0.25) if softplus else (1.0 / 3.0, 0.7699)
+    shrink = min(r, math.sqrt(r))
+    for j in range(width):
+        value, first, bump, climb = _shape(softplus, a[j], b[j])
+        gap = a[j] - value
+        side = math.copysign(1.0, gap)
+        far = b[j] + shrink * gap
+        low[j], high[j] = min(b[j], far), max(b[j], far)
+        two = (r * (most + bend * max(side * a[j], 0.0)) > 1.0) & (r * bump < 1.0)
+        two &= (bump > 0.0) & (side * climb > 0.0)
+        # The first step from b, if it passes the top: no minimum on this side.
+        probe = b[j] + r * gap * first / (1.0 - r * bump)
+        value, first, bump, climb = _shape(softplus, a[j], probe)
+        two &= (r * bump < 1.0) & (bump > 0.0) & (side * climb > 0.0)
+        two &= side * (a[j] - value) > 0.0
+        busy[j] = 0.0 if two else 1.0
+        u[j] = np.nan if two else min(max(u[j], low[j]), high[j])
+    for _ in range(6):
+        left = 0.0
+        for j in range(width):
+            value, first, bump, _ = _shape(softplus, a[j], u[j])
+            curvature = 1.0 - r * bump
+            step = (u[j] - b[j] - r * (a[j] - value) * first) / curvature
+            new = min(max(u[j] - step, low[j]), high[j])
+            arrived = (curvature > 0.0) & _settled(a[j], r, new, curvature, step, tol)
+            u[j] = new if busy[j] > 0.0 else u[j]
+            busy[j] = 0.0 if arrived else busy[j]
+            left += busy[j]
+        if left == 0.0:
+            break
+    for j in range(width):
+        if busy[j] == 0.0 and u[j] == u[j]:
+            continue
+        far = high[j] if low[j] == b[j] else low[j]
+        if not abs(a[j]) + abs(b[j]) < np.inf:
+            u[j] = np.nan
+        elif busy[j] > 0.0:
+            u[j] = _bracketed(softplus, a[j], b[j], r, b[j], far)
+        else:
+            u[j] = _lower_of_two(softplus, a[j], b[j], r, far)
+
+
+@njit(**_options)
+def _lower_of_two(softplus: bool, a: float, b: float, r: float, far: float) -> float:
+    """Minimise g where there may be a minimum on either side of the bump's top."""
+    side = math.copysign(1.0, far - b)
+    if softplus:
+        # The bump ends where log(1 + y) + y = a with y = exp(u): concave, so Newton climbs.
+        y = 0.5 * a
+        for _ in range(3):
+            y -= (math.log1p(y) + y - a) * (1.0 + y) / (2.0 + y)
+        end = math.log(y)
+    else:
+        end = side * math.atanh(-1.0 / (side * a + math.sqrt(a * a + 3.0)))
+    end = end if side * (far - end) > 0.0 else far
+    value, first, _, _ = _shape(softplus, a, end)
+    if side * (end - b - r * (a - value) * first) > 0.0:
+        beyond = _slide(softplus, a, b, r, side, end, False)
+    else:
+        beyond = _bracketed(softplus, a, b, r, end, far)
+    near = _slide(softplus, a, b, r, side, b, True)
+    if near == near and beyond == beyond:
+        # The difference of the objectives, without squares that cancel or overflow.
+        f_near, f_beyond = _shape(softplus, a, near)[0], _shape(softplus, a, beyond)[0]
+        rise = r * (f_beyond - f_near) * (f_beyond + f_near - 2.0 * a)
+        rise += (beyond - near) * (beyond + near - 2.0 * b)
+        return beyond if rise < 0.0 else near
+    if near == near:
+        return near
+    if beyond == beyond:
+        return beyond
+    return _bracketed(softplus, a, b, r, b, far)  # both minima at the top, to rounding
+
+
+@njit(**_options)
+def _slide(
+    softplus: bool, a: float, b: float, r: float, side: float, u: float, climbing: bool
+) -> float:
+    """Newton's method towards the top of the bump, from b (climbing) or from beyond; NaN: none."""
+    for _ in range(100):
+        value, first, bump, climb = _shape(softplus, a, u)
+        curvature = 1.0 - r * bump
+        if curvature <= 0.0 or (bump > 0.0 and side * climb > 0.0) != climbing:
+            return np.nan
+        step = (u - b - r * (a - value) * first) / curvature
+        u -= step
+        if _settled(a, r, u, curvature, step, 2.0**-53):
+            break
+    return u
+
+
+@njit(**_options)
+def _bracketed(softplus: bool, a: float, b: float, r: float, near: float, far: float) -> float:
+    """Newton's method, safeguarded by bisection, where g' changes sign but once."""
+    low, high = min(near, far), max(near, far)
+    u = far
+    last = high - low
+    for _ in range(100):
+        value, first, bump, _ = _shape(softplus, a, u)
+        slope = u - b - r * (a - value) * first
+        curvature = 1.0 - r * bump
+        if slope > 0.0:
+            high = u
+        else:
+            low = u
+        new = u - slope / curvature
+        newton = curvature > 0.0 and low <= new <= high and abs(new - u) <= 0.5 * last
+        if not newton:
+            new = 0.5 * low + 0.5 * high
+        last = abs(new - u)
+        u = new
+        newton = newton and _settled(a, r, u, curvature, last, 2.0**-53)
+        if newton or last <= 1e-16 * abs(u):
+            break
+    return u
+
+
+@njit(**_inline)
+def _settled(a: float, r: float, u: float, curvature: float, step: float, tol: float) -> bool:
+    # Newton's error after a step is at most half of |third derivative of g / g''| times step^2;
+    # for g'' see the callers, the third derivative is at most about 2 r (1 + |a|).
+    return r * (1.0 + abs(a)) * step * step <= tol * curvature * (1.0 + abs(u))
+
+
+@njit(**_inline)
+def _shape(softplus: bool, a: float, u: float) -> tuple[float, float, float, float]:
+    """Return act(u), act'(u), the bump ``((a - act) act')'``, and what has its slope's sign.
+
+    The last one tells on which side of the top a point is only where the bump is positive, and
+    between b and the target.
+    """
+    if softplus:
+        e = _exp(-abs(u))
+        inverse = 1.0 / (1.0 + e)
+        y = e if u < 0.0 else 1.0
+        p = y * inverse
+        value = max(u, 0.0) + _log1p(e)
+        gap = a - value
+        return value, p, e * inverse * inverse * gap - p * p, (1 - y) * (gap - y) - (2 + y) * y
+    e = _exp(-2.0 * abs(u))
+    inverse = 1.0 / (1.0 + e)
+    t = math.copysign((1.0 - e) * inverse, u)
+    d = 4.0 * e * inverse * inverse
+    return t, d, d * ((3 * t - 2 * a) * t - 1), ((3 * a - 6 * t) * t + 4) * t - a
+
+
+# Taylor coefficients from the highest on; more terms would keep the loops over them from
+# being unrolled, and the loops around from becoming SIMD code.
+_EXP = tuple(1.0 / math.factorial(n) for n in range(13, -1, -1))
+_LOG = tuple(2.0 / n for n in range(21, 0, -2))
+_LOG2_HIGH, _LOG2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+_ROUND = 1.5 * 2.0**52  # a float64 near it has the last bit of its mantissa worth 1
+
+
+@njit(**{**_inline, "fastmath": {"contract"}})  # sums in this order, or rounding would be lost
+def _exp(x: float) -> float:
+    """Exponential function for SIMD code, to rounding; for x < 709, and flat below -708."""
+    x = -708.0 if x < -708.0 else x
+    shifted = np.float64(x * 1.4426950408889634 + _ROUND)
+    n = shifted - _ROUND
+    rest = x - n * _LOG2_HIGH - n * _LOG2_LOW
+    square = rest * rest
+    even = odd = 0.0
+    for k in range(0, 14, 2):  # two short sums are sooner done than one long one
+        odd = odd * square + _EXP[k]
+        even = even * square + _EXP[k + 1]
+    return (odd * rest + even) * np.int64((shifted.view(np.int64) + 1023) << 52).view(np.float64)
+
+
+@njit(**_inline)
+def _log1p(e: float) -> float:
+    """Return log(1 + e) for e in [0, 1] for SIMD code, to rounding; of 1 + e or its half."""
+    half = 1.0 if e > 0.4142 else 0.0
+    s = (e - half) / (e + (2.0 + half))
+    p = 0.0
+    for c in _LOG:
+        p = p * s * s + c
+    return p * s + half * 0.6931471805599453
+
+
 @njit(**_options)
 def softmax_prox(v: Array, y: Array, beta: float, out: Array) -> None:
     """Rowwise prox of the cross-entropy, ``argmin_z loss(z, y) + beta/2 |z - v|^2``, into `out`.
 
-    Newton's method with the Hessian ``diag(p) + beta I - p p'`` inverted by Sherman-Morrison, in
-    float64, damped where a step would be longer than 4.  Twin: `dadmm.losses` cross_entropy.prox.
-    `out` may be `v`.
+    Twin: `dadmm.losses` cross_entropy.prox, whose scalar equation in ``s`` this solves together
+    with those for ``t_j = log(p_j / beta)``, in float64.  Rows of `y` sum to 1; `out` may be `v`.
+
+    Notes
+    -----
+    [derived here]  With ``c_j = x_j - log beta`` the equations are ``e_j = exp(t_j) + t_j -
+    (c_j - s) = 0``, increasing and convex in ``t_j``.  The start has every ``t_j`` above its
+    root and ``s`` below its own, and steps keep that: Newton's in ``t_j`` cannot overshoot, and
+    the step in ``s`` uses a lower bound of ``p_j`` at the root of ``t_j``.  The bound is exact to
+    first order in ``e_j``, so the method converges as fast as Newton's.
     """
     rows, k = v.shape
-    z = np.empty(k)
-    p = np.empty(k)
-    g = np.empty(k)
+    c = np.empty(k)
+    t = np.empty(k)
+    w = np.empty(k)
+    e = np.empty(k)
+    far = 1.0 / beta
+    log_beta = math.log(beta)
     for i in range(rows):
+        top = -np.inf
+        for j in range(k):
+            c[j] = v[i, j] + far * y[i, j]
+            top = max(top, c[j])
         total = 0.0
         for j in range(k):
-            z[j] = v[i, j]
-            total += y[i, j]
-        for _ in range(60):
-            top = z[0]
-            for j in range(1, k):
-                top = max(top, z[j])
-            norm = 0.0
+            c[j] -= top
+            total += _exp(c[j])
+        s = math.log(total) - far
+        for j in range(k):
+            t[j] = min(c[j] - s, 0.0) - log_beta
+            c[j] -= log_beta
+        for _ in range(100):
+            error = -1.0
+            slope = 0.0
             for j in range(k):
-                p[j] = math.exp(z[j] - top)
-                norm += p[j]
-            inner_pg = 0.0
-            inner_pp = 0.0
+                w[j] = _exp(t[j])
+                e[j] = w[j] + t[j] - (c[j] - s)
+                q = w[j] / (1.0 + w[j])
+                error += beta * (w[j] - e[j] * min(1.0, w[j], q + 0.5 * q * w[j] * e[j]))
+                slope += beta * q
+            step = max(error, 0.0) / slope
+            s += step
+            left = error * error
             for j in range(k):
-                p[j] /= norm
-                g[j] = total * p[j] - y[i, j] + beta * (z[j] - v[i, j])
-                d = 1.0 / (total * p[j] + beta)
-                inner_pg += p[j] * d * g[j]
-                inner_pp += p[j] * d * p[j]
-            factor = total * inner_pg / (1.0 - total * inner_pp)
-            longest = 0.0
-            for j in range(k):
-                d = 1.0 / (total * p[j] + beta)
-                g[j] = d * (g[j] + p[j] * factor)
-                longest = max(longest, abs(g[j]))
-            damping = min(1.0, 4.0 / longest) if longest > 0.0 else 1.0
-            for j in range(k):
-                z[j] -= damping * g[j]
-            if longest < 1e-11:
+                d = (e[j] + step) / (1.0 + w[j])
+                t[j] -= d
+                left += beta * w[j] * d * d
+            if not left > 1e-16:
                 break
         for j in range(k):
-            out[i, j] = z[j]
+            out[i, j] = v[i, j] + far * (y[i, j] - beta * _exp(t[j]))

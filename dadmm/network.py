@@ -99,9 +99,10 @@ class Architecture:
     def initial(self, seed: int, dtype: Any = np.float32) -> Params:
         """Draw starting parameters: He's scale for ReLU-like layers, Glorot-like for the others.
 
-        Residual layers are scaled down by the root of their number, so that the signal's size
-        does not grow with depth.  Each layer draws from a generator of its own, seeded by
-        (seed, layer): a layer starts the same whatever stands before it.
+        Residual layers are scaled down by the root of their number R: then the signal's size
+        grows with depth by at most the root of e for tanh and identity, and for ReLU, whose
+        output has a mean, like exp(sqrt(R / pi)).  Each layer draws from a generator of its own,
+        seeded by (seed, layer): a layer starts the same whatever stands before it.
         """
         gain = np.sqrt(2.0) if get_activation(self.activation).name.endswith("relu") else 1.0
         residual = max(1, sum(self.skips))
@@ -175,10 +176,10 @@ class Scaling:
     def apply(self, x: Array, dtype: Any, out: Array | None = None) -> Array:
         """Return `x` centred and scaled, (rows, columns), in `out` or as a new array of `dtype`.
 
-        Numbers of more than 32 bits are centred in float64: what distinguishes them may be far
-        smaller than they are.
+        Numbers that `dtype` cannot hold are centred in one that can: what distinguishes them may
+        be far smaller than they are.
         """
-        wide = np.float64 if x.dtype.itemsize > 4 or x.dtype == np.int32 else dtype
+        wide = np.result_type(x.dtype, dtype)
         fits = out is not None and out.dtype == wide
         found = np.subtract(x, self.centre.astype(wide), dtype=wide, out=out if fits else None)
         found *= (1.0 / self.scale).astype(wide)

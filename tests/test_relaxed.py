@@ -304,18 +304,7 @@ def border_term(run, name, z, block):
 
 
 @pytest.mark.parametrize("regions", [2, 4])
-@pytest.mark.parametrize(
-    "splitting",
-    [
-        3,
-        pytest.param(
-            2,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the inner steps leave the border terms out of their gradient"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("splitting", [3, 2])
 def test_an_update_at_a_border_minimises_its_subproblem_plus_the_border_terms(splitting, regions):
     solver = relaxed(
         splitting=splitting,
@@ -343,16 +332,7 @@ def derivative(activation, u):
     return (ACTIVATION[activation](u + 1e-6) - ACTIVATION[activation](u - 1e-6)) / 2e-6
 
 
-@pytest.mark.parametrize(
-    "tau",
-    [
-        0.1,
-        pytest.param(
-            3.0,
-            marks=pytest.mark.xfail(strict=True, reason="a tau above mu is taken for a border's"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("tau", [0.1, 3.0])
 @pytest.mark.parametrize("activation", SMOOTH)
 def test_linearized_u_is_the_minimiser_of_the_first_order_model(activation, tau):
     solver = relaxed(variant="linearized", mu=0.8, nu=2.0, tau=tau)

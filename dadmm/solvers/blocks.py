@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dadmm import kernels
-from dadmm.activations import Activation
+from dadmm.activations import PIECEWISE, Activation
 from dadmm.solvers.algebra import row_squares, square
 
 Array = NDArray[Any]
@@ -32,18 +32,13 @@ def u_exact(
     tau: float,
 ) -> tuple[float, float, float, float]:
     """U-update of the proximal 3-splitting, in place; see `kernels.u_piecewise`."""
-    if not activation.smooth:
-        previous = below if skip else v
-        return kernels.u_piecewise(pre, bias, u, v, previous, skip, activation.slope, mu, nu, tau)
-    return _u_step(activation, pre, bias, u, v, below, skip, mu, nu, tau, exact=True)
+    blocks = pre, bias, u, v, below if skip else v, skip
+    if activation.kind == PIECEWISE:
+        return kernels.u_piecewise(*blocks, activation.slope, mu, nu, tau)
+    return kernels.u_smooth(activation.kind, *blocks, mu, nu, tau)
 
 
-def u_linearized(*args: Any) -> tuple[float, float, float, float]:
-    """U-update of the linearized 3-splitting, in place, with the entry's own curvature bound."""
-    return _u_step(*args, exact=False)
-
-
-def _u_step(
+def u_linearized(
     activation: Activation,
     pre: Array,
     bias: Array,
@@ -54,25 +49,12 @@ def _u_step(
     mu: float,
     nu: float,
     tau: float,
-    exact: bool,
 ) -> tuple[float, float, float, float]:
-    pre += bias
-    residual = u - pre
-    a = v - below if skip else v
-    gap = activation.value(u) - a
-    gradient = mu * residual + nu * gap * activation.derivative(u)
-    if exact:
-        c = mu + tau
-        new = activation.prox(a, (mu * pre + tau * u) / c, nu, c)
-    else:
-        bound = nu * (activation.mix + activation.bend * np.abs(a))
-        # At a border tau carries extra curvature, which adds to the bound.
-        new = u - gradient / (mu + np.maximum(tau, bound) + (tau > mu) * bound)
-    squares = square(residual), square(gradient), square(new - u), square(new)
-    u[...] = new
-    np.subtract(pre, new, out=pre)
-    pre *= pre.dtype.type(mu)
-    return squares
+    """U-update of the linearized 3-splitting, in place; see `kernels.u_linearized`."""
+    blocks = pre, bias, u, v, below if skip else v, skip
+    piecewise = activation.kind == PIECEWISE
+    slope, kind = (activation.slope, None) if piecewise else (None, activation.kind)
+    return kernels.u_linearized(slope, kind, activation.mix, activation.bend, *blocks, mu, nu, tau)
 
 
 @dataclass
@@ -96,6 +78,7 @@ class TwoSplitBlock:
     inertia: float
 
     def residual(self, v: Array, a: Array) -> Array:
+        """Return ``s v + act(a) - above``."""
         r = self.activation.value(a)
         r -= self.above
         if self.skip:
@@ -103,10 +86,12 @@ class TwoSplitBlock:
         return r
 
     def phi(self, v: Array, r: Array) -> Array:
+        """Return the objective of each row."""
         e = v - self.target
         return 0.5 * self.mu * (row_squares(e) + row_squares(r))
 
     def gradient(self, v: Array, a: Array, r: Array) -> Array:
+        """Return the gradient of phi in v."""
         g = (r * self.activation.derivative(a)) @ self.w.T
         if self.skip:
             g += r
@@ -162,10 +147,11 @@ class TwoSplitBlock:
         active = np.ones(len(v), bool)
         slope = 0.0
         for k in range(steps):
-            g = self.gradient(v, a, r)
+            changed = v.dtype.type(self.margin / self.mu) * (r - r_start)
+            g = self.gradient(v, a, r + changed)
             if k == 0:
                 slope = square(g)
-            g += v.dtype.type(self.tau) * (v - start)
+            g += v.dtype.type(self.tau + self.inertia) * (v - start)
             d = g @ inverse
             d *= (length * active)[:, None].astype(v.dtype)
             trial = v - d

@@ -72,7 +72,7 @@ class RelaxedADMM:
         visit from a forward pass and store nothing.
     mu, nu, beta : float
         Weights of the pre-activation, activation and head penalties.  `beta` of at least 1 keeps
-        F falling for every loss here.
+        F falling for every loss with a Lipschitz gradient; the hinge's jumps, and wants 10.
     tau : float
         Weight of the proximal term of every block.
     over_relaxation : float
@@ -113,6 +113,17 @@ class RelaxedADMM:
     def check(self, problem: Problem) -> None:
         """Raise `OptionError`, naming the option and its range, for options that cannot work."""
         depth = problem.architecture.depth
+        for option in ("mu", "nu", "beta", "tau", "over_relaxation", "inner_tol"):
+            value = getattr(self, option)
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+                raise OptionError(f"{option}={value!r}: use a number")
+            if not (0 <= value < np.inf if option == "tau" else 0 < value < np.inf):
+                least = "0 or more" if option == "tau" else "above 0"
+                raise OptionError(f"{option}={value!r}: use a number {least}")
+        for option in ("splitting", "regions", "inner_steps"):
+            value = getattr(self, option)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise OptionError(f"{option}={value!r}: use a whole number")
         if self.splitting not in (2, 3):
             raise OptionError(f"splitting={self.splitting!r}: use 2 or 3")
         if self.variant not in VARIANTS:
@@ -124,11 +135,6 @@ class RelaxedADMM:
                 f"regions={self.regions!r}: this network has {depth} layers, so use 1 (serial) "
                 f"to {depth} (layer-parallel)"
             )
-        for option in ("mu", "nu", "beta"):
-            if not 0 < getattr(self, option) < np.inf:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use a number above 0")
-        if not 0 <= self.tau < np.inf:
-            raise OptionError(f"tau={self.tau!r}: use 0 or more")
         if self.tau + problem.alpha <= 0:
             raise OptionError("tau and alpha are both 0: the weight solve is singular; raise one")
         if not 0 < self.over_relaxation < 2:
@@ -318,8 +324,8 @@ class RelaxedADMM:
             product *= self.mu * (1 + right)
         else:
             lipschitz = get_activation(arch.activation).lipschitz
-            product *= self.mu * lipschitz**2 * (1 + skip)
-            diagonal = self.mu * (1 + 2 * skip) + self.tau
+            product *= self.mu * lipschitz**2 * (1 + skip) * (1 + right)
+            diagonal = self.mu * (1 + 2 * skip * (1 + right)) + self.tau
             norm = float(np.linalg.norm(wide, 2)) if np.isfinite(wide).all() else np.nan
             curvature = self.mu * (skip + lipschitz * norm) ** 2
             out[f"curvature_{layer}"] = np.array(max(self.tau, curvature))
@@ -487,8 +493,9 @@ class RelaxedADMM:
     def report(self, problem: Problem, sums: Sums, details: Sums) -> dict[str, float]:
         """One row of history; per-sample quantities are means over the samples.
 
-        Everything but `step` describes the point that the iteration started from, each gradient
-        just before its block moved: with more than one region exactly the gradient there.
+        Everything but `step` and `size` describes the point that the iteration started from;
+        `stationarity` is made of each block's gradient just before the block moved, which is zero
+        for all of them at stationary points only.
         """
         depth = problem.architecture.depth
         n = problem.rows
