@@ -22,6 +22,7 @@ import os
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from statistics import median
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -46,7 +47,7 @@ def operations(widths, rows):
     """Count floating-point operations of one iteration, `rows` samples, weight solves left out."""
     total = 0
     last = len(widths) - 1
-    for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+    for i, (a, b) in enumerate(pairwise(widths), start=1):
         total += 2 * a * b  # pre-activation
         total += 2 * a * b  # cross sum
         total += 2 * a * b  # forward pass
@@ -193,11 +194,10 @@ def measure(options, solver, pool, clusters, width, rows, table):
                     )
                 base = base or seconds
                 speed = work / seconds
-                seen[store, workers].append(
-                    (seconds, speed / 1e9, speed / rate[workers], outside, plain / seconds / workers,
-                     base / seconds)
-                )  # fmt: skip
-        print(f"width {width}, round {number + 1} of {options.rounds}: product rate "
+                share, efficiency = speed / rate[workers], plain / seconds / workers
+                row = (seconds, speed / 1e9, share, outside, efficiency, base / seconds)
+                seen[store, workers].append(row)
+        print(f"width {width}, round {number + 1} of {options.rounds}: product "
               f"{rate[1] / 1e9:.0f} and {rate[2] / 1e9:.0f} GFLOP/s (1 and 2 processes), "
               f"plain loop {plain:.3f} s = {work / plain / rate[1]:.2f} of it",
               file=sys.stderr)  # fmt: skip

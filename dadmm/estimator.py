@@ -261,7 +261,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             whole = False
         if not whole:
             raise OptionError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r}: use whole numbers such as (128, 128)"
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r}: use whole numbers such as "
+                "(128, 128)"
             )
         if not isinstance(self.max_iter, (int, np.integer)) or self.max_iter < 1:
             raise OptionError(f"max_iter={self.max_iter!r}: use a whole number of 1 or more")

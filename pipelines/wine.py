@@ -30,9 +30,10 @@ def main(run: str) -> None:
             verbose=True,
         ).fit(x_train, y_train)
     ridge = Ridge().fit(x_train, y_train)
-    print(f"test R2  dadmm {model.score(x_test, y_test):.4f}  ridge {ridge.score(x_test, y_test):.4f}")
-    print(f"step shrinks by {model.history_.attrs['rate']:.4f} per iteration, "
-          f"R2 of that fit {model.history_.attrs['rate_r2']:.3f}")
+    ours, theirs = model.score(x_test, y_test), ridge.score(x_test, y_test)
+    print(f"test R2  dadmm {ours:.4f}  ridge {theirs:.4f}")
+    rate, fit = model.history_.attrs["rate"], model.history_.attrs["rate_r2"]
+    print(f"step shrinks by {rate:.4f} per iteration, R2 of that fit {fit:.3f}")
 
 
 if __name__ == "__main__":
