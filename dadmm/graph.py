@@ -14,14 +14,14 @@ groups tasks by what they do, and no two runs on one cluster share a key.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
-from dask.delayed import delayed
+from dask.delayed import Delayed
 from threadpoolctl import threadpool_limits
 
 from dadmm.losses import get_loss
@@ -222,102 +222,125 @@ def _one_blas_thread() -> None:
 # ---------------------------------------------------------------------------------------- graphs
 
 
-def first(plan: Plan) -> Any:
+def first(plan: Plan) -> Delayed:
     """Return the graph that makes generation 0 from parameters 0."""
+    tasks = _Tasks(plan)
     layers = tuple(range(1, plan.problem.architecture.depth + 1))
-    weights = _load(plan, 0, layers, "start")
-    scaling = _task(plan, load_scaling, "load-scaling", 0, "start")()
+    weights = tasks.load(0, layers, "start")
+    scaling = tasks.add(load_scaling, "load-scaling", 0, "start")()
     sums = [
-        _task(plan, start, "start-chunk", 0, c)(c, scaling, list(weights.values()))
+        tasks.add(start, "start-chunk", 0, c)(c, scaling, list(weights.values()))
         for c in range(len(plan.chunks))
     ]
-    total = _tree_sum(plan, sums, 0, "start")
-    return _task(plan, keep_constants, "keep-constants", 0)(total)
+    total = tasks.tree_sum(sums, 0, "start")
+    return tasks.result(tasks.add(keep_constants, "keep-constants", 0)(total))
 
 
-def iteration(plan: Plan, k: int) -> Any:
+def iteration(plan: Plan, k: int) -> Delayed:
     """Return the graph of iteration k -> k+1; it computes to the row of history.
 
     It reads generation k and parameters k, and writes generation k+1 and parameters k+1.
     """
-    anchor = _load(plan, k, plan.solver.layers(plan.problem), "iterate")
-    scaling = _task(plan, load_scaling, "load-scaling", k, "iterate")()
+    tasks = _Tasks(plan)
+    anchor = tasks.load(k, plan.solver.layers(plan.problem), "iterate")
+    scaling = tasks.add(load_scaling, "load-scaling", k, "iterate")()
     weights, totals = dict(anchor), []
     passes = plan.solver.passes(plan.problem)
     for j, each in enumerate(passes):
-        total = _pass(plan, each, k, f"iterate-{j}", scaling, weights)
+        total = tasks.visits(each, k, f"iterate-{j}", scaling, weights)
         totals.append(total)
         last = j == len(passes) - 1
         for layer in anchor if last else each.solves:
-            call = _task(plan, solve, "solve-weights", k, j, layer)
+            call = tasks.add(solve, "solve-weights", k, j, layer)
             save = f"params/{k + 1}" if last else None
             weights[layer] = call(layer, save, anchor[layer], weights[layer], total)
-    return _task(plan, report, "report", k)(totals, list(weights.values()))
+    return tasks.result(tasks.add(report, "report", k)(totals, list(weights.values())))
 
 
-def finish(plan: Plan, k: int) -> Any:
+def finish(plan: Plan, k: int) -> Delayed:
     """Return the graph that refits the head to parameters k, stores the network and scores it."""
+    tasks = _Tasks(plan)
     each = plan.solver.finish(plan.problem)
     layers = each.parts[0].layers
-    weights = _load(plan, k, layers, "finish")
-    scaling = _task(plan, load_scaling, "load-scaling", k, "finish")()
+    weights = tasks.load(k, layers, "finish")
+    scaling = tasks.add(load_scaling, "load-scaling", k, "finish")()
     for j in range(plan.solver.finish_passes(plan.problem)):
-        total = _pass(plan, each, k, f"finish-{j}", scaling, weights)
+        total = tasks.visits(each, k, f"finish-{j}", scaling, weights)
         for layer in each.solves:
-            call = _task(plan, solve, "solve-weights", k, "finish", j, layer)
+            call = tasks.add(solve, "solve-weights", k, "finish", j, layer)
             weights[layer] = call(layer, None, weights[layer], weights[layer], total)
-    total = _pass(plan, each, k, "score", scaling, weights)
+    total = tasks.visits(each, k, "score", scaling, weights)
     saved = [
-        _task(plan, carry, "save-network", k, number)(number, "network", weights[layer])
+        tasks.add(carry, "save-network", k, number)(number, "network", weights[layer])
         for number, layer in enumerate(layers, start=1)
     ]
-    return _task(plan, final_report, "report", k, "finish")(total, saved)
+    return tasks.result(tasks.add(final_report, "report", k, "finish")(total, saved))
 
 
-def _pass(plan: Plan, each: Pass, k: int, stage: str, scaling: Any, weights: dict[int, Any]) -> Any:
-    """Visit every chunk in every part, and add up."""
-    found = []
-    for chunk in range(len(plan.chunks)):
-        writers: list[Any] = []
-        for p, part in enumerate(each.parts):
-            call = _task(plan, visit, part.name, k, stage, p, chunk)
-            needed = [weights[layer] for layer in part.layers]
-            sums = call(part, k, chunk, scaling, needed, list(writers) if part.fresh else [])
-            found.append(sums)
-            if part.writes:
-                writers.append(sums)
-    return _tree_sum(plan, found, k, stage)
+class _Tasks:
+    """The tasks of one graph, gathered in one dict.
 
+    A chain of `dask.delayed` calls would merge the graphs of their arguments at every call, which
+    took longer than the tasks from a few hundred chunks on.
+    """
 
-def _load(plan: Plan, k: int, layers: Sequence[int], stage: str) -> dict[int, Any]:
-    return {
-        layer: _task(plan, load_weights, "load-weights", k, stage, layer)(k, layer)
-        for layer in layers
-    }
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.tasks: dict[str, Any] = {}
 
+    def add(self, function: Any, prefix: str, *ident: Any) -> Callable[..., str]:
+        """Return what takes a task's arguments, keys of other tasks among them, to its key."""
+        key = "-".join([prefix, self.plan.session, *(str(i) for i in ident)])
 
-def _tree_sum(plan: Plan, found: Sequence[Any], *ident: Any) -> Any:
-    level = 0
-    while True:
-        found = [
-            _task(plan, add, "sum-grams", *ident, level, i)(list(found[i : i + FAN_IN]))
-            for i in range(0, len(found), FAN_IN)
-        ]
-        if len(found) == 1:
-            return found[0]
-        level += 1
+        def call(*args: Any) -> str:
+            self.tasks[key] = (partial(_run, function, self.plan), *args)
+            return key
+
+        return call
+
+    def result(self, key: str) -> Delayed:
+        """Return the graph, to be computed for one task."""
+        return Delayed(key, self.tasks)
+
+    def load(self, k: int, layers: Sequence[int], stage: str) -> dict[int, str]:
+        """Load the weights of layers."""
+        return {
+            layer: self.add(load_weights, "load-weights", k, stage, layer)(k, layer)
+            for layer in layers
+        }
+
+    def visits(
+        self, each: Pass, k: int, stage: str, scaling: str, weights: Mapping[int, str]
+    ) -> str:
+        """Visit every chunk in every part, and add up."""
+        found = []
+        for chunk in range(len(self.plan.chunks)):
+            writers: list[str] = []
+            for p, part in enumerate(each.parts):
+                call = self.add(visit, part.name, k, stage, p, chunk)
+                needed = [weights[layer] for layer in part.layers]
+                sums = call(part, k, chunk, scaling, needed, list(writers) if part.fresh else [])
+                found.append(sums)
+                if part.writes:
+                    writers.append(sums)
+        return self.tree_sum(found, k, stage)
+
+    def tree_sum(self, found: Sequence[str], *ident: Any) -> str:
+        """Add up in a tree that the number of summands alone decides."""
+        level = 0
+        while True:
+            found = [
+                self.add(add, "sum-grams", *ident, level, i)(list(found[i : i + FAN_IN]))
+                for i in range(0, len(found), FAN_IN)
+            ]
+            if len(found) == 1:
+                return found[0]
+            level += 1
 
 
 def add(plan: Plan, parts: Sequence[Sums]) -> Sums:
     """Add up sums in their order."""
     return combine(parts)
-
-
-def _task(plan: Plan, function: Any, prefix: str, *ident: Any) -> Any:
-    """Return a function that makes a task called `prefix` with a key that only this task has."""
-    key = "-".join([prefix, plan.session, *(str(i) for i in ident)])
-    make = delayed(partial(_run, function, plan), name=f"{key}-call", pure=False, traverse=False)
-    return partial(make, dask_key_name=key)
 
 
 def _run(function: Any, plan: Plan, *args: Any) -> Any:

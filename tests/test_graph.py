@@ -9,9 +9,9 @@ import cloudpickle
 import dask
 import numpy as np
 import pytest
-from dask import delayed
+from dask._task_spec import convert_legacy_graph
 from dask.utils import key_split
-from distributed import Client, LocalCluster, wait
+from distributed import Client, LocalCluster
 from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, RelaxedADMM, graph, loop
@@ -147,7 +147,18 @@ def plan(solver=RelaxedADMM(), rows=2000, chunk=100, hidden=(6, 6), run=None):  
 
 
 def tasks(made):
-    return dict(made.__dask_graph__())
+    return convert_legacy_graph(dict(made.__dask_graph__()))
+
+
+def summed(values):
+    """Return the tree sum of values as a graph."""
+    made = graph._Tasks(plan())
+    leaves = [made.add(leaf, "leaf", i)(value) for i, value in enumerate(values)]
+    return made.result(made.tree_sum(leaves, "test"))
+
+
+def leaf(plan, value):
+    return value
 
 
 def tree(leaves):
@@ -252,7 +263,7 @@ def test_a_plan_travels_without_what_tasks_do_not_need(tmp_path):
 @pytest.mark.parametrize("leaves", [1, 7, 8, 9, 64, 65, 130])
 def test_sums_are_added_in_a_tree_that_only_their_number_decides(leaves, monkeypatch):
     monkeypatch.setattr(graph, "combine", tuple)
-    made = graph._tree_sum(plan(), [delayed(i) for i in range(leaves)], "test")
+    made = summed(range(leaves))
     shape = list(range(leaves))
     while True:
         shape = [tuple(shape[i : i + FAN_IN]) for i in range(0, len(shape), FAN_IN)]
@@ -266,7 +277,7 @@ def test_the_tree_needs_no_order_of_arrival():
     """Sums of numbers whose rounding depends on the order are the same in every schedule."""
     rng = np.random.default_rng(0)
     parts = [{"a": v * 10.0 ** rng.integers(-12, 12)} for v in rng.standard_normal((40, 50))]
-    made = graph._tree_sum(plan(), [delayed(p) for p in parts], "test")
+    made = summed(parts)
     results = {made.compute(scheduler="threads", num_workers=w)["a"].tobytes() for w in (1, 3, 8)}
     assert len(results) == 1
     assert results != {combine(parts)["a"].tobytes()}  # one by one it would be another
@@ -289,7 +300,7 @@ def test_an_iteration_is_one_compute(monkeypatch):
 def test_nothing_large_goes_through_the_scheduler_and_nothing_stays(tmp_path, client):
     with client.as_current():
         train(RelaxedADMM(), tmp_path / "run")
-    wait(client.submit(int, 1, pure=False))  # releases are sent before this is
+    client.submit(int, 1, pure=False).result()  # releases are sent before this is
     left = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
     assert not [key for key in left if key_split(key) == "visit-chunk"]
 
