@@ -5,7 +5,10 @@ Exit codes: 0; 1 for a run that failed; 2 for bad usage or bad input; 130 for Ct
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import os
+import shutil
 import sys
 import warnings
 from collections.abc import Mapping
@@ -14,39 +17,63 @@ from typing import Any
 
 import click
 import numpy as np
+from fsspec.core import url_to_fs
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dadmm import __version__, cluster
-from dadmm.config import differences, load_config
+from dadmm.config import SCHEMA, differences, load_config
 from dadmm.datasets import load_data, read_array
 from dadmm.errors import DadmmError, InputError, StoreError
 from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, make_solver, resume
 from dadmm.store import Run
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# Paths and messages are printed as they are: brackets in them are no markup.
+out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
-    """Run the command line; turn every error that dadmm raises into one line."""
+    """Run the command line; turn every error into one line.
+
+    With ``DADMM_DEBUG`` set, an error that dadmm did not foresee keeps its traceback.
+    """
     warnings.filterwarnings("ignore", module="distributed")
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")
     try:
-        code = commands(standalone_mode=False)
-    except click.exceptions.Abort:
+        code = commands(prog_name="dadmm", standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
         code = 130
     except click.ClickException as error:
         error.show()
         code = 2
     except (InputError, StoreError) as error:
-        err.print(f"[bold red]error:[/] {error}", markup=True)
-        code = 2
-    except DadmmError as error:
-        err.print(f"[bold red]failed:[/] {error}")
-        code = 1
-    except KeyboardInterrupt:
-        code = 130
+        code = _say("error", error, 2)
+    except (DadmmError, OSError) as error:
+        code = _say("failed", error, 1)
+    except Exception as error:
+        if os.environ.get("DADMM_DEBUG"):
+            raise
+        code = _say("failed", f"{type(error).__name__}: {error} (DADMM_DEBUG=1 shows where)", 1)
     sys.exit(code or 0)
+
+
+def _say(what: str, error: object, code: int) -> int:
+    err.print(Text.assemble((f"{what}:", "bold red"), f" {error}"))
+    return code
+
+
+def _line(name: str, value: object) -> None:
+    out.print(f"{name:<11}{value}")
+
+
+def _config_help() -> str:
+    """Return what may stand in a config file, as click prints it unwrapped."""
+    lines = ["\b", "CONFIG may have:"]
+    for table, keys in SCHEMA.items():
+        lines += [f"  [{table}]", *(f"    {key:<20}{means}" for key, (_, means) in keys.items())]
+    return "\n".join([*lines, "", "pipelines/digits.toml and pipelines/wine.toml are examples."])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,14 +82,19 @@ def commands() -> None:
     """Train residual neural networks by ADMM, as a dataflow on Dask."""
 
 
-@commands.command()
+@commands.command(short_help="Train as a config file says.", epilog=_config_help())
 @click.argument("config", type=click.Path(dir_okay=False))
-@click.option("--run", "path", required=True, help="Folder or URL of the run's zarr store.")
+@click.option(
+    "--run", "path", metavar="PATH", required=True, help="Where to keep the run: a folder or a URL."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the run that is there.")
-@click.option("--workers", type=int, help="Worker processes, instead of the config's.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def fit(config: str, path: str, overwrite: bool, workers: int | None, quiet: bool) -> None:
-    """Train as CONFIG (a TOML file) says; keep everything in --run."""
+    """Train as CONFIG, a TOML file, says; keep data, state, history and network in --run.
+
+    Ctrl-C keeps the last whole iteration; `dadmm resume PATH` goes on from there.
+    """
     table = load_config(config)
     if workers is not None:
         table["cluster"] = {**table.get("cluster", {}), "workers": workers}
@@ -95,8 +127,6 @@ def run_config(
 def _make_estimator(table: Mapping[str, Any], path: str, overwrite: bool) -> Any:
     model = dict(table.get("model", {}))
     task = model.pop("task", "classification")
-    if "hidden_layer_sizes" in model:
-        model["hidden_layer_sizes"] = tuple(model["hidden_layer_sizes"])
     kind = ADMMClassifier if task == "classification" else ADMMRegressor
     return kind(
         solver=make_solver(table.get("solver", {})),
@@ -127,45 +157,52 @@ def _say_where(dashboard: str | None, path: str, quiet: bool) -> None:
     if quiet:
         return
     if dashboard:
-        out.print(f"dashboard  {dashboard}")
-    out.print(f"run        {path}")
+        _line("dashboard", dashboard)
+    _line("run", path)
 
 
 def _say_interrupted(path: str) -> None:
     try:
-        record = Run.open(path).committed()
+        run = Run.open(path)
+        record = run.committed() or {"iteration": 0}
+        if run.has_data:
+            iteration = record["iteration"]
+            err.print(f"stopped; iteration {iteration} is stored. Go on with: dadmm resume {path}")
+            return
     except StoreError:
-        record = None
-    if record is None:
-        err.print(f"stopped before the first iteration; start again with --overwrite ({path})")
-    else:
-        err.print(
-            f"stopped; iteration {record['iteration']} is stored. Go on with: dadmm resume {path}"
-        )
+        pass  # there is no run yet
+    err.print("stopped before the data was stored; start again with --overwrite")
 
 
 def _scores(estimator: Any, data: Any) -> None:
-    name = "accuracy" if isinstance(estimator, ADMMClassifier) else "R2"
-    parts = [f"train {name} {estimator.score(data[0], data[1]):.4f}"]
-    if data[2] is not None:
-        parts.append(f"test {name} {estimator.score(data[2], data[3]):.4f}")
-    seconds = float(estimator.history_["seconds"].sum())
-    status = estimator.history_.attrs["status"]
-    parts.append(f"{estimator.n_iter_} iterations in {seconds:.1f} s, {status}")
-    out.print(" · ".join(parts))
+    """Print what came out; `data` is (x, y, x_test, y_test), or None where it is out of reach."""
+    history = estimator.history_
+    if data is None:
+        parts = [f"train score {history.attrs.get('train_score', np.nan):.4f}"]
+    else:
+        name = "accuracy" if isinstance(estimator, ADMMClassifier) else "R2"
+        parts = [f"train {name} {estimator.score(data[0], data[1]):.4f}"]
+        if data[2] is not None:
+            parts.append(f"test {name} {estimator.score(data[2], data[3]):.4f}")
+    _line("scores", ", ".join(parts))
+    seconds = float(history["seconds"].sum()) if "seconds" in history else 0.0
+    _line("status", f"{history.attrs['status']}, {estimator.n_iter_} iterations in {seconds:.1f} s")
 
 
 def _next_steps(path: str) -> None:
-    out.print(f"see it     dadmm show {path} --plot convergence.png")
+    _line("look at it", f"dadmm show {path} --plot convergence.png")
 
 
-@commands.command(name="resume")
+@commands.command(name="resume", short_help="Go on with a run that was stopped.")
 @click.argument("path", metavar="RUN")
-@click.option("--max-iter", type=int, help="A new limit on the iterations in all.")
-@click.option("--workers", type=int, help="Worker processes, instead of the config's.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--max-iter", type=click.IntRange(1), help="A new limit on the iterations in all.")
+@click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def resume_command(path: str, max_iter: int | None, workers: int | None, quiet: bool) -> None:
-    """Go on with RUN from its last committed iteration, to the same bits."""
+    """Go on with RUN from its last committed iteration, to the same bits as without the stop.
+
+    A run that is finished stays as it is, unless --max-iter asks for more iterations.
+    """
     table = Run.open(path).attributes.get("pipeline") or {}
     place = dict(table.get("cluster", {}))
     if workers is not None:
@@ -178,74 +215,132 @@ def resume_command(path: str, max_iter: int | None, workers: int | None, quiet: 
             _say_interrupted(path)
             raise
     if not quiet:
-        final = estimator.history_.attrs
-        out.print(
-            f"{estimator.n_iter_} iterations, {final['status']}; train score "
-            f"{final.get('train_score', float('nan')):.4f}"
-        )
-        if table:
-            _scores(estimator, load_data(table["data"]))
+        _scores(estimator, _data_again(table))
         _next_steps(path)
 
 
-@commands.command()
+def _data_again(table: Mapping[str, Any]) -> Any:
+    """Return the config's data for the scores; None where there is no config, or data, any more."""
+    try:
+        return load_data(table["data"]) if table else None
+    except InputError:
+        return None
+
+
+@commands.command(short_help="Predict for new rows.")
 @click.argument("path", metavar="RUN")
 @click.argument("source", metavar="INPUT")
 @click.argument("target", metavar="OUTPUT")
-@click.option("--proba", is_flag=True, help="Class probabilities instead of classes.")
+@click.option("--proba", is_flag=True, help="Class probabilities, a column per class.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it is there.")
 def predict(path: str, source: str, target: str, proba: bool, overwrite: bool) -> None:
-    """Predict for the rows of INPUT (.npy, .csv, zarr) into OUTPUT (.npy, .csv, .zarr)."""
+    """Predict with the network of RUN for the rows of INPUT, into OUTPUT.
+
+    INPUT ends in .npy or .csv, or is a zarr array; OUTPUT ends in .npy, .csv or .zarr.  From zarr
+    to zarr goes chunk by chunk, so neither need fit into memory.
+    """
     estimator = load(path)
-    if Path(target).exists() and not overwrite:
-        raise InputError(f"{target} exists: choose another name, or use --overwrite")
-    if Path(target).suffix not in (".npy", ".csv", ".zarr"):
-        raise InputError(f"{target}: end the output's name in .npy, .csv or .zarr")
+    _check_output(path, source, target, overwrite)
     x = read_array(source)
     if proba and not hasattr(estimator, "predict_proba"):
         raise InputError(f"{path} is a regression: it has no probabilities; leave out --proba")
-    predicted = estimator.predict_proba(x) if proba else estimator.predict(x)
-    _write(predicted, target)
-    out.print(f"{predicted.shape[0]} rows -> {target}")
+    _write(estimator.predict_proba(x) if proba else estimator.predict(x), target)
+    if proba:
+        _line("columns", ", ".join(map(str, estimator.classes_)))
+    _line("written", f"{x.shape[0]} rows -> {target}")
+
+
+def _check_output(run: str, source: str, target: str, overwrite: bool) -> None:
+    if Path(target).suffix not in (".npy", ".csv", ".zarr"):
+        raise InputError(f"{target}: end the output's name in .npy, .csv or .zarr")
+    try:
+        filesystem, path = url_to_fs(target)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{target} cannot be written: {error}") from error
+    if filesystem.exists(path) and not overwrite:
+        raise InputError(f"{target} exists: choose another name, or use --overwrite")
+    if "://" in target:
+        return
+    place = Path(target).resolve()
+    if place in (Path(run).resolve(), Path(source).resolve()):
+        raise InputError(f"{target} is read by this very command: choose another name")
+    if place.suffix != ".zarr" and place.is_dir():
+        raise InputError(f"{target} is a folder: choose another name")
+    if place.suffix == ".zarr" and place.exists() and not (place / "zarr.json").exists():
+        raise InputError(f"{target} is no zarr array, so it is not overwritten: remove it first")
+    if not place.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {place.parent}; make it first")
 
 
 def _write(predicted: Any, target: str) -> None:
-    """Write predictions; to zarr chunk by chunk, so that they need not fit into memory."""
+    """Write predictions beside `target` and rename; zarr chunk by chunk."""
+    aside = Path(f"{target}.partial")
     try:
         if target.endswith(".zarr"):
-            import dask.array as da
-
-            if not isinstance(predicted, da.Array):
-                predicted = da.from_array(predicted)
-            predicted.rechunk("auto").to_zarr(target, overwrite=True)
-            return
-        values = np.asarray(predicted)
-        if target.endswith(".npy"):
-            np.save(target, values, allow_pickle=False)
+            _write_zarr(predicted, target if "://" in target else str(aside))
         else:
-            np.savetxt(target, values, delimiter=",", fmt="%s")
+            _write_file(np.asarray(predicted), aside, target.endswith(".npy"))
+        if "://" not in target:
+            if Path(target).is_dir():
+                shutil.rmtree(target)
+            aside.replace(target)
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        aside.unlink(missing_ok=True)
 
 
-@commands.command()
+def _write_zarr(predicted: Any, target: str) -> None:
+    import dask.array as da
+
+    if not isinstance(predicted, da.Array):
+        predicted = da.from_array(_plain(predicted))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # text has no final zarr v3 dtype yet
+        predicted.rechunk("auto").to_zarr(target, overwrite=True)
+
+
+def _write_file(values: Any, path: Path, binary: bool) -> None:
+    if binary:
+        with path.open("wb") as file:
+            np.save(file, _plain(values), allow_pickle=False)
+        return
+    with path.open("w", newline="") as table:
+        csv.writer(table, lineterminator="\n").writerows(values.reshape(len(values), -1))
+
+
+def _plain(values: Any) -> Any:
+    """Return labels that are objects (from pandas) in the dtype that NumPy gives their values."""
+    return np.array(values.tolist()) if values.dtype.kind == "O" else values
+
+
+@commands.command(short_help="Show the state and the history of a run.")
 @click.argument("path", metavar="RUN")
-@click.option("--plot", "picture", help="Draw the convergence into this file.")
+@click.option("--plot", "picture", metavar="PATH", help="Draw the convergence: .png, .pdf, .svg.")
 @click.option("--digest", is_flag=True, help="Print only a SHA-256 of the parameters.")
 def show(path: str, picture: str | None, digest: bool) -> None:
-    """Show the state and the history of RUN."""
+    """Show what RUN is, how far it has come, and its history.
+
+    Of each iteration: the Lagrangian ("objective"), the loss and the score of the network on the
+    training data, the residual of the head's constraint, the norm of the Lagrangian's gradient,
+    the length of the step, and the seconds it took.
+    """
     estimator = load(path)
     if digest:
         out.print(parameter_digest(estimator))
         return
     history = estimator.history_
     out.print(_summary(estimator, path))
-    out.print(_history_table(history))
+    if history.sizes["iteration"]:
+        out.print()
+        out.print(_history_table(history))
     if picture:
         from dadmm.plot import plot_history
 
         plot_history(history, picture)
-        out.print(f"plot       {picture}")
+        _line("plot", picture)
 
 
 def parameter_digest(estimator: Any) -> str:
@@ -263,22 +358,24 @@ def _summary(estimator: Any, path: str) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     arch = estimator.network_.architecture
     solver = attributes["config"]["solver"]
+    chunks, layers = len(attributes["chunks"]), arch.depth - 1
     rows = {
         "run": path,
         "network": f"{' - '.join(map(str, arch.widths))}, {arch.activation}, "
-        f"{sum(arch.skips)} residual, {arch.n_parameters:,} parameters",
-        "solver": ", ".join(f"{k} {v}" for k, v in solver.items()),
-        "data": f"{attributes['problem']['rows']:,} rows in {len(attributes['chunks'])} chunks",
-        "status": f"{history.attrs['status']} after {estimator.n_iter_} iterations",
+        f"{sum(arch.skips)} of {layers} hidden layers residual, {arch.n_parameters:,} parameters",
+        "solver": ", ".join(f"{k}={v}" if k != "name" else str(v) for k, v in solver.items()),
+        "data": f"{attributes['problem']['rows']:,} rows in {chunks} chunk{'s' * (chunks > 1)}",
+        "status": f"{history.attrs['status']}, {estimator.n_iter_} iterations",
     }
     if "train_score" in history.attrs:
         rows["train score"] = f"{history.attrs['train_score']:.4f}"
     if np.isfinite(history.attrs.get("rate", np.nan)):
-        rows["step shrinks"] = (
-            f"by {history.attrs['rate']:.4f} per iteration (R2 {history.attrs['rate_r2']:.3f})"
+        rows["convergence"] = (
+            f"the step shrinks to {history.attrs['rate']:.4f} of the one before it "
+            f"(R2 of that fit {history.attrs['rate_r2']:.3f})"
         )
     for name, value in rows.items():
-        table.add_row(f"[bold]{name}[/]", value)
+        table.add_row(Text(name, style="bold"), value)
     return table
 
 
@@ -298,16 +395,29 @@ def _history_table(history: Any) -> Table:
     for name in shown:
         table.add_column(columns[name][0], justify="right", no_wrap=True)
     count = history.sizes["iteration"]
-    picked = np.unique(np.linspace(0, count - 1, min(count, 12)).astype(int)) if count else []
+    picked = np.unique(np.linspace(0, count - 1, min(count, 12)).astype(int))
     for i in picked:
         cells = [format(float(history[name][i]), columns[name][1]) for name in shown]
         table.add_row(str(int(history["iteration"][i])), *cells)
     return table
 
 
-@commands.command()
-@click.option("--run", "path", default="runs/demo", show_default=True, help="Where to keep it.")
-@click.option("--workers", default=2, show_default=True, help="Worker processes; 0: threads.")
+@commands.command(short_help="Train on digits beside scikit-learn, and show what happened.")
+@click.option(
+    "--run",
+    "path",
+    metavar="PATH",
+    default="runs/demo",
+    show_default=True,
+    help="Where to keep it.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Worker processes; 0: threads.",
+)
 def demo(path: str, workers: int) -> None:
     """Train on scikit-learn's digits beside its MLPClassifier, and show what happened."""
     from dadmm.demo import run_demo

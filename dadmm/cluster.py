@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import dask
+
+from dadmm.errors import RunError
 
 # The nanny's defaults make glibc map and fault every large temporary anew (measured: half the
 # speed); state is on disk already, so spilling would only write it twice.
@@ -41,18 +44,28 @@ def connect(table: Mapping[str, Any]) -> Iterator[str | None]:
     from distributed import Client, LocalCluster
 
     port = int(table.get("dashboard", 0))
-    with (
-        dask.config.set(WORKER_SETTINGS),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=table.get("memory_limit", "auto"),
-            host="127.0.0.1",
-            dashboard_address=None if port < 0 else f"127.0.0.1:{port}",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client.dashboard_link if port >= 0 and _has_dashboard() else None
+    with dask.config.set(WORKER_SETTINGS):
+        try:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=table.get("memory_limit", "auto"),
+                host="127.0.0.1",
+                dashboard_address=None if port < 0 else f"127.0.0.1:{port}",
+                preload=[__name__],
+            )
+        except (OSError, RuntimeError) as error:
+            raise RunError(f"the {workers} worker processes did not start: {error}") from error
+        with cluster, Client(cluster) as client:
+            yield client.dashboard_link if port >= 0 and _has_dashboard() else None
+
+
+def dask_setup(worker: Any) -> None:
+    """Leave Ctrl-C, which a terminal sends to the workers too, to the process that started them.
+
+    Dask calls this as a local cluster's worker starts.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _has_dashboard() -> bool:

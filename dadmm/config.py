@@ -3,41 +3,71 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from dask.utils import format_bytes, parse_bytes
+
 from dadmm.errors import InputError, OptionError, nearest
+from dadmm.plan import BASE_BYTES
 from dadmm.solvers.relaxed import RelaxedADMM
 
-# Every table and key that a config may have; the value is what the key means.
-SCHEMA: dict[str, dict[str, str]] = {
+Kind = tuple[type, ...]
+
+TEXT: Kind = (str,)
+SWITCH: Kind = (bool,)
+WHOLE: Kind = (int,)
+NUMBER: Kind = (int, float)
+WIDTHS: Kind = (list,)
+CHUNKS: Kind = (int, str, list)
+MEMORY: Kind = (int, str)
+
+WORDS = {
+    TEXT: "text in quotes",
+    SWITCH: "true or false",
+    WHOLE: "a whole number",
+    NUMBER: "a number",
+    WIDTHS: "a list of whole numbers",
+    CHUNKS: 'a whole number, a list of them, or "auto"',
+    MEMORY: 'a number of bytes, or text such as "2GiB"',
+}
+
+
+def _solver_keys() -> dict[str, tuple[Kind, str]]:
+    kinds = {str: TEXT, bool: SWITCH, int: WHOLE, float: NUMBER}
+    options = fields(RelaxedADMM)
+    return {f.name: (kinds[type(f.default)], f"default {f.default}") for f in options}
+
+
+# Every table and key that a config may have: what its value may be, and what it means.
+SCHEMA: dict[str, dict[str, tuple[Kind, str]]] = {
     "data": {
-        "dataset": "a named data set: digits, wine-white, wine-red",
-        "x": "path of the inputs: .npy, .csv, or a zarr array",
-        "y": "path of the targets, or (x in .csv) the name of the target's column",
-        "test_fraction": "share of the rows held out for the final test, 0 to 1",
-        "seed": "seed of that split",
+        "dataset": (TEXT, "a named data set: digits, wine-white, wine-red"),
+        "x": (TEXT, "path of the inputs: .npy, .csv, or a zarr array"),
+        "y": (TEXT, "path of the targets, or their column of a .csv"),
+        "test_fraction": (NUMBER, "share of the rows held out for the final test, 0 to 1"),
+        "seed": (WHOLE, "seed of that split"),
     },
     "model": {
-        "task": "classification or regression",
-        "hidden_layer_sizes": "widths of the hidden layers",
-        "activation": "relu, leaky_relu, tanh, sigmoid, softplus or identity",
-        "loss": "auto, cross_entropy, hinge, squared or huber",
-        "stem": "dense or identity",
-        "alpha": "weight of |W|^2 / 2, per sample",
-        "max_iter": "most iterations",
-        "tol": "stop at steps below this share of the variables' norm",
-        "standardize": "feature, global or none",
-        "random_state": "seed of the starting weights",
-        "chunks": "rows per chunk, or auto",
+        "task": (TEXT, "classification or regression"),
+        "hidden_layer_sizes": (WIDTHS, "widths of the hidden layers"),
+        "activation": (TEXT, "relu, leaky_relu, tanh, sigmoid, softplus or identity"),
+        "loss": (TEXT, "auto, cross_entropy, hinge, squared or huber"),
+        "stem": (TEXT, "dense or identity"),
+        "alpha": (NUMBER, "weight of |W|^2 / 2, per sample"),
+        "max_iter": (WHOLE, "most iterations"),
+        "tol": (NUMBER, "stop at steps below this share of the variables' norm"),
+        "standardize": (TEXT, "feature, global or none"),
+        "random_state": (WHOLE, "seed of the starting weights"),
+        "chunks": (CHUNKS, "rows per chunk, or auto"),
     },
-    "solver": {"name": "relaxed", **{f.name: "see RelaxedADMM" for f in fields(RelaxedADMM)}},
+    "solver": {"name": (TEXT, "relaxed"), **_solver_keys()},
     "cluster": {
-        "workers": "worker processes on this machine; 0 runs on threads",
-        "memory_limit": "memory of one worker, such as 2GiB",
-        "dashboard": "port of the Dask dashboard on loopback, 0 for any, -1 for none",
+        "workers": (WHOLE, "worker processes on this machine; 0 runs on threads"),
+        "memory_limit": (MEMORY, "memory of one worker, such as 2GiB"),
+        "dashboard": (WHOLE, "port of the Dask dashboard; 0 for any, -1 for none"),
     },
 }
 TASKS = ("classification", "regression")
@@ -59,7 +89,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist: give the path of a config file") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}") from error
     check_config(config, str(path))
     return config
@@ -72,24 +102,53 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
             raise OptionError(f"{where}: no table is called [{table}]{_guess(table, SCHEMA)}")
         if not isinstance(keys, Mapping):
             raise OptionError(f"{where}: {table} is a table: write [{table}] and keys below it")
-        for key in keys:
-            if key not in SCHEMA[table]:
-                guess = _guess(key, SCHEMA[table])
-                raise OptionError(f"{where}: [{table}] has no key {key!r}{guess}")
+        for key, value in keys.items():
+            _check_key(table, key, value, where)
     data, model = config.get("data", {}), config.get("model", {})
-    if ("dataset" in data) == ("x" in data):
+    if ("dataset" in data) == ("x" in data or "y" in data):
         raise OptionError(f"{where}: [data] needs either dataset, or x and y")
     if model.get("task", TASKS[0]) not in TASKS:
         raise OptionError(f"{where}: [model] task={model['task']!r}{_guess(model['task'], TASKS)}")
     fraction = data.get("test_fraction", 0.0)
-    if not isinstance(fraction, (int, float)) or not 0 <= fraction < 1:
-        raise OptionError(f"{where}: [data] test_fraction={fraction!r}: use 0 to below 1")
-    workers = config.get("cluster", {}).get("workers", 0)
-    if not isinstance(workers, int) or workers < 0:
-        raise OptionError(f"{where}: [cluster] workers={workers!r}: use a whole number, 0 or more")
+    if not 0 <= fraction < 1:
+        raise OptionError(f"{where}: [data] test_fraction={fraction}: use 0 to below 1")
+    for table, key, least in (("data", "seed", 0), ("cluster", "workers", 0)):
+        value = config.get(table, {}).get(key, least)
+        if value < least:
+            raise OptionError(f"{where}: [{table}] {key}={value}: use {least} or more")
+    _check_memory(config.get("cluster", {}).get("memory_limit"), where)
 
 
-def _guess(name: object, known: Any) -> str:
+def _check_key(table: str, key: str, value: object, where: str) -> None:
+    if key not in SCHEMA[table]:
+        homes = [f"[{other}]" for other in SCHEMA if key in SCHEMA[other]]
+        cure = f": it belongs in {' or '.join(homes)}" if homes else _guess(key, SCHEMA[table])
+        raise OptionError(f"{where}: [{table}] has no key {key!r}{cure}")
+    kind = SCHEMA[table][key][0]
+    items = value if isinstance(value, list) and list in kind else [value]
+    allowed = WHOLE if isinstance(value, list) else kind
+    for item in items:
+        if not isinstance(item, allowed) or (isinstance(item, bool) and kind != SWITCH):
+            raise OptionError(f"{where}: [{table}] {key}={value!r}: use {WORDS[kind]}")
+
+
+def _check_memory(limit: int | str | None, where: str) -> None:
+    """Refuse, before any worker starts, what no worker could start with."""
+    if limit is None:
+        return
+    try:
+        memory = parse_bytes(limit)
+    except ValueError as error:
+        cure = f"use {WORDS[MEMORY]}"
+        raise OptionError(f"{where}: [cluster] memory_limit={limit!r}: {cure}") from error
+    if memory < BASE_BYTES:
+        raise OptionError(
+            f"{where}: [cluster] memory_limit={limit!r} is too small: Python and its libraries "
+            f"alone need {format_bytes(BASE_BYTES)}"
+        )
+
+
+def _guess(name: object, known: Iterable[str]) -> str:
     guess = nearest(name, known)
     cure = f"did you mean {guess!r}? " if guess else ""
     return f": {cure}known: {', '.join(known)}"

@@ -19,13 +19,14 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from dadmm.errors import DataError, OptionError, ShapeError
+from dadmm.errors import DataError, ShapeError, unknown
 from dadmm.network import Scaling
 from dadmm.store import Run
 
 Array = NDArray[Any]
 
 STANDARDIZE = ("feature", "global", "none")
+ROWS_AT_ONCE = 65536
 
 
 def is_dask(array: Any) -> bool:
@@ -33,32 +34,60 @@ def is_dask(array: Any) -> bool:
     return isinstance(array, da.Array)
 
 
-def as_matrix(x: Any, name: str = "x") -> Any:
+def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
     """Return `x` as a numeric matrix, a NumPy or a dask array, (rows, columns).
+
+    Parameters
+    ----------
+    lazy : bool
+        Leave the chunk sizes of a dask array unknown where they are.
 
     Raises
     ------
     ShapeError
         If it has not two dimensions.
     DataError
-        If it is empty, or a column is not numeric.
+        If it is empty, a column is not numeric, or (NumPy) a value is not finite.
     """
-    if is_dask(x):
-        if any(np.isnan(size) for size in x.shape):
-            x = x.compute_chunk_sizes()
-    else:
-        if hasattr(x, "toarray"):
-            raise DataError(f"{name} is a sparse matrix: pass {name}.toarray()")
+    if not is_dask(x):
         _check_columns(x, name)
-        x = np.asarray(x)
+        x = _as_array(x, name)
+    elif not lazy:
+        x = _with_sizes(x)
     if x.ndim != 2:
         cure = f"; for one column use {name}.reshape(-1, 1)" if x.ndim == 1 else ""
         raise ShapeError(f"{name} has {x.ndim} dimension(s), not (rows, columns){cure}")
     if 0 in x.shape:
         raise DataError(f"{name} is empty: its shape is {x.shape}")
     if x.dtype.kind not in "buif":
-        raise DataError(_not_numeric(x, name))
+        _check_cells(x, name)
+    if x.dtype.kind == "O" or x.dtype.itemsize > 8:
+        x = x.astype(np.float64)
+    if not is_dask(x):
+        check_finite(x, name)
     return x
+
+
+def _as_array(values: Any, name: str) -> Array:
+    if values is None:
+        raise DataError(f"{name} is missing")
+    if hasattr(values, "toarray"):
+        raise DataError(f"{name} is a sparse matrix: pass {name}.toarray()")
+    if np.ma.is_masked(values):
+        raise DataError(f"{name} has masked values: drop or fill them")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ShapeError(f"{name} has rows of different lengths: make them equal") from error
+    if array.ndim == 0:
+        raise ShapeError(f"{name} is a {type(values).__name__}, not an array of rows")
+    return array
+
+
+def _with_sizes(array: Any) -> Any:
+    """Return a dask array whose chunk sizes are known; the caller's own stays as it is."""
+    unknown_sizes = any(np.isnan(size) for size in array.shape)
+    return array.copy().compute_chunk_sizes() if unknown_sizes else array
 
 
 def _check_columns(x: Any, name: str) -> None:
@@ -76,16 +105,17 @@ def _kind(dtype: Any) -> str:
     return str(getattr(dtype, "kind", "O"))
 
 
-def _not_numeric(x: Any, name: str) -> str:
-    if not is_dask(x):
-        for row, column in np.ndindex(*x.shape):
-            if not isinstance(x[row, column], (int, float, np.number, np.bool_)):
-                value = x[row, column]
-                return (
-                    f"{name} is not numeric: row {row}, column {column} holds {str(value)!r}; "
-                    "encode or drop that column"
-                )
-    return f"{name} has dtype {x.dtype}, which is not numeric: convert or encode it"
+def _check_cells(x: Any, name: str) -> None:
+    """Name the first cell that is not numeric; pass objects that all are."""
+    if is_dask(x) or x.dtype.kind == "c":
+        raise DataError(f"{name} has dtype {x.dtype}, which is not numeric: convert or encode it")
+    for row, column in np.ndindex(*x.shape):
+        value = x[row, column]
+        if not isinstance(value, (int, float, np.number, np.bool_)):
+            raise DataError(
+                f"{name} is not numeric: row {row}, column {column} holds {str(value)!r}; "
+                "encode or drop that column"
+            )
 
 
 def as_targets(y: Any, rows: int) -> Any:
@@ -104,13 +134,7 @@ def as_column(y: Any, rows: int) -> Any:
     ShapeError
         If there are not as many rows as in x.
     """
-    if y is None:
-        raise DataError("y is missing: training needs a target for each row of x")
-    if is_dask(y):
-        if any(np.isnan(size) for size in y.shape):
-            y = y.compute_chunk_sizes()
-    else:
-        y = np.asarray(y)
+    y = _with_sizes(y) if is_dask(y) else _as_array(y, "y")
     if y.ndim not in (1, 2):
         raise ShapeError(f"y has {y.ndim} dimensions: use (rows,) or (rows, targets)")
     if y.shape[0] != rows:
@@ -130,6 +154,8 @@ def find_classes(y: Any) -> Array:
     """
     if y.ndim != 1:
         raise ShapeError(f"y has shape {y.shape}: a classifier takes one label per row")
+    if y.dtype.kind not in "biufUO":
+        raise DataError(f"y has dtype {y.dtype}: labels are numbers, strings or booleans")
     if y.dtype.kind == "f":
         _check_labels(y)
     elif y.dtype.kind == "O" and not is_dask(y):
@@ -137,15 +163,18 @@ def find_classes(y: Any) -> Array:
     try:
         classes = np.asarray(da.unique(y).compute() if is_dask(y) else np.unique(y))
     except TypeError as error:
-        raise DataError(f"y mixes labels of different types: {error}") from error
+        raise DataError(f"y mixes labels of different types ({error}): make them one") from error
+    if classes.dtype.kind == "O":
+        _check_objects(classes)
     if classes.dtype.kind == "f" and (classes != np.round(classes)).any():
         raise DataError(
             f"y holds continuous values such as {classes[classes != np.round(classes)][0]}: "
             "Unknown label type for a classifier; use ADMMRegressor"
         )
     if len(classes) < 2:
-        only = f", {classes[0]!r}" if len(classes) else ""
-        raise DataError(f"y has a single class{only}: a classifier needs at least two")
+        raise DataError(
+            f"y has a single class, {classes.tolist()[0]!r}: a classifier needs at least two"
+        )
     return classes
 
 
@@ -160,6 +189,9 @@ def _check_objects(y: Array) -> None:
     for row, label in enumerate(y):
         if label is None or (isinstance(label, float) and not np.isfinite(label)):
             raise DataError(f"y has a missing label in row {row}: drop or fill it")
+        if not isinstance(label, (str, int, float, np.generic)):
+            kind = type(label).__name__
+            raise DataError(f"y has a {kind} in row {row}: labels are numbers, strings or booleans")
 
 
 def encode_labels(y: Array, classes: Array, first: int = 0) -> Array:
@@ -178,9 +210,11 @@ def encode_labels(y: Array, classes: Array, first: int = 0) -> Array:
         wrong = np.ones(len(y), bool)
     if np.any(wrong):
         row = int(np.argmax(wrong))
+        label, known = y[row : row + 1].tolist()[0], classes.tolist()
+        listed = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
         raise DataError(
-            f"y has the label {y[row]!r} in row {first + row}, which is not among the "
-            f"{len(classes)} classes of training"
+            f"y has the label {label!r} in row {first + row}, which is not among the "
+            f"{len(known)} classes of training: {listed}"
         )
     return np.asarray(codes, np.int32)
 
@@ -200,15 +234,17 @@ class Moments:
     def of(cls, block: Array) -> Moments:
         """Return the moments of a block, (rows, columns), in float64."""
         wide = block.astype(np.float64)
-        mean = wide.mean(axis=0)
-        return cls(len(block), mean, ((wide - mean) ** 2).sum(axis=0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = wide.mean(axis=0)
+            return cls(len(block), mean, ((wide - mean) ** 2).sum(axis=0))
 
     def __add__(self, other: Moments) -> Moments:
         """Chan, Golub and LeVeque's pairwise update (1979)."""
         count = self.count + other.count
         shift = other.mean - self.mean
         mean = self.mean + shift * (other.count / count)
-        squares = self.squares + other.squares + shift**2 * (self.count * other.count / count)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = self.squares + other.squares + shift**2 * (self.count * other.count / count)
         return Moments(count, mean, squares)
 
     def scaling(self, how: str) -> Scaling:
@@ -238,9 +274,9 @@ def store(run: Run, x: Any, y: Any, chunks: Sequence[int]) -> tuple[Moments, Mom
     Raises
     ------
     DataError
-        For NaN or infinity: which array, and the first row.
+        For NaN or infinity: which array, and the first row; for values too large to scale.
     """
-    found: list[list[Moments]] = []
+    moments: list[Moments] = []
     edges = np.concatenate([[0], np.cumsum(chunks)])
     for name, array in (("x", x), ("y", y)):
         rows, columns = array.shape
@@ -257,15 +293,16 @@ def store(run: Run, x: Any, y: Any, chunks: Sequence[int]) -> tuple[Moments, Mom
                 )
                 for chunk, (first, block) in enumerate(zip(edges[:-1], blocks, strict=True))
             ]
-            found.append(list(compute(*tasks)))
+            found = list(compute(*tasks))
         else:
-            found.append(
-                [
-                    put(chunk, int(first), array[first:last])
-                    for chunk, (first, last) in enumerate(pairwise(edges))
-                ]
-            )
-    return sum_moments(found[0]), sum_moments(found[1])
+            found = [
+                put(chunk, int(first), array[first:last])
+                for chunk, (first, last) in enumerate(pairwise(edges))
+            ]
+        moments.append(sum_moments(found))
+        if not np.isfinite(moments[-1].squares).all():
+            raise DataError(f"{name} has values whose squares overflow: scale them down")
+    return moments[0], moments[1]
 
 
 def sum_moments(found: Sequence[Moments]) -> Moments:
@@ -287,17 +324,19 @@ def check_finite(block: Array, name: str, first: int = 0) -> None:
     """Raise `DataError` for the first NaN or infinity, rows counted from `first`."""
     if block.dtype.kind != "f":
         return
-    bad = ~np.isfinite(block)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        what = "NaN" if np.isnan(block[row, column]) else "infinity"
-        raise DataError(
-            f"{name} contains {what} in row {first + row}, column {column}: drop or impute it"
-        )
+    for begin in range(0, len(block), ROWS_AT_ONCE):
+        bad = ~np.isfinite(block[begin : begin + ROWS_AT_ONCE])
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            what = "NaN" if np.isnan(block[begin + row, column]) else "infinity"
+            raise DataError(
+                f"{name} contains {what} in row {first + begin + row}, column {column}: "
+                "drop or impute it"
+            )
 
 
 def check_standardize(how: str) -> str:
     """Return `how` if it is one of the ways to scale; raise `OptionError` otherwise."""
     if how not in STANDARDIZE:
-        raise OptionError(f"standardize={how!r}: use one of {', '.join(STANDARDIZE)}")
+        raise unknown("way to standardize", how, STANDARDIZE)
     return how

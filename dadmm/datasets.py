@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from dadmm.data import as_matrix, check_finite
 from dadmm.errors import InputError, unknown
 
 Array = NDArray[Any]
@@ -44,20 +46,22 @@ def _wine(colour: str) -> tuple[Array, Array]:
     folder = os.environ.get("DADMM_DATA")
     path = Path(folder, f"winequality-{colour}.csv") if folder else None
     if path is not None and path.exists():
-        table = np.loadtxt(path, delimiter=",", dtype=np.float64)
+        table = read_array(str(path), "wine")
         return table[:, :-1], table[:, -1]
     from sklearn.datasets import fetch_openml
 
+    cure = f"put winequality-{colour}.csv into a folder and set DADMM_DATA to it"
     try:
         found = fetch_openml("wine_quality", version=1, as_frame=True, parser="auto").frame
     except Exception as error:
-        raise InputError(
-            f"Wine Quality could not be downloaded ({type(error).__name__}): put "
-            f"winequality-{colour}.csv into a folder and set DADMM_DATA to it"
-        ) from error
-    # OpenML's table has both colours, the 1599 red ones first.
-    rows = found.iloc[:1599] if colour == "red" else found.iloc[1599:]
-    return rows.iloc[:, :-1].to_numpy(np.float64), rows.iloc[:, -1].to_numpy(np.float64)
+        what = type(error).__name__
+        raise InputError(f"Wine Quality could not be downloaded ({what}): {cure}") from error
+    # OpenML's table has both colours, the 1599 red ones first; their first acidities tell.
+    table = found.to_numpy(np.float64)
+    if len(table) != 6497 or (table[0, 0], table[1599, 0]) != (7.4, 7.0):
+        raise InputError(f"OpenML's Wine Quality is not the table of 2009: {cure}")
+    rows = table[:1599] if colour == "red" else table[1599:]
+    return rows[:, :-1], rows[:, -1]
 
 
 def read_array(path: str, name: str = "x") -> Any:
@@ -75,10 +79,11 @@ def read_array(path: str, name: str = "x") -> Any:
     if path.endswith(".npy"):
         try:
             return np.load(path, allow_pickle=False)
-        except ValueError as error:
+        except (ValueError, OSError, EOFError) as error:
             raise InputError(f"{name}: {path} is not a plain .npy array: {error}") from error
     if path.endswith(".csv"):
-        return _read_csv(path, name)[1]
+        header, rows = _read_csv(path, name)
+        return _numbers(rows, range(len(rows[0])), header, f"{name}: {path}")
     import dask.array as da
 
     try:
@@ -89,25 +94,37 @@ def read_array(path: str, name: str = "x") -> Any:
         ) from error
 
 
-def _read_csv(path: str, name: str) -> tuple[list[str], Array]:
-    lines = Path(path).read_text().splitlines()
-    rows = [line.split(",") for line in lines if line.strip()]
+def _read_csv(path: str, name: str) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns and the rows of a file, cut at commas or semicolons."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: {path} is not a text file: {error}") from error
+    delimiter = ";" if lines and ";" in lines[0] else ","
+    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
+    header = [str(i) for i in range(len(rows[0]))] if rows else []
+    if rows and not any(_is_number(cell) for cell in rows[0]):
+        header, rows = [cell.strip() for cell in rows[0]], rows[1:]
     if not rows:
-        raise InputError(f"{name}: {path} is empty")
-    header: list[str] = []
-    if not all(_is_number(cell) for cell in rows[0]):
-        header, rows = [cell.strip().strip('"') for cell in rows[0]], rows[1:]
+        raise InputError(f"{name}: {path} has no rows")
     for i, row in enumerate(rows):
-        if len(row) != len(rows[0]):
-            raise InputError(f"{name}: {path} row {i} has {len(row)} columns, not {len(rows[0])}")
-        for j, cell in enumerate(row):
-            if not _is_number(cell):
-                column = header[j] if header else str(j)
+        if len(row) != len(header):
+            raise InputError(f"{name}: {path} row {i} has {len(row)} columns, not {len(header)}")
+    return header, rows
+
+
+def _numbers(
+    rows: Sequence[Sequence[str]], columns: Sequence[int], header: Sequence[str], where: str
+) -> Array:
+    """Return some columns as numbers; the error names the first cell that is none."""
+    for i, row in enumerate(rows):
+        for j in columns:
+            if not _is_number(row[j]):
+                held = f"holds {row[j].strip()!r}, not a number" if row[j].strip() else "is empty"
                 raise InputError(
-                    f"{name}: {path} row {i}, column {column} holds {cell.strip()!r}, which is not "
-                    "numeric: encode or drop that column"
+                    f"{where} row {i}, column {header[j]} {held}: fill, encode or drop it"
                 )
-    return header, np.array(rows, dtype=np.float64).reshape(len(rows), -1)
+    return np.array([[float(row[j]) for j in columns] for row in rows])
 
 
 def _is_number(cell: str) -> bool:
@@ -125,14 +142,8 @@ def load_data(table: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     """
     if "dataset" in table:
         x, y = load_dataset(table["dataset"])
-    elif table["x"].endswith(".csv") and not str(table.get("y", "")).endswith((".csv", ".npy")):
-        header, cells = _read_csv(table["x"], "x")
-        target = str(table.get("y", header[-1] if header else cells.shape[1] - 1))
-        names = header or [str(i) for i in range(cells.shape[1])]
-        if target not in names:
-            raise unknown(f"column of {table['x']}", target, names)
-        column = names.index(target)
-        x, y = np.delete(cells, column, axis=1), cells[:, column]
+    elif table["x"].endswith(".csv") and not table.get("y", "").endswith((".csv", ".npy")):
+        x, y = _from_one_csv(table["x"], table.get("y"))
     elif "y" not in table:
         raise InputError("[data] has x but no y: name the file of the targets")
     else:
@@ -146,7 +157,26 @@ def load_data(table: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
         )
     if len(x) != len(y):
         raise InputError(f"[data] y has {len(y)} rows, x has {len(x)}")
-    xa, xb, ya, yb = train_test_split(
-        x, y, test_size=fraction, random_state=int(table.get("seed", 0))
-    )
+    x = as_matrix(x, "x")  # names bad rows before the split shuffles them
+    check_finite(y.reshape(len(y), -1), "y")
+    try:
+        xa, xb, ya, yb = train_test_split(
+            x, y, test_size=fraction, random_state=table.get("seed", 0)
+        )
+    except ValueError as error:
+        raise InputError(
+            f"[data] test_fraction={fraction} of {len(x)} rows leaves too few to train or test"
+        ) from error
     return xa, ya, xb, yb
+
+
+def _from_one_csv(path: str, target: str | None) -> tuple[Array, Array]:
+    """Return inputs and targets of a table, of which the targets may be text."""
+    header, rows = _read_csv(path, "x")
+    if target is not None and target not in header:
+        raise unknown(f"column of {path}", target, header)
+    column = len(header) - 1 if target is None else header.index(target)
+    others = [j for j in range(len(header)) if j != column]
+    x = _numbers(rows, others, header, f"x: {path}")
+    cells = [row[column].strip() for row in rows]
+    return x, np.array([float(c) for c in cells] if all(map(_is_number, cells)) else cells)

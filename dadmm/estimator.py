@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any, Self
 
 import dask
@@ -37,6 +39,19 @@ Array = NDArray[Any]
 
 SOLVERS: dict[str, type] = {"relaxed": RelaxedADMM}
 
+TYPES: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool, np.bool_), "True or False"),
+    int: ((int, np.integer), "a whole number"),
+    float: ((int, float, np.integer, np.floating), "a number"),
+    str: ((str,), "a name in quotes"),
+}
+
+
+def _check_type(option: str, value: object, kind: type) -> None:
+    types, words = TYPES[kind]
+    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool):
+        raise OptionError(f"{option}={value!r}: use {words}")
+
 
 def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
     """Return the solver that a name, an object, or a config's table stands for.
@@ -51,17 +66,18 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
     if not isinstance(solver, Mapping):
         if not isinstance(solver, tuple(SOLVERS.values())):
             raise OptionError(f"solver={solver!r}: use one of {', '.join(SOLVERS)} or its object")
+        for field in fields(solver):  # type: ignore[arg-type]
+            _check_type(field.name, getattr(solver, field.name), type(field.default))
         return solver
     options = dict(solver)
     name = options.pop("name", "relaxed")
-    if name not in SOLVERS:
+    if not isinstance(name, str) or name not in SOLVERS:
         raise unknown("solver", name, SOLVERS)
     known = [field.name for field in fields(SOLVERS[name])]
     for option in options:
         if option not in known:
             raise unknown(f"option of the {name} solver", option, known)
-    made: Solver = SOLVERS[name](**options)
-    return made
+    return make_solver(SOLVERS[name](**options))
 
 
 def _versions() -> dict[str, str]:
@@ -148,12 +164,14 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         seed = self.random_state
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
-        elif not isinstance(seed, (int, np.integer)):
-            raise OptionError(f"random_state={seed!r}: use a whole number or None")
         n_outputs = target.shape[1] if classes is None else len(classes)
         loss = self._loss(classes is not None)
         arch = Architecture.build(
-            X.shape[1], tuple(self.hidden_layer_sizes), n_outputs, self.activation, self.stem
+            X.shape[1],
+            tuple(int(width) for width in self.hidden_layer_sizes),
+            n_outputs,
+            self.activation,
+            self.stem,
         )
         problem = Problem(
             arch,
@@ -172,6 +190,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             "chunks": list(chunks),
             "seed": int(seed),
             "classes": None if classes is None else _to_json(classes),
+            "flat": getattr(y, "ndim", np.ndim(y)) == 1,
             "versions": _versions(),
             "machine": _machine(),
         }
@@ -183,8 +202,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
                 scaling["y"] = y_moments.scaling(how)
                 variation = float((y_moments.squares / scaling["y"].scale ** 2).sum())
                 problem = replace(problem, target_variation=variation)
-            run.save_scaling(scaling)
             run.update(problem=asdict(problem))
+            run.save_scaling(scaling)  # last: it says that the data is whole
             return self._train(Plan(run, solver, problem, chunks, int(seed)), callback)
 
     def _train(self, plan: Plan, callback: loop.Callback | None) -> Self:
@@ -224,6 +243,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_layers_ = problem.architecture.depth + 1
         self.n_outputs_ = problem.architecture.widths[-1]
         self.run_ = run.url if run.durable else None
+        self._one_column = bool(run.attributes["flat"])
         classes = run.attributes["classes"]
         if classes is not None:
             self.classes_ = _from_json(classes)
@@ -234,7 +254,13 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> Iterator[Run]:
         """Open the run's store: the given path; else memory, which local workers share."""
         if self.run is not None:
-            yield Run.create(self.run, attributes, overwrite=self.overwrite)
+            run = Run.create(self.run, attributes, overwrite=self.overwrite)
+            try:
+                yield run
+            except BaseException:
+                if not run.has_data:
+                    run.delete()  # nobody could resume it, and it would be in the way
+                raise
             return
         if _client() is None:
             yield Run.in_memory(attributes)
@@ -244,32 +270,43 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _config(self, solver: Solver) -> dict[str, Any]:
         skipped = ("run", "overwrite", "verbose", "solver", "memory_limit")
-        params = {k: v for k, v in self.get_params(deep=False).items() if k not in skipped}
+        given = {k: v for k, v in self.get_params(deep=False).items() if k not in skipped}
+        params = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
         params["hidden_layer_sizes"] = [int(h) for h in self.hidden_layer_sizes]
         if isinstance(self.chunks, Sequence) and not isinstance(self.chunks, str):
             params["chunks"] = [int(rows) for rows in self.chunks]
-        if self.random_state is not None:
-            params["random_state"] = int(self.random_state)
-        table = {"name": solver.name, **asdict(solver)}  # type: ignore[call-overload]
+        options = asdict(solver)  # type: ignore[call-overload]
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
+        table = {"name": solver.name, **plain}
         return {"estimator": type(self).__name__, "params": params, "solver": table}
 
     def _check_options(self) -> None:
+        for option in ("activation", "loss", "stem", "standardize"):
+            _check_type(option, getattr(self, option), str)
+        for option in ("overwrite", "verbose"):
+            _check_type(option, getattr(self, option), bool)
         try:
-            hidden = tuple(self.hidden_layer_sizes)
-            whole = all(isinstance(h, (int, np.integer)) for h in hidden)
-        except TypeError:
-            whole = False
-        if not whole:
+            for width in self.hidden_layer_sizes:
+                _check_type("width", width, int)
+        except (TypeError, OptionError) as error:
+            sizes = self.hidden_layer_sizes
             raise OptionError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r}: use whole numbers such as "
-                "(128, 128)"
-            )
-        if not isinstance(self.max_iter, (int, np.integer)) or self.max_iter < 1:
-            raise OptionError(f"max_iter={self.max_iter!r}: use a whole number of 1 or more")
-        for option in ("alpha", "tol"):
+                f"hidden_layer_sizes={sizes!r}: use whole numbers such as (128, 128)"
+            ) from error
+        for option, kind, least in (
+            ("max_iter", int, 1),
+            ("random_state", int, 0),
+            ("alpha", float, 0),
+            ("tol", float, 0),
+        ):
             value = getattr(self, option)
-            if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
-                raise OptionError(f"{option}={value!r}: use a number of 0 or more")
+            if value is None and option == "random_state":
+                continue
+            _check_type(option, value, kind)
+            if not least <= value < np.inf:
+                raise OptionError(f"{option}={value!r}: use {TYPES[kind][1]}, {least} or more")
+        if not isinstance(self.run, (str, PathLike, NoneType)) or self.run == "":
+            raise OptionError(f"run={self.run!r}: use a path, a URL, or None")
         data.check_standardize(self.standardize)
 
     def _loss(self, classification: bool) -> str:
@@ -294,16 +331,14 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet: call fit first"
             )
-        lazy = data.is_dask(X)
-        if not lazy:
-            X = data.as_matrix(X, "x")
+        X = data.as_matrix(X, "x", lazy=True)
         features = self.network_.architecture.widths[0]
-        if X.ndim != 2 or X.shape[1] != features:
+        if X.shape[1] != features:
             raise ShapeError(
-                f"X has {X.shape[-1]} features, this network was trained on {features}"
+                f"X has {X.shape[1]} features, this network was trained on {features}: "
+                "pass the same columns, in the same order"
             )
-        if not lazy:
-            data.check_finite(X, "x")
+        if not data.is_dask(X):
             return finish(self.network_.forward(X))
         X = X.rechunk({1: -1})
         network = delayed(self.network_, pure=True)
@@ -319,8 +354,13 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         )
 
 
-def _predict_block(block: Array, network: Network, finish: Callable[[Array], Array]) -> Array:
-    data.check_finite(block, "x (rows counted within a dask chunk)")
+def _predict_block(
+    block: Array,
+    network: Network,
+    finish: Callable[[Array], Array],
+    block_id: tuple[int, ...] | None = None,
+) -> Array:
+    data.check_finite(block, f"x, in the dask chunk {block_id},")
     return finish(network.forward(block))
 
 
@@ -397,17 +437,11 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         OptionError
             If the network was trained with a loss that gives no probabilities.
         """
-        self._outputs_checked()
-        return self._outputs(X, self._proba, len(self.classes_), self.network_.params["w_1"].dtype)
-
-    def _outputs_checked(self) -> None:
-        if hasattr(self, "network_") and not get_loss(self._loss(True)).has_proba:
+        loss = get_loss(self._loss(True))
+        if not loss.has_proba:
             raise OptionError(f"loss={self.loss!r} gives no probabilities: use 'cross_entropy'")
-
-    @property
-    def _proba(self) -> Callable[[Array], Array]:
-        proba: Callable[[Array], Array] = get_loss(self._loss(True)).predict_proba
-        return proba
+        dtype = self.network_.params["w_1"].dtype if hasattr(self, "network_") else None
+        return self._outputs(X, loss.predict_proba, len(getattr(self, "classes_", ())), dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on `X` and `y`.
@@ -417,9 +451,8 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         DataError
             If `y` has a label that training never saw.
         """
-        predicted = self.predict(X)
-        y = data.as_column(y, predicted.shape[0])
-        predicted, y = compute(predicted, y)
+        predicted, y = compute(self.predict(X), y)
+        y = data.as_column(y, len(predicted))
         data.encode_labels(y, self.classes_)
         return float(np.average(predicted == y, weights=sample_weight))
 
@@ -453,7 +486,6 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
     """
 
     def _target(self, y: Any, rows: int) -> tuple[Any, Array | None]:
-        self._one_column = getattr(y, "ndim", np.ndim(y)) == 1
         return data.as_targets(y, rows), None
 
     def predict(self, X: Any) -> Any:
@@ -464,13 +496,16 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
 
     @property
     def _flat(self) -> bool:
-        return getattr(self, "_one_column", True) and getattr(self, "n_outputs_", 1) == 1
+        return getattr(self, "_one_column", True)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2 on `X` and `y`, averaged over targets."""
         from sklearn.metrics import r2_score
 
         predicted, y = compute(self.predict(X), y)
+        y = data.as_targets(y, len(predicted))
+        if y.shape[1] != self.n_outputs_:
+            raise ShapeError(f"y has {y.shape[1]} targets, training had {self.n_outputs_}")
         return float(r2_score(y, predicted, sample_weight=sample_weight))
 
 
@@ -552,6 +587,7 @@ def resume(
     estimator.verbose = verbose
     if max_iter is not None:
         estimator.max_iter = max_iter
+        estimator._check_options()
     record = run.committed() or {}
     done = record.get("final") and (
         record["iteration"] >= estimator.max_iter or record["status"] == "converged"

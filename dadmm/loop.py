@@ -182,4 +182,5 @@ def convergence_rate(steps: Array) -> tuple[float, float]:
     slope, intercept = np.polyfit(used, logs, 1)
     scatter = float(((logs - slope * used - intercept) ** 2).sum())
     spread = float(((logs - logs.mean()) ** 2).sum())
-    return float(np.exp(slope)), 1.0 - scatter / spread if spread > 0 else 1.0
+    level = spread <= 1e-20 * float((logs**2).sum())
+    return float(np.exp(slope)), 1.0 if level else 1.0 - scatter / spread

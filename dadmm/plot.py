@@ -17,46 +17,49 @@ def plot_history(history: xr.Dataset, path: str | Path) -> None:
     Raises
     ------
     InputError
-        If matplotlib is missing, or the file cannot be written.
+        If matplotlib is missing, there is nothing to draw, or the file cannot be written.
     """
+    if not Path(path).suffix:
+        raise InputError(f"{path}: end the picture's name in .png, .pdf or .svg")
+    if not history.sizes["iteration"]:
+        raise InputError("there is no iteration to draw yet")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("plots need matplotlib: pip install 'dadmm[plot]'") from error
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    iteration = history["iteration"].values
-    _lines(left, iteration, {"Lagrangian": history["objective"], "loss": history["forward_loss"]})
+    _lines(left, history, {"Lagrangian": "objective", "loss": "forward_loss"})
     left.set_title("objective")
-    residuals: dict[str, Any] = {
-        "head constraint": history["primal_residual"],
-        "stationarity": history["stationarity"],
-        "step": history["step"],
+    residuals = {
+        "head constraint": "primal_residual",
+        "stationarity": "stationarity",
+        "step": "step",
     }
-    _lines(middle, iteration, residuals)
-    _log(middle, residuals)
+    _lines(middle, history, residuals)
+    if any((history[name] > 0).any() for name in residuals.values() if name in history):
+        middle.set_yscale("log")
     rate = history.attrs.get("rate", np.nan)
     middle.set_title(
-        f"residuals (step x {rate:.3f} per iteration)" if rate == rate else "residuals"
+        f"residuals (step x {rate:.3f} per iteration)" if np.isfinite(rate) else "residuals"
     )
-    _lines(right, iteration, {"training data": history["train_score"]})
+    _lines(right, history, {"training data": "train_score"})
     right.set_title("score")
     for axes in (left, middle, right):
         axes.set_xlabel("iteration")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        if axes.lines:
+            axes.legend(frameon=False)
     try:
         figure.savefig(path, dpi=130)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    except ValueError as error:
         raise InputError(f"{path} cannot be written: {error}") from error
 
 
-def _lines(axes: Any, x: Any, series: dict[str, Any]) -> None:
-    for name, values in series.items():
-        axes.plot(x, values, label=name, linewidth=1.6)
-
-
-def _log(axes: Any, series: dict[str, Any]) -> None:
-    if any((values > 0).any() for values in series.values()):
-        axes.set_yscale("log")
+def _lines(axes: Any, history: xr.Dataset, series: dict[str, str]) -> None:
+    for label, name in series.items():
+        if name in history:
+            axes.plot(history["iteration"].values, history[name], label=label, linewidth=1.6)

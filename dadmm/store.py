@@ -521,6 +521,11 @@ class Run:
                 return False
         return True
 
+    def delete(self) -> None:
+        """Remove the run from where it is stored."""
+        if isinstance(self.blocks, ZarrBlocks):
+            _remove(self.blocks)
+
     def update(self, **attributes: Any) -> None:
         """Add to the run's attributes, in the store too."""
         self.attributes |= attributes

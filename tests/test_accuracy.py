@@ -1,0 +1,53 @@
+"""Trained networks are as good as they should be on real data, and deep ones train at all."""
+
+import os
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import train_test_split
+
+from dadmm import ADMMClassifier, ADMMRegressor
+from dadmm.datasets import load_dataset
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = load_digits(return_X_y=True)
+    return train_test_split(x, y, test_size=0.25, random_state=0)
+
+
+def test_digits_are_read_as_well_as_by_an_mlp(digits):
+    x_train, x_test, y_train, y_test = digits
+    clf = ADMMClassifier((256, 256), standardize="global", max_iter=30, random_state=0)
+    clf.fit(x_train, y_train)
+    assert clf.score(x_test, y_test) >= 0.965
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_thirty_residual_layers_train(digits, activation):
+    x_train, x_test, y_train, y_test = digits
+    clf = ADMMClassifier(
+        (32,) * 31, activation, standardize="global", max_iter=10, random_state=0, chunks=1000
+    )
+    clf.fit(x_train, y_train)
+    assert sum(clf.network_.architecture.skips) == 30
+    history = clf.history_
+    assert all(np.isfinite(history[name]).all() for name in history)
+    assert (np.diff(history["objective"]) < 0).all()
+    assert history["forward_loss"][-1] < 0.3 * history["forward_loss"][0]
+    assert clf.score(x_test, y_test) > 0.8  # chance is 0.1
+
+
+@pytest.mark.skipif(
+    "DADMM_DATA" not in os.environ,
+    reason="set DADMM_DATA to a folder with winequality-white.csv to test on it",
+)
+def test_white_wine_is_rated_better_than_by_ridge():
+    x, y = load_dataset("wine-white")
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=0)
+    reg = ADMMRegressor((128, 128), max_iter=20, random_state=0).fit(x_train, y_train)
+    score = reg.score(x_test, y_test)
+    assert score >= 0.31
+    assert score > Ridge().fit(x_train, y_train).score(x_test, y_test) + 0.05

@@ -1,0 +1,88 @@
+"""A config's cluster is made and closed again; self-started workers are set up alike."""
+
+import signal
+from pathlib import Path
+
+import dask
+import pytest
+import yaml
+from distributed import default_client
+
+from dadmm import cluster
+from dadmm.errors import RunError
+
+
+def flat(tree, prefix=""):
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: tree}
+    return {k: v for name, sub in tree.items() for k, v in flat(sub, f"{prefix}{name}.").items()}
+
+
+def test_the_file_for_self_started_workers_holds_the_local_clusters_settings():
+    path = Path(__file__).parents[1] / "cluster" / "worker.yaml"
+    assert flat(yaml.safe_load(path.read_text())) == cluster.WORKER_SETTINGS
+
+
+def test_no_workers_are_threads():
+    with cluster.connect({}) as dashboard:
+        assert dashboard is None
+        assert dask.config.get("scheduler") == "threads"
+    assert dask.config.get("scheduler", None) is None
+
+
+def setting():
+    return signal.getsignal(signal.SIGINT), dask.config.get("distributed.worker.memory.spill")
+
+
+@pytest.mark.processes
+def test_workers_run_on_loopback_and_leave_ctrl_c_alone():
+    with cluster.connect({"workers": 1, "memory_limit": "1GiB", "dashboard": -1}) as dashboard:
+        assert dashboard is None
+        client = default_client()
+        workers = client.scheduler_info()["workers"]
+        assert all(address.startswith("tcp://127.0.0.1:") for address in workers)
+        (worker,) = workers.values()
+        assert worker["memory_limit"] == 2**30
+        assert worker["nthreads"] == 1
+        assert client.submit(setting).result() == (signal.SIG_IGN, False)
+    with pytest.raises(ValueError, match="No client"):
+        default_client()
+
+
+def test_the_dashboards_address_is_told(monkeypatch):
+    asked = {}
+
+    class Fake:
+        dashboard_link = "http://127.0.0.1:1234/status"
+
+        def __init__(self, *args, **options):
+            asked.update(options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr("distributed.LocalCluster", Fake)
+    monkeypatch.setattr("distributed.Client", Fake)
+    with cluster.connect({"workers": 3}) as dashboard:
+        assert asked["n_workers"] == 3
+        assert asked["dashboard_address"] == "127.0.0.1:0"
+        assert dashboard == (Fake.dashboard_link if cluster._has_dashboard() else None)
+    with cluster.connect({"workers": 1, "dashboard": -1}) as dashboard:
+        assert asked["dashboard_address"] is None
+        assert dashboard is None
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_workers_that_do_not_start_are_a_failed_run(monkeypatch, error):
+    def fail(**options):
+        raise error("no ports left")
+
+    monkeypatch.setattr("distributed.LocalCluster", fail)
+    with (
+        pytest.raises(RunError, match="the 2 worker processes did not start: no ports left"),
+        cluster.connect({"workers": 2}),
+    ):
+        pass

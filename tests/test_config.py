@@ -1,0 +1,137 @@
+"""A config says what to train on what; whatever in it has no meaning is named."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from dadmm import ADMMClassifier, ADMMRegressor, RelaxedADMM
+from dadmm.config import SCHEMA, check_config, differences, load_config
+from dadmm.errors import InputError, OptionError
+
+PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
+DIGITS = {"data": {"dataset": "digits"}}
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_the_pipelines_are_valid(path):
+    config = load_config(path)
+    assert {"data", "model", "solver", "cluster"} >= config.keys()
+
+
+def test_there_are_pipelines():
+    assert {path.stem for path in PIPELINES} >= {"digits", "wine"}
+
+
+@pytest.mark.parametrize("kind", [ADMMClassifier, ADMMRegressor])
+def test_every_option_of_an_estimator_has_a_key(kind):
+    elsewhere = {"solver", "run", "overwrite", "memory_limit", "verbose"}
+    assert set(kind().get_params()) == set(SCHEMA["model"]) - {"task"} | elsewhere
+
+
+def test_every_option_of_the_solver_has_a_key():
+    assert set(SCHEMA["solver"]) == {field.name for field in fields(RelaxedADMM)} | {"name"}
+
+
+def test_a_full_config_passes():
+    check_config(
+        {
+            "data": {"x": "x.npy", "y": "y.npy", "test_fraction": 0.5, "seed": 1},
+            "model": {
+                "task": "regression",
+                "hidden_layer_sizes": [3, 4],
+                "alpha": 1,
+                "tol": 0.0,
+                "chunks": [5, 5],
+                "max_iter": 3,
+            },
+            "solver": {"name": "relaxed", "tau": 1, "head_refit": False, "splitting": 2},
+            "cluster": {"workers": 2, "memory_limit": 2**30, "dashboard": -1},
+        },
+        "a.toml",
+    )
+
+
+@pytest.mark.parametrize("chunks", ["auto", 5, [5, 5]])
+@pytest.mark.parametrize("memory", ["2GiB", 2**30])
+def test_some_keys_take_values_of_several_types(chunks, memory):
+    check_config({**DIGITS, "model": {"chunks": chunks}, "cluster": {"memory_limit": memory}}, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"modl": {}}, "no table is called [modl]: did you mean 'model'? known: data, model"),
+        ({"model": 5}, "model is a table: write [model] and keys below it"),
+        ({"model": {"max_itr": 5}}, "[model] has no key 'max_itr': did you mean 'max_iter'?"),
+        ({"solver": {"tauu": 5}}, "[solver] has no key 'tauu': did you mean 'tau'?"),
+        ({"model": {"seed": 5}}, "[model] has no key 'seed': it belongs in [data]"),
+        ({"model": {"workers": 5}}, "[model] has no key 'workers': it belongs in [cluster]"),
+        ({"model": {"task": "regresion"}}, "task='regresion': did you mean 'regression'?"),
+        ({"model": {"max_iter": "many"}}, "[model] max_iter='many': use a whole number"),
+        ({"model": {"max_iter": True}}, "[model] max_iter=True: use a whole number"),
+        ({"model": {"max_iter": 1.5}}, "[model] max_iter=1.5: use a whole number"),
+        ({"model": {"alpha": "x"}}, "[model] alpha='x': use a number"),
+        ({"model": {"activation": 5}}, "[model] activation=5: use text in quotes"),
+        ({"model": {"hidden_layer_sizes": 5}}, "hidden_layer_sizes=5: use a list of whole"),
+        ({"model": {"hidden_layer_sizes": "ab"}}, "hidden_layer_sizes='ab': use a list of"),
+        ({"model": {"hidden_layer_sizes": [5, "a"]}}, "[5, 'a']: use a list of whole numbers"),
+        ({"model": {"chunks": [1.5]}}, "chunks=[1.5]: use a whole number, a list of them, or"),
+        ({"model": {"random_state": "x"}}, "[model] random_state='x': use a whole number"),
+        ({"solver": {"head_refit": 1}}, "[solver] head_refit=1: use true or false"),
+        ({"solver": {"mu": "x"}}, "[solver] mu='x': use a number"),
+        ({"solver": {"name": ["relaxed"]}}, "[solver] name=['relaxed']: use text in quotes"),
+        ({"data": {}}, "[data] needs either dataset, or x and y"),
+        ({"data": {"dataset": "digits", "x": "a"}}, "[data] needs either dataset, or x and y"),
+        ({"data": {"dataset": "digits", "y": "a"}}, "[data] needs either dataset, or x and y"),
+        ({"data": {"dataset": 5}}, "[data] dataset=5: use text in quotes"),
+        ({"data": {"dataset": "digits", "test_fraction": 1.0}}, "test_fraction=1.0: use 0 to"),
+        ({"data": {"dataset": "digits", "test_fraction": "x"}}, "test_fraction='x': use a num"),
+        ({"data": {"dataset": "digits", "seed": -1}}, "[data] seed=-1: use 0 or more"),
+        ({"cluster": {"workers": -1}}, "[cluster] workers=-1: use 0 or more"),
+        ({"cluster": {"workers": 1.5}}, "[cluster] workers=1.5: use a whole number"),
+        ({"cluster": {"memory_limit": "lots"}}, "memory_limit='lots': use a number of bytes"),
+        ({"cluster": {"memory_limit": "1MiB"}}, "memory_limit='1MiB' is too small: Python and"),
+        ({"cluster": {"dashboard": "x"}}, "[cluster] dashboard='x': use a whole number"),
+    ],
+)
+def test_what_is_not_in_the_schema_is_named(changes, words):
+    with pytest.raises(OptionError) as caught:
+        check_config({**DIGITS, **changes}, "a.toml")
+    assert str(caught.value).startswith("a.toml: ")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist: give the path of a config file"),
+        (b"[data\n", "is not valid TOML: .*line 1"),
+        (b"a = 1\na = 2\n", "is not valid TOML: .*line 2"),
+        (b"\xff\x00", "is not valid TOML: .*decode"),
+        (b"", r"\[data\] needs either dataset"),
+    ],
+)
+def test_a_file_that_is_no_config_is_named(tmp_path, content, words):
+    path = tmp_path / "a.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"a.toml.* {words}"):
+        load_config(path)
+
+
+def test_a_folder_is_no_config(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+def test_differences_are_named_key_by_key():
+    a = {"params": {"max_iter": 3, "alpha": 1.0}, "solver": {"tau": 0.1}, "old": 1}
+    b = {"params": {"max_iter": 4, "alpha": 1.0}, "solver": {"tau": 0.1}, "new": 2}
+    assert differences(a, a) == []
+    assert differences(a, b) == [
+        "new is None there, 2 here",
+        "old is 1 there, None here",
+        "params.max_iter is 3 there, 4 here",
+    ]

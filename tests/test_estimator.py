@@ -1,0 +1,489 @@
+"""The estimators train, predict, score, pickle and clone as users of scikit-learn expect."""
+
+import pickle
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import dadmm
+from dadmm import ADMMClassifier, ADMMRegressor, RelaxedADMM
+from dadmm.errors import DataError, DivergenceError, OptionError, RunError, ShapeError, StoreError
+
+X, CODES = make_classification(
+    120, 5, n_informative=4, n_redundant=0, n_classes=3, class_sep=2.0, random_state=0
+)
+TARGETS = np.stack([np.tanh(X[:, 0]) + X[:, 1], X[:, 2] * X[:, 3]], axis=1)
+
+
+SMALL = {"hidden_layer_sizes": (8, 8), "max_iter": 4, "random_state": 0}
+
+
+def classifier(**options):
+    return ADMMClassifier(**{**SMALL, **options})
+
+
+def regressor(**options):
+    return ADMMRegressor(**{**SMALL, **options})
+
+
+def refuse(*args, **kwargs):
+    raise AssertionError("something was computed")
+
+
+def unknown_sizes(array, rows):
+    """Return a dask array that does not know how many rows it has."""
+    lazy = da.from_array(array, chunks=(rows, *array.shape[1:]))
+    return lazy[da.ones(len(array), chunks=rows, dtype=bool)]
+
+
+def same_network(a, b):
+    assert a.network_.params.keys() == b.network_.params.keys()
+    for name, array in a.network_.params.items():
+        np.testing.assert_array_equal(array, b.network_.params[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def clf():
+    return classifier(max_iter=12).fit(X, CODES)
+
+
+# ------------------------------------------------------------------------------- what fit leaves
+
+
+def test_fit_returns_the_estimator_with_its_attributes_set():
+    clf = classifier()
+    assert clf.fit(X, CODES) is clf
+    np.testing.assert_array_equal(clf.classes_, [0, 1, 2])
+    assert (clf.n_features_in_, clf.n_outputs_, clf.n_layers_, clf.n_iter_) == (5, 3, 4, 4)
+    assert clf.network_.architecture.widths == (5, 8, 8, 3)
+    assert len(clf.loss_curve_) == 4
+    assert clf.run_ is None
+
+
+def test_history_is_a_dataset_over_the_iterations(clf):
+    history = clf.history_
+    assert isinstance(history, xr.Dataset)
+    np.testing.assert_array_equal(history["iteration"], np.arange(1, 13))
+    for name in (
+        "objective",
+        "forward_loss",
+        "train_score",
+        "primal_residual",
+        "stationarity",
+        "step",
+        "seconds",
+    ):
+        assert history[name].dims == ("iteration",)
+        assert np.isfinite(history[name]).all()
+    assert history["objective"].values.tolist() == clf.loss_curve_
+    assert history["objective"][-1] < history["objective"][0]
+    assert (history["seconds"] > 0).all()
+    assert history.attrs["status"] == "finished"
+    assert history.attrs["train_score"] == pytest.approx(clf.score(X, CODES))
+
+
+def test_the_convergence_rate_is_fitted_to_enough_iterations(clf):
+    assert 0 < clf.history_.attrs["rate"] < 1
+    assert clf.history_.attrs["rate_r2"] <= 1
+    assert np.isnan(classifier().fit(X, CODES).history_.attrs["rate"])
+
+
+def test_training_stops_at_the_tolerance():
+    clf = classifier(tol=0.9, max_iter=50).fit(X, CODES)
+    assert clf.n_iter_ < 50
+    assert clf.history_.attrs["status"] == "converged"
+
+
+def test_a_callback_sees_every_iteration():
+    seen = []
+    clf = classifier().fit(X, CODES, callback=lambda k, row: seen.append((k, row["objective"])))
+    assert seen == list(enumerate(clf.loss_curve_, start=1))
+
+
+def test_progress_goes_to_the_standard_error_and_only_if_asked_for(capsys):
+    classifier().fit(X, CODES)
+    assert capsys.readouterr() == ("", "")
+    classifier(verbose=True).fit(X, CODES)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "iteration 4/4" in err
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_divergence_leaves_the_last_good_iteration():
+    clf = classifier(solver=RelaxedADMM(mu=1e-30, beta=1e-30))
+    with pytest.raises(DivergenceError, match=r"iteration 1 diverged.*iteration 0 is kept"):
+        clf.fit(X, CODES)
+    assert clf.n_iter_ == 0
+    assert clf.history_.attrs["status"] == "diverged"
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+# ------------------------------------------------------------------------------------ prediction
+
+
+def test_numpy_in_is_numpy_out(clf):
+    labels, proba = clf.predict(X), clf.predict_proba(X)
+    assert type(labels) is type(proba) is np.ndarray
+    assert labels.shape == (120,)
+    assert proba.shape == (120, 3)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6)
+    assert (proba >= 0).all()
+    np.testing.assert_array_equal(clf.classes_[proba.argmax(axis=1)], labels)
+    assert clf.score(X, CODES) == np.mean(labels == CODES) > 0.8
+
+
+def test_frames_and_lists_are_as_good_as_arrays(clf):
+    np.testing.assert_array_equal(clf.predict(pd.DataFrame(X)), clf.predict(X))
+    np.testing.assert_array_equal(clf.predict(X.tolist()), clf.predict(X))
+    same_network(classifier(max_iter=12).fit(pd.DataFrame(X), pd.Series(CODES)), clf)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+@pytest.mark.parametrize("chunks", [(120, 5), (50, 5), (31, 2), "unknown"])
+def test_dask_in_is_lazy_dask_out(clf, method, chunks):
+    lazy = unknown_sizes(X, 50) if chunks == "unknown" else da.from_array(X, chunks=chunks)
+    with dask.config.set(scheduler=refuse):
+        found = getattr(clf, method)(lazy)
+    assert isinstance(found, da.Array)
+    expected = getattr(clf, method)(X)
+    assert found.dtype == expected.dtype
+    assert found.ndim == expected.ndim
+    assert found.shape[1:] == expected.shape[1:]
+    # The products of a smaller chunk may be rounded otherwise.
+    np.testing.assert_allclose(found.compute(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_scores_of_dask_arrays_are_those_of_numpy_arrays(clf, known):
+    make = (lambda a, rows: da.from_array(a, chunks=rows)) if known else unknown_sizes
+    assert clf.score(make(X, 50), make(CODES, 50)) == clf.score(X, CODES)
+    reg = regressor().fit(X, TARGETS)
+    lazy = reg.score(make(X, 50), make(TARGETS, 50))
+    assert lazy == pytest.approx(reg.score(X, TARGETS), rel=1e-5)
+
+
+def test_weights_weigh_in_the_score(clf):
+    right = clf.predict(X) == CODES
+    assert clf.score(X, CODES, sample_weight=right) == 1.0
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared"])
+def test_losses_without_probabilities_say_so(loss):
+    clf = classifier(loss=loss).fit(X, CODES)
+    assert clf.score(X, CODES) > 0.6
+    with pytest.raises(OptionError, match=f"loss='{loss}' gives no probabilities: use 'cross"):
+        clf.predict_proba(X)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "score"])
+def test_an_estimator_that_is_not_fitted_says_so(method):
+    arguments = (X, CODES) if method == "score" else (X,)
+    with pytest.raises(NotFittedError, match="call fit first"):
+        getattr(classifier(), method)(*arguments)
+    if method != "predict_proba":
+        with pytest.raises(NotFittedError, match="call fit first"):
+            getattr(regressor(), method)(*arguments)
+
+
+def test_a_bad_value_in_dask_input_is_named_when_it_is_computed(clf):
+    x = X.copy()
+    x[51, 2] = np.nan
+    found = clf.predict(da.from_array(x, chunks=(50, 5)))
+    with pytest.raises(DataError, match=r"chunk \(1,\), contains NaN in row 1, column 2"):
+        found.compute(scheduler="sync")
+
+
+# ---------------------------------------------------------------------------------------- labels
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        np.array(["cat", "dog", "elephant"]),
+        np.array(["cat", "dog", "elephant"], object),
+        np.array([-5, 7, 1000]),
+        np.array([0.0, 1.0, 2.0]),
+        np.array([1, 2, 3], np.int8),
+    ],
+    ids=["text", "objects", "integers", "floats", "bytes"],
+)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_labels_of_any_kind_come_back(clf, names, lazy):
+    y = names[CODES]
+    named = classifier(max_iter=12).fit(X, da.from_array(y, chunks=50) if lazy else y)
+    np.testing.assert_array_equal(named.classes_, names)
+    assert named.classes_.dtype == names.dtype
+    same_network(named, clf)
+    np.testing.assert_array_equal(named.predict(X), names[clf.predict(X)])
+    assert named.predict(X).dtype == names.dtype
+    assert named.score(X, y) == clf.score(X, CODES)
+
+
+def test_two_classes_may_be_true_and_false():
+    y = CODES == 1
+    clf = classifier().fit(X, y[:, None])
+    assert clf.classes_.tolist() == [False, True]
+    assert clf.predict(X).dtype == bool
+    assert clf.predict_proba(X).shape == (120, 2)
+    assert clf.score(X, y) > 0.7
+
+
+# -------------------------------------------------------------------------------------- dask data
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (da.from_array(X, chunks=(31, 2)), da.from_array(CODES, chunks=50)),
+        (unknown_sizes(X, 31), unknown_sizes(CODES, 31)),
+        (da.from_array(X, chunks=(40, 5)), CODES),
+        (X, da.from_array(CODES, chunks=50)),
+    ],
+    ids=["misaligned", "unknown sizes", "only x", "only y"],
+)
+def test_training_on_dask_arrays_is_training_on_numpy_arrays(x, y):
+    fitted = classifier(max_iter=12, chunks=50).fit(x, y)
+    same_network(fitted, classifier(max_iter=12, chunks=50).fit(X, CODES))
+
+
+def test_chunks_may_be_listed_and_the_same_chunks_give_the_same_bits():
+    listed = classifier(chunks=(50, 50, 20)).fit(X, CODES)
+    same_network(listed, classifier(chunks=50).fit(X, CODES))
+    with dask.config.set(scheduler="sync"):
+        same_network(listed, classifier(chunks=50).fit(X, CODES))
+
+
+# ------------------------------------------------------------------------------------- regression
+
+
+@pytest.mark.parametrize("columns", [None, 1, 2])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_predictions_have_the_shape_of_the_targets(columns, lazy):
+    y = TARGETS[:, 0] if columns is None else TARGETS[:, :columns]
+    reg = regressor(max_iter=30).fit(X, da.from_array(y, chunks=50) if lazy else y)
+    predicted = reg.predict(X)
+    assert predicted.shape == y.shape
+    assert reg.n_outputs_ == (columns or 1)
+    assert reg.score(X, y) > 0.5
+    with dask.config.set(scheduler=refuse):
+        found = reg.predict(da.from_array(X, chunks=(50, 2)))
+    assert found.shape == y.shape
+    np.testing.assert_allclose(found.compute(), predicted, rtol=1e-4, atol=1e-5)
+
+
+def test_targets_may_be_of_any_size():
+    plain = regressor(max_iter=30).fit(X, TARGETS)
+    large = regressor(max_iter=30).fit(X, 1e6 * TARGETS + 5e6)
+    np.testing.assert_allclose((large.predict(X) - 5e6) / 1e6, plain.predict(X), atol=1e-3)
+    assert large.score(X, 1e6 * TARGETS + 5e6) == pytest.approx(plain.score(X, TARGETS), abs=1e-4)
+
+
+def test_a_constant_target_is_predicted():
+    np.testing.assert_allclose(regressor().fit(X, np.full(120, 3.0)).predict(X), 3.0, atol=1e-4)
+
+
+def test_a_regression_scores_only_what_has_its_shape():
+    reg = regressor().fit(X, TARGETS)
+    assert reg.history_.attrs["train_score"] == pytest.approx(reg.score(X, TARGETS), abs=1e-5)
+    with pytest.raises(ShapeError, match="y has 1 targets, training had 2"):
+        reg.score(X, TARGETS[:, 0])
+    with pytest.raises(ShapeError, match="y has 119 rows, x has 120"):
+        reg.score(X, TARGETS[:-1])
+    assert not hasattr(reg, "classes_")
+    assert not hasattr(reg, "predict_proba")
+
+
+# ---------------------------------------------------------------------------------- reproduction
+
+
+def test_the_seed_decides_the_network(clf):
+    same_network(classifier(max_iter=12).fit(X, CODES), clf)
+    other = classifier(max_iter=12, random_state=1).fit(X, CODES)
+    assert not np.array_equal(other.network_.params["w_1"], clf.network_.params["w_1"])
+    first, second = (classifier(random_state=None).fit(X, CODES) for _ in range(2))
+    assert not np.array_equal(first.network_.params["w_1"], second.network_.params["w_1"])
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_parameters_are_got_set_and_cloned(make):
+    estimator = make(solver=RelaxedADMM(tau=0.5), alpha=0.1, chunks=50)
+    params = estimator.get_params()
+    assert params["alpha"] == 0.1
+    assert params["solver"] == RelaxedADMM(tau=0.5)
+    copy = clone(estimator)
+    assert copy is not estimator
+    assert copy.get_params() == params
+    assert estimator.set_params(alpha=0.2, activation="tanh").get_params()["alpha"] == 0.2
+    assert copy.alpha == 0.1
+
+
+def test_a_fitted_estimator_pickles(clf):
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    xr.testing.assert_identical(again.history_, clf.history_)
+    reg = regressor().fit(X, TARGETS[:, :1])
+    again = pickle.loads(pickle.dumps(reg))
+    np.testing.assert_array_equal(again.predict(X), reg.predict(X))
+
+
+def test_a_solver_is_an_object_a_name_or_a_table():
+    by_name = classifier(solver="relaxed").fit(X, CODES)
+    same_network(classifier(solver=RelaxedADMM()).fit(X, CODES), by_name)
+    same_network(classifier(solver={"name": "relaxed"}).fit(X, CODES), by_name)
+    other = classifier(solver={"splitting": 2, "tau": 0.1}).fit(X, CODES)
+    same_network(classifier(solver=RelaxedADMM(splitting=2, tau=0.1)).fit(X, CODES), other)
+
+
+@pytest.mark.parametrize("standardize", ["feature", "global", "none"])
+def test_inputs_are_standardized_as_asked(standardize):
+    clf = classifier(standardize=standardize).fit(X * [1, 1, 1, 1, 0] + 2.0, CODES)
+    scaling = clf.network_.inputs
+    assert (len(set(scaling.scale)) == 1) == (standardize != "feature")
+    assert (scaling.centre == 0).all() == (standardize == "none")
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+def test_an_identity_stem_makes_every_hidden_layer_residual():
+    clf = classifier(hidden_layer_sizes=(5, 5), stem="identity").fit(X, CODES)
+    assert clf.network_.architecture.skips == (True, True, False)
+
+
+def test_scikit_learns_tools_take_the_estimators():
+    pipe = make_pipeline(StandardScaler(), classifier(standardize="none"))
+    assert cross_val_score(pipe, X, CODES, cv=2).mean() > 0.6
+    assert cross_val_score(regressor(max_iter=30), X, TARGETS, cv=2).mean() > 0
+    assert pipe.fit(X, CODES).predict(X).shape == (120,)
+
+
+# ------------------------------------------------------------------------------------------ stores
+
+
+def test_a_run_is_kept_loaded_and_resumed(tmp_path):
+    run = tmp_path / "run"
+    fitted = classifier(run=run).fit(X, CODES)
+    assert fitted.run_ == str(run)
+    for found in (dadmm.load(run), dadmm.resume(run)):
+        same_network(found, fitted)
+        np.testing.assert_array_equal(found.classes_, fitted.classes_)
+        np.testing.assert_array_equal(found.predict_proba(X), fitted.predict_proba(X))
+        xr.testing.assert_identical(found.history_, fitted.history_)
+        assert found.get_params() | {"run": run, "solver": "relaxed"} == fitted.get_params()
+
+
+def test_a_longer_limit_goes_on_to_the_same_network(tmp_path):
+    seen = []
+    classifier(run=tmp_path / "run").fit(X, CODES)
+    longer = dadmm.resume(tmp_path / "run", max_iter=6, callback=lambda k, row: seen.append(k))
+    assert seen == [5, 6]
+    assert longer.n_iter_ == 6
+    same_network(longer, classifier(max_iter=6).fit(X, CODES))
+
+
+@pytest.mark.parametrize("columns", [None, 1, 2])
+def test_a_loaded_regression_predicts_the_same_shape(tmp_path, columns):
+    y = TARGETS[:, 0] if columns is None else TARGETS[:, :columns]
+    fitted = regressor(run=tmp_path / "run").fit(X, y)
+    for found in (dadmm.load(tmp_path / "run"), dadmm.resume(tmp_path / "run")):
+        np.testing.assert_array_equal(found.predict(X), fitted.predict(X))
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], [1, 5, 9], [0.0, 1.0, 2.0]])
+@pytest.mark.parametrize("dtype", [None, object])
+def test_labels_survive_the_store(tmp_path, names, dtype):
+    y = np.array(names, dtype)[CODES]
+    fitted = classifier(run=tmp_path / "run").fit(X, y)
+    found = dadmm.load(tmp_path / "run")
+    assert found.classes_.dtype == fitted.classes_.dtype
+    np.testing.assert_array_equal(found.predict(X), fitted.predict(X))
+
+
+def test_options_that_are_numpy_scalars_can_be_stored(tmp_path):
+    options = {
+        "hidden_layer_sizes": np.array([8, 8]),
+        "max_iter": np.int64(4),
+        "alpha": np.float32(0.5),
+        "random_state": np.uint32(3),
+        "chunks": np.int64(50),
+        "solver": RelaxedADMM(tau=np.float64(0.1)),
+    }
+    fitted = classifier(**options, run=tmp_path / "run").fit(X, CODES)
+    same_network(dadmm.load(tmp_path / "run"), fitted)
+
+
+def test_a_run_is_replaced_only_when_told_to(tmp_path):
+    classifier(run=tmp_path / "run").fit(X, CODES)
+    with pytest.raises(StoreError, match="exists"):
+        classifier(run=tmp_path / "run").fit(X, CODES)
+    regressor(run=tmp_path / "run", overwrite=True).fit(X, TARGETS)
+    assert isinstance(dadmm.load(tmp_path / "run"), ADMMRegressor)
+
+
+# ----------------------------------------------------------------------------------------- clusters
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def folders(monkeypatch):
+    """Record the temporary folders that are made."""
+    made = []
+
+    class Recorder(tempfile.TemporaryDirectory):
+        def __enter__(self):
+            made.append(Path(super().__enter__()))
+            return str(made[-1])
+
+    monkeypatch.setattr("dadmm.estimator.tempfile.TemporaryDirectory", Recorder)
+    return made
+
+
+@pytest.mark.processes
+def test_worker_processes_share_a_folder_that_is_gone_afterwards(cluster, folders):
+    fitted = classifier(chunks=50).fit(da.from_array(X, chunks=31), CODES)
+    assert len(folders) == 1
+    assert not folders[0].exists()
+    assert fitted.run_ is None
+    with dask.config.set(scheduler="threads"):
+        same_network(fitted, classifier(chunks=50).fit(X, CODES))
+    assert fitted.predict(X).shape == (120,)
+    assert fitted.history_.attrs["status"] == "finished"
+
+
+@pytest.mark.processes
+def test_the_folder_is_gone_after_an_error_too(cluster, folders):
+    x = X.copy()
+    x[70, 2] = np.nan
+    with pytest.raises(DataError, match="x contains NaN in row 70, column 2"):
+        classifier().fit(da.from_array(x, chunks=50), CODES)
+    assert folders
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_workers_elsewhere_need_a_run_that_all_can_reach(monkeypatch):
+    far = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://10.1.2.3:8786"))
+    monkeypatch.setattr("dadmm.estimator._client", lambda: far)
+    with pytest.raises(RunError, match=r"tcp://10\.1\.2\.3:8786 may not see.*give run="):
+        classifier().fit(X, CODES)
