@@ -171,7 +171,7 @@ def _say_interrupted(path: str) -> None:
             return
     except StoreError:
         pass  # there is no run yet
-    err.print("stopped before the data was stored; start again with --overwrite")
+    err.print("stopped before the data was stored; start it again")
 
 
 def _scores(estimator: Any, data: Any) -> None:

@@ -51,11 +51,14 @@ def connect(table: Mapping[str, Any]) -> Iterator[str | None]:
                 threads_per_worker=1,
                 memory_limit=table.get("memory_limit", "auto"),
                 host="127.0.0.1",
-                dashboard_address=None if port < 0 else f"127.0.0.1:{port}",
+                # A scheduler listens in any case; without an address, on a port that may be taken.
+                dashboard_address=f"127.0.0.1:{max(port, 0)}",
+                scheduler_kwargs={"dashboard": port >= 0},
                 preload=[__name__],
             )
         except (OSError, RuntimeError) as error:
-            raise RunError(f"the {workers} worker processes did not start: {error}") from error
+            why = str(error).partition("\n")[0]
+            raise RunError(f"the {workers} worker processes did not start: {why}") from error
         with cluster, Client(cluster) as client:
             yield client.dashboard_link if port >= 0 and _has_dashboard() else None
 

@@ -10,6 +10,7 @@ import time
 from io import StringIO
 from pathlib import Path
 
+import click
 import dask.array as da
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from rich.console import Console
 from terminal import command
 
 from dadmm import ADMMClassifier, ADMMRegressor, __version__, demo, load
+from dadmm.cli import commands
 from dadmm.progress import progress
 
 X = np.random.default_rng(0).normal(size=(40, 3)).round(3)
@@ -73,9 +75,8 @@ def test_every_command_explains_itself(name):
     text = ok(name, "--help").out
     assert text.startswith(f"Usage: dadmm {name} ")
     assert max(map(len, text.splitlines())) <= 80
-    options = re.findall(r"^  (?:-h, )?--[\w-]+", text, flags=re.MULTILINE)
-    described = re.findall(r"^  (?:-h, )?--[\w-]+.*(?:\n {20,}\S|  [A-Z]).*", text, re.MULTILINE)
-    assert len(described) == len(options) > 0
+    params = commands.commands[name].params
+    assert all(param.help for param in params if isinstance(param, click.Option))
     assert f"\n  {name} " in ok("--help").out
 
 
@@ -284,10 +285,10 @@ def test_show_tells_what_a_run_is_in_eighty_columns(run, monkeypatch):
 
 
 def test_a_long_history_is_thinned_out(tmp_path):
-    ok("fit", configure(tmp_path, max_iter=30), "--run", "run")
+    ok("fit", configure(tmp_path, max_iter=16), "--run", "run")
     text = ok("show", "run").out
     numbers = re.findall(r"^ +(\d+)  ", text, flags=re.MULTILINE)
-    assert (numbers[0], numbers[-1], len(numbers)) == ("1", "30", 12)
+    assert (numbers[0], numbers[-1], len(numbers)) == ("1", "16", 12)
     assert re.search(r"the step shrinks to 0\.\d+ of the one before it", " ".join(text.split()))
 
 

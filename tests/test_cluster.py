@@ -71,18 +71,19 @@ def test_the_dashboards_address_is_told(monkeypatch):
         assert asked["dashboard_address"] == "127.0.0.1:0"
         assert dashboard == (Fake.dashboard_link if cluster._has_dashboard() else None)
     with cluster.connect({"workers": 1, "dashboard": -1}) as dashboard:
-        assert asked["dashboard_address"] is None
+        assert asked["dashboard_address"] == "127.0.0.1:0"
+        assert asked["scheduler_kwargs"] == {"dashboard": False}
         assert dashboard is None
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError])
 def test_workers_that_do_not_start_are_a_failed_run(monkeypatch, error):
     def fail(**options):
-        raise error("no ports left")
+        raise error("no ports left\nand a hint")
 
     monkeypatch.setattr("distributed.LocalCluster", fail)
     with (
-        pytest.raises(RunError, match="the 2 worker processes did not start: no ports left"),
+        pytest.raises(RunError, match=r"2 worker processes did not start: no ports left$"),
         cluster.connect({"workers": 2}),
     ):
         pass
