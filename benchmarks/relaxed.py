@@ -163,7 +163,7 @@ def main():
             clusters[workers] = (cluster, Client(cluster, set_as_default=False))
         try:
             for width in (int(w) for w in options.widths.split(",")):
-                rows = max(8 * 1000, int(options.rows * min(1, (256 / width) ** 1.2)))
+                rows = max(8 * 1000, int(options.rows * min(1, (256 / width) ** 1.4)))
                 measure(options, solver, pool, clusters, width, rows, table)
         finally:
             for cluster, client in clusters.values():
