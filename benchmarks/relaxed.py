@@ -146,7 +146,7 @@ def main():
     parser.add_argument("--stores", default="memory,disk")
     options = parser.parse_args()
     solver = dadmm.RelaxedADMM(state=options.state)
-    out = Console(soft_wrap=True, highlight=False)
+    out = Console(soft_wrap=True, highlight=False, width=120)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in (
         "width", "store", "workers", "s/iteration", "GFLOP/s", "of product rate", "outside tasks",
