@@ -36,7 +36,8 @@ def plot_history(history: xr.Dataset, path: str | Path) -> None:
         "stationarity": "stationarity",
         "step": "step",
     }
-    _lines(middle, history, residuals)
+    # A logarithm has no place for an exact 0, such as the head's residual at the start.
+    _lines(middle, history.where(history > 0), residuals)
     if any((history[name] > 0).any() for name in residuals.values() if name in history):
         middle.set_yscale("log")
     rate = history.attrs.get("rate", np.nan)
