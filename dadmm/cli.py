@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import os
 import shutil
 import sys
@@ -39,6 +40,8 @@ def main() -> None:
 
     With ``DADMM_DEBUG`` set, an error that dadmm did not foresee keeps its traceback.
     """
+    # Ctrl-C leaves tasks of distributed's event loop unfinished; that is no news for the user.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="distributed")
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")
     try:
