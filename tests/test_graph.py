@@ -103,8 +103,13 @@ def test_threads_memory_and_a_folder_give_the_same_bits(solver, expected, tmp_pa
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_worker_processes_give_the_same_bits(solver, expected, tmp_path, client):
     with client.as_current():
-        assert bits(train(SOLVERS[solver])) == expected(solver)
         assert bits(train(SOLVERS[solver], tmp_path / "run")) == expected(solver)
+
+
+@pytest.mark.processes
+def test_worker_processes_share_a_temporary_store_to_the_same_bits(expected, client):
+    with client.as_current():
+        assert bits(train(SOLVERS["regions"])) == expected("regions")
 
 
 @pytest.mark.processes
