@@ -139,7 +139,7 @@ def on_dask(client, solver, x, y, width, chunk, iterations, run):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--widths", default="256,1024")
-    parser.add_argument("--rows", type=int, default=60_000, help="at width 256; fewer when wider")
+    parser.add_argument("--rows", type=int, default=60_000, help="half of it from width 512 on")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=6)
     parser.add_argument("--state", choices=["keep", "recompute"], default="keep")
@@ -163,7 +163,7 @@ def main():
             clusters[workers] = (cluster, Client(cluster, set_as_default=False))
         try:
             for width in (int(w) for w in options.widths.split(",")):
-                rows = max(8 * 1000, int(options.rows * min(1, (256 / width) ** 1.4)))
+                rows = options.rows if width < 512 else options.rows // 2
                 measure(options, solver, pool, clusters, width, rows, table)
         finally:
             for cluster, client in clusters.values():

@@ -73,17 +73,11 @@ def load_weights(plan: Plan, iteration: int, layer: int) -> Arrays:
     return plan.solver.prepare(plan.problem, layer, params)
 
 
-def load_scaling(plan: Plan) -> dict[str, Scaling]:
-    """Read how inputs and targets are scaled."""
-    return plan.run.load_scaling()
-
-
 def visit(
     plan: Plan,
     part: Part,
     iteration: int,
     chunk: int,
-    scaling: dict[str, Scaling],
     weights: Sequence[Arrays],
     after: Sequence[Any] = (),
 ) -> Sums:
@@ -99,7 +93,7 @@ def visit(
     merged = {name: array for layer in weights for name, array in layer.items()}
     if plan.solver.idle(plan.problem, part, merged):
         return {}
-    x, y = _data(plan, part, chunk, scaling)
+    x, y = _data(plan, part, chunk)
     read = plan.run.blocks.read
     state = {name: read(f"state/{iteration}/{name}", chunk) for name in part.reads}
     state |= {name: read(f"state/{iteration + 1}/{name}", chunk) for name in part.fresh}
@@ -110,10 +104,10 @@ def visit(
     return sums
 
 
-def start(plan: Plan, chunk: int, scaling: dict[str, Scaling], weights: Sequence[Arrays]) -> Sums:
+def start(plan: Plan, chunk: int, weights: Sequence[Arrays]) -> Sums:
     """Make and save the first state of a chunk."""
     merged = {name: array for layer in weights for name, array in layer.items()}
-    x, y = _data(plan, Part("start-chunk", x=True, y=True), chunk, scaling)
+    x, y = _data(plan, Part("start-chunk", x=True, y=True), chunk)
     seen = Chunk(x, y, {}, (plan.seed, 0, chunk))
     state, sums = plan.solver.start(plan.problem, merged, seen)
     for name, block in state.items():
@@ -173,11 +167,10 @@ def keep_constants(plan: Plan, sums: Sums) -> int:
     return len(sums)
 
 
-def _data(
-    plan: Plan, part: Part, chunk: int, scaling: dict[str, Scaling]
-) -> tuple[Array | None, Array | None]:
+def _data(plan: Plan, part: Part, chunk: int) -> tuple[Array | None, Array | None]:
     """Read a chunk's inputs and targets, scaled and encoded as the solver wants them."""
     problem = plan.problem
+    scaling = _scaling(plan)
     x = y = None
     if part.x:
         raw = plan.run.blocks.read("data/x", chunk)
@@ -189,6 +182,19 @@ def _data(
         else:
             y = scaling["y"].apply(y, problem.dtype)
     return x, y
+
+
+_kept_scaling: tuple[str, dict[str, Scaling]] = "", {}
+
+
+def _scaling(plan: Plan) -> dict[str, Scaling]:
+    """Return how inputs and targets are scaled, which a process reads once for a session."""
+    global _kept_scaling
+    session, scaling = _kept_scaling
+    if session != plan.session:
+        scaling = plan.run.load_scaling()
+        _kept_scaling = plan.session, scaling
+    return scaling
 
 
 def _names(layer: int) -> tuple[str, str]:
@@ -227,9 +233,8 @@ def first(plan: Plan) -> Delayed:
     tasks = _Tasks(plan)
     layers = tuple(range(1, plan.problem.architecture.depth + 1))
     weights = tasks.load(0, layers, "start")
-    scaling = tasks.add(load_scaling, "load-scaling", 0, "start")()
     sums = [
-        tasks.add(start, "start-chunk", 0, c)(c, scaling, list(weights.values()))
+        tasks.add(start, "start-chunk", 0, c)(c, list(weights.values()))
         for c in range(len(plan.chunks))
     ]
     total = tasks.tree_sum(sums, 0, "start")
@@ -243,11 +248,10 @@ def iteration(plan: Plan, k: int) -> Delayed:
     """
     tasks = _Tasks(plan)
     anchor = tasks.load(k, plan.solver.layers(plan.problem), "iterate")
-    scaling = tasks.add(load_scaling, "load-scaling", k, "iterate")()
     weights, totals = dict(anchor), []
     passes = plan.solver.passes(plan.problem)
     for j, each in enumerate(passes):
-        total = tasks.visits(each, k, f"iterate-{j}", scaling, weights)
+        total = tasks.visits(each, k, f"iterate-{j}", weights)
         totals.append(total)
         last = j == len(passes) - 1
         for layer in anchor if last else each.solves:
@@ -263,13 +267,12 @@ def finish(plan: Plan, k: int) -> Delayed:
     each = plan.solver.finish(plan.problem)
     layers = each.parts[0].layers
     weights = tasks.load(k, layers, "finish")
-    scaling = tasks.add(load_scaling, "load-scaling", k, "finish")()
     for j in range(plan.solver.finish_passes(plan.problem)):
-        total = tasks.visits(each, k, f"finish-{j}", scaling, weights)
+        total = tasks.visits(each, k, f"finish-{j}", weights)
         for layer in each.solves:
             call = tasks.add(solve, "solve-weights", k, "finish", j, layer)
             weights[layer] = call(layer, None, weights[layer], weights[layer], total)
-    total = tasks.visits(each, k, "score", scaling, weights)
+    total = tasks.visits(each, k, "score", weights)
     saved = [
         tasks.add(carry, "save-network", k, number)(number, "network", weights[layer])
         for number, layer in enumerate(layers, start=1)
@@ -309,9 +312,7 @@ class _Tasks:
             for layer in layers
         }
 
-    def visits(
-        self, each: Pass, k: int, stage: str, scaling: str, weights: Mapping[int, str]
-    ) -> str:
+    def visits(self, each: Pass, k: int, stage: str, weights: Mapping[int, str]) -> str:
         """Visit every chunk in every part, and add up."""
         found = []
         for chunk in range(len(self.plan.chunks)):
@@ -319,7 +320,7 @@ class _Tasks:
             for p, part in enumerate(each.parts):
                 call = self.add(visit, part.name, k, stage, p, chunk)
                 needed = [weights[layer] for layer in part.layers]
-                sums = call(part, k, chunk, scaling, needed, list(writers) if part.fresh else [])
+                sums = call(part, k, chunk, needed, list(writers) if part.fresh else [])
                 found.append(sums)
                 if part.writes:
                     writers.append(sums)

@@ -190,7 +190,6 @@ def test_an_iteration_is_as_many_tasks_as_documented():
     layers, chunks = 4, 20  # three layers, and the head that predicts
     assert Counter(map(key_split, found)) == {
         "load-weights": layers,
-        "load-scaling": 1,
         "visit-chunk": chunks,
         "sum-grams": tree(chunks),
         "solve-weights": layers,
@@ -210,7 +209,7 @@ def test_regions_are_visited_side_by_side_and_coupled_after_both_their_sides():
         if key_split(key) == "couple-chunk":
             assert before["visit-region"] == 3
         elif key_split(key) == "visit-region":
-            assert set(before) == {"load-weights", "load-scaling"}
+            assert set(before) == {"load-weights"}
 
 
 def test_inner_steps_are_more_passes_in_the_same_graph():
@@ -224,12 +223,11 @@ def test_inner_steps_are_more_passes_in_the_same_graph():
 def test_the_other_graphs_have_readable_keys_too():
     first = Counter(map(key_split, tasks(graph.first(plan()))))
     assert set(first) == {
-        "load-weights", "load-scaling", "start-chunk", "sum-grams", "keep-constants"
+        "load-weights", "start-chunk", "sum-grams", "keep-constants"
     }  # fmt: skip
     finish = Counter(map(key_split, tasks(graph.finish(plan(), 3))))
     assert finish == {
         "load-weights": 3,
-        "load-scaling": 1,
         "evaluate-chunk": (8 + 1) * 20,  # Newton's steps of the refit, and the score
         "sum-grams": (8 + 1) * tree(20),
         "solve-weights": 8,
@@ -342,10 +340,9 @@ def run_again(path, k):
     chunks = Run.open(path).attributes["chunks"]
     weights = {i: graph.load_weights(late, k, i) for i in solver.layers(problem)}
     anchor = dict(weights)
-    scaling = graph.load_scaling(late)
     (each,) = solver.passes(problem)
     sums = [
-        graph.visit(late, part, k, c, scaling, [weights[i] for i in part.layers])
+        graph.visit(late, part, k, c, [weights[i] for i in part.layers])
         for c in range(len(chunks))
         for part in each.parts
     ]

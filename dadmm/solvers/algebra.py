@@ -30,11 +30,13 @@ def cross(v: Array, target: Array) -> Array:
 
 
 def solve_spd(matrix: Array, right: Array) -> Array:
-    """Solve a positive definite system; NaN, which means divergence, if it is not one."""
+    """Solve a positive definite system; NaN, which means divergence, if it is not one.
+
+    Both arguments may be overwritten.
+    """
     try:
-        return np.asarray(
-            cho_solve(cho_factor(matrix, check_finite=False), right, check_finite=False)
-        )
+        factor = cho_factor(matrix, overwrite_a=True, check_finite=False)
+        return np.asarray(cho_solve(factor, right, overwrite_b=True, check_finite=False))
     except LinAlgError:
         return np.full_like(right, np.nan)
 

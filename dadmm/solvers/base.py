@@ -201,11 +201,10 @@ def combine(parts: Sequence[Mapping[str, Any]]) -> Sums:
     for sums in parts:
         for name, value in sums.items():
             if name not in total:
-                total[name] = np.asarray(value, np.float64) if np.ndim(value) else value
+                array = isinstance(value, np.ndarray)
+                total[name] = np.array(value, np.float64) if array else value
             elif name.startswith("max_"):
                 total[name] = np.maximum(total[name], value)
-            elif np.ndim(value):
-                total[name] = total[name] + value
             else:
                 total[name] += value
     return total
