@@ -27,7 +27,8 @@ from dadmm import __version__, cluster
 from dadmm.config import SCHEMA, differences, load_config
 from dadmm.datasets import load_data, read_array
 from dadmm.errors import DadmmError, InputError, StoreError
-from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, make_solver, resume
+from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, resume
+from dadmm.options import make_solver
 from dadmm.store import Run
 
 # Paths and messages are printed as they are: brackets in them are no markup.
@@ -387,6 +388,7 @@ def _history_table(history: Any) -> Table:
         "objective": ("objective", ".5g"),
         "forward_loss": ("loss", ".5g"),
         "train_score": ("score", ".4f"),
+        "validation_score": ("validation", ".4f"),
         "primal_residual": ("residual", ".1e"),
         "stationarity": ("gradient", ".1e"),
         "step": ("step", ".1e"),

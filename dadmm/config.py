@@ -11,8 +11,8 @@ from typing import Any
 from dask.utils import format_bytes, parse_bytes
 
 from dadmm.errors import InputError, OptionError, nearest
+from dadmm.options import SOLVERS
 from dadmm.plan import BASE_BYTES
-from dadmm.solvers.relaxed import RelaxedADMM
 
 Kind = tuple[type, ...]
 
@@ -23,6 +23,7 @@ NUMBER: Kind = (int, float)
 WIDTHS: Kind = (list,)
 CHUNKS: Kind = (int, str, list)
 MEMORY: Kind = (int, str)
+ITEMS: Kind = (str, int, list)
 
 WORDS = {
     TEXT: "text in quotes",
@@ -31,20 +32,29 @@ WORDS = {
     NUMBER: "a number",
     WIDTHS: "a list of whole numbers",
     CHUNKS: 'a whole number, a list of them, or "auto"',
+    ITEMS: "a number, text, or a list",
     MEMORY: 'a number of bytes, or text such as "2GiB"',
 }
 
 
 def _solver_keys() -> dict[str, tuple[Kind, str]]:
+    """Return the options of all solvers; which of them takes an option is checked by itself."""
     kinds = {str: TEXT, bool: SWITCH, int: WHOLE, float: NUMBER}
-    options = fields(RelaxedADMM)
-    return {f.name: (kinds[type(f.default)], f"default {f.default}") for f in options}
+    found: dict[str, tuple[Kind, str]] = {}
+    for name, solver in SOLVERS.items():
+        for f in fields(solver):
+            kind = ITEMS if f.metadata else kinds[type(f.default)]
+            words = f"{name}: default {f.default!r}"
+            if f.name in found:
+                words = f"{found[f.name][1]}; {words}"
+            found[f.name] = kind, words
+    return found
 
 
 # Every table and key that a config may have: what its value may be, and what it means.
 SCHEMA: dict[str, dict[str, tuple[Kind, str]]] = {
     "data": {
-        "dataset": (TEXT, "a named data set: digits, wine-white, wine-red"),
+        "dataset": (TEXT, "a named data set: digits, mnist, wine-white, wine-red"),
         "x": (TEXT, "path of the inputs: .npy, .csv, or a zarr array"),
         "y": (TEXT, "path of the targets, or their column of a .csv"),
         "test_fraction": (NUMBER, "share of the rows held out for the final test, 0 to 1"),
@@ -63,7 +73,7 @@ SCHEMA: dict[str, dict[str, tuple[Kind, str]]] = {
         "random_state": (WHOLE, "seed of the starting weights"),
         "chunks": (CHUNKS, "rows per chunk, or auto"),
     },
-    "solver": {"name": (TEXT, "relaxed"), **_solver_keys()},
+    "solver": {"name": (TEXT, "block or relaxed"), **_solver_keys()},
     "cluster": {
         "workers": (WHOLE, "worker processes on this machine; 0 runs on threads"),
         "memory_limit": (MEMORY, "memory of one worker, such as 2GiB"),
@@ -127,6 +137,8 @@ def _check_key(table: str, key: str, value: object, where: str) -> None:
     kind = SCHEMA[table][key][0]
     items = value if isinstance(value, list) and list in kind else [value]
     allowed = WHOLE if isinstance(value, list) else kind
+    if kind == ITEMS and isinstance(value, list):
+        allowed = (int, str, dict)
     for item in items:
         if not isinstance(item, allowed) or (isinstance(item, bool) and kind != SWITCH):
             raise OptionError(f"{where}: [{table}] {key}={value!r}: use {WORDS[kind]}")

@@ -7,7 +7,7 @@ dtype and is scaled when a task reads it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -19,7 +19,7 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from dadmm.errors import DataError, ShapeError, unknown
+from dadmm.errors import DataError, OptionError, ShapeError, unknown
 from dadmm.network import Scaling
 from dadmm.store import Run
 
@@ -126,7 +126,7 @@ def as_targets(y: Any, rows: int) -> Any:
     return as_matrix(y, "y")
 
 
-def as_column(y: Any, rows: int) -> Any:
+def as_column(y: Any, rows: int, name: str = "y") -> Any:
     """Return `y` as an array, one-dimensional where it has one column, its rows checked.
 
     Raises
@@ -134,11 +134,11 @@ def as_column(y: Any, rows: int) -> Any:
     ShapeError
         If there are not as many rows as in x.
     """
-    y = _with_sizes(y) if is_dask(y) else _as_array(y, "y")
+    y = _with_sizes(y) if is_dask(y) else _as_array(y, name)
     if y.ndim not in (1, 2):
-        raise ShapeError(f"y has {y.ndim} dimensions: use (rows,) or (rows, targets)")
+        raise ShapeError(f"{name} has {y.ndim} dimensions: use (rows,) or (rows, targets)")
     if y.shape[0] != rows:
-        raise ShapeError(f"y has {y.shape[0]} rows, x has {rows}")
+        raise ShapeError(f"{name} has {y.shape[0]} rows, x has {rows}")
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
 
 
@@ -261,7 +261,74 @@ class Moments:
         return Scaling(self.mean, scale)
 
 
-def store(run: Run, x: Any, y: Any, chunks: Sequence[int]) -> tuple[Moments, Moments]:
+def class_weights(given: Mapping[Any, float] | str, classes: Array) -> Mapping[Any, float] | str:
+    """Check a `class_weight`; classes that a dict leaves out weigh 1.
+
+    Raises
+    ------
+    OptionError
+        For another word than "balanced", a class that is not there, or a weight below 0.
+    """
+    if given == "balanced":
+        return given
+    if not isinstance(given, Mapping):
+        raise OptionError(f"class_weight={given!r}: use 'balanced' or a dict of class: weight")
+    known = classes.tolist()
+    for label, value in given.items():
+        if label not in known:
+            raise unknown("class in class_weight", label, [str(c) for c in known])
+        if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
+            raise OptionError(f"class_weight[{label!r}]={value!r}: use a number of 0 or more")
+    return {i: float(given.get(label, 1.0)) for i, label in enumerate(known)}
+
+
+def as_weights(
+    sample_weight: Any, target: Any, by_class: Mapping[Any, float] | str | None = None
+) -> Any:
+    """Return weights as a float64 column with mean 1.
+
+    Parameters
+    ----------
+    sample_weight : (rows,) array-like or None
+    target : (rows, 1) int array
+        Encoded labels, where `by_class` is given.
+    by_class : mapping of code to weight, "balanced", or None
+        What the samples of each class are multiplied by.
+
+    Raises
+    ------
+    ShapeError, DataError
+        For another number of rows; weights that are negative, not finite, or all 0.
+    """
+    rows = target.shape[0]
+    if sample_weight is None:
+        weight: Any = np.ones(rows)
+    else:
+        weight = as_column(sample_weight, rows, "sample_weight")
+        weight = (weight if is_dask(weight) else np.asarray(weight)).astype(np.float64)
+    lazy = is_dask(target) or is_dask(weight)
+    if by_class is not None:
+        # One small integer per sample: the only thing here that comes together anywhere.
+        codes = target[:, 0].compute() if is_dask(target) else target[:, 0]
+        if by_class == "balanced":
+            counts = np.bincount(codes)
+            table = len(codes) / (len(counts) * np.maximum(counts, 1))
+        else:
+            assert isinstance(by_class, Mapping)
+            table = np.array([by_class[i] for i in range(len(by_class))])
+        factor = table[codes]
+        weight = weight * (da.from_array(factor, weight.chunks) if is_dask(weight) else factor)
+    least, mean = compute(weight.min(), weight.mean()) if lazy else (weight.min(), weight.mean())
+    if not least >= 0 or not np.isfinite(mean):
+        raise DataError("sample_weight has negative, missing or infinite weights: use 0 or more")
+    if mean == 0:
+        raise DataError("sample_weight is 0 for all samples: there is nothing to train on")
+    return (weight / mean)[:, None]
+
+
+def store(
+    run: Run, x: Any, y: Any, chunks: Sequence[int], weight: Any = None
+) -> tuple[Moments, Moments]:
     """Check `x` and `y`, write them into the run chunk by chunk, return their moments.
 
     Parameters
@@ -278,7 +345,8 @@ def store(run: Run, x: Any, y: Any, chunks: Sequence[int]) -> tuple[Moments, Mom
     """
     moments: list[Moments] = []
     edges = np.concatenate([[0], np.cumsum(chunks)])
-    for name, array in (("x", x), ("y", y)):
+    arrays = {"x": x, "y": y} if weight is None else {"x": x, "y": y, "weight": weight}
+    for name, array in arrays.items():
         rows, columns = array.shape
         run.create_data(name, columns, rows, chunks[0], array.dtype)
         put = partial(_put, run, name)

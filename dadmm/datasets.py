@@ -17,29 +17,55 @@ from dadmm.errors import InputError, unknown
 
 Array = NDArray[Any]
 
-DATASETS = ("digits", "wine-white", "wine-red")
+DATASETS = ("digits", "mnist", "wine-white", "wine-red")
 
 
 def load_dataset(name: str) -> tuple[Array, Array]:
     """Return inputs and targets of a named data set.
 
-    Digits ship inside scikit-learn.  Wine Quality (Cortez et al. 2009) is read from the folder
-    that the environment variable ``DADMM_DATA`` names, if it is set and has it, and is otherwise
-    downloaded by scikit-learn from OpenML.
+    Digits ship inside scikit-learn.  MNIST (LeCun et al. 1998, ``mnist.npz``) and Wine Quality
+    (Cortez et al. 2009) are read from the folder that the environment variable ``DADMM_DATA``
+    names, if it is set and has them, and are otherwise downloaded by scikit-learn from OpenML.
 
     Returns
     -------
-    x : (rows, features) float64 array
+    x : (rows, features) array
+        uint8 for MNIST, float64 for the others.
     y : (rows,) array
+        MNIST's 70 000 rows are the 60 000 of its training set, then the 10 000 of its test set.
     """
     if name == "digits":
         from sklearn.datasets import load_digits
 
         x, y = load_digits(return_X_y=True)
         return x, y
+    if name == "mnist":
+        return _mnist()
     if name in ("wine-white", "wine-red"):
         return _wine(name.removeprefix("wine-"))
     raise unknown("data set", name, DATASETS)
+
+
+def _mnist() -> tuple[Array, Array]:
+    folder = os.environ.get("DADMM_DATA")
+    path = Path(folder, "mnist.npz") if folder else None
+    cure = "put mnist.npz into a folder and set DADMM_DATA to it"
+    if path is not None and path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                x = np.concatenate([found["x_train"], found["x_test"]])
+                y = np.concatenate([found["y_train"], found["y_test"]])
+        except (ValueError, KeyError, OSError) as error:
+            raise InputError(f"{path} is not MNIST ({error}): {cure}") from error
+        return x.reshape(len(x), -1), y.astype(np.int64)
+    from sklearn.datasets import fetch_openml
+
+    try:
+        table = fetch_openml("mnist_784", version=1, as_frame=False, parser="auto")
+    except Exception as error:
+        what = type(error).__name__
+        raise InputError(f"MNIST could not be downloaded ({what}): {cure}") from error
+    return np.asarray(table.data).astype(np.uint8), np.asarray(table.target).astype(np.int64)
 
 
 def _wine(colour: str) -> tuple[Array, Array]:

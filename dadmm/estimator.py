@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -29,55 +29,14 @@ from dadmm.errors import InputError, OptionError, RunError, ShapeError, StoreErr
 from dadmm.graph import Plan
 from dadmm.losses import get_loss
 from dadmm.network import Architecture, Network, Scaling
+from dadmm.options import TYPES, check_type, make_solver, solver_table
 from dadmm.plan import chunk_rows
 from dadmm.progress import progress
 from dadmm.solvers.base import Problem, Solver
-from dadmm.solvers.relaxed import RelaxedADMM
+from dadmm.solvers.block import BlockADMM
 from dadmm.store import Run
 
 Array = NDArray[Any]
-
-SOLVERS: dict[str, type] = {"relaxed": RelaxedADMM}
-
-TYPES: dict[type, tuple[tuple[type, ...], str]] = {
-    bool: ((bool, np.bool_), "True or False"),
-    int: ((int, np.integer), "a whole number"),
-    float: ((int, float, np.integer, np.floating), "a number"),
-    str: ((str,), "a name in quotes"),
-}
-
-
-def _check_type(option: str, value: object, kind: type) -> None:
-    types, words = TYPES[kind]
-    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool):
-        raise OptionError(f"{option}={value!r}: use {words}")
-
-
-def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
-    """Return the solver that a name, an object, or a config's table stands for.
-
-    Raises
-    ------
-    OptionError
-        For a name or an option that does not exist, with the nearest one that does.
-    """
-    if isinstance(solver, str):
-        solver = {"name": solver}
-    if not isinstance(solver, Mapping):
-        if not isinstance(solver, tuple(SOLVERS.values())):
-            raise OptionError(f"solver={solver!r}: use one of {', '.join(SOLVERS)} or its object")
-        for field in fields(solver):  # type: ignore[arg-type]
-            _check_type(field.name, getattr(solver, field.name), type(field.default))
-        return solver
-    options = dict(solver)
-    name = options.pop("name", "relaxed")
-    if not isinstance(name, str) or name not in SOLVERS:
-        raise unknown("solver", name, SOLVERS)
-    known = [field.name for field in fields(SOLVERS[name])]
-    for option in options:
-        if option not in known:
-            raise unknown(f"option of the {name} solver", option, known)
-    return make_solver(SOLVERS[name](**options))
 
 
 def _versions() -> dict[str, str]:
@@ -101,7 +60,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         hidden_layer_sizes: Sequence[int] = (128, 128),
         activation: str = "relu",
         *,
-        solver: str | Solver = "relaxed",
+        solver: str | Solver = "block",
         loss: str = "auto",
         stem: str = "dense",
         alpha: float = 1e-3,
@@ -113,6 +72,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         overwrite: bool = False,
         memory_limit: int | str | None = None,
         chunks: int | Sequence[int] | str = "auto",
+        warm_start: bool = False,
         verbose: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -129,17 +89,22 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         self.overwrite = overwrite
         self.memory_limit = memory_limit
         self.chunks = chunks
+        self.warm_start = warm_start
         self.verbose = verbose
 
     # --------------------------------------------------------------------------------- training
 
-    def fit(self, X: Any, y: Any, *, callback: loop.Callback | None = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, callback: loop.Callback | None = None
+    ) -> Self:
         """Train on `X` and `y`.
 
         Parameters
         ----------
         X : (samples, features) array-like or dask array
         y : (samples,) or (samples, targets) array-like or dask array
+        sample_weight : (samples,) array-like or None
+            Weights of the samples; only their ratios matter.
         callback : callable or None
             Called as ``callback(iteration, row)`` after each committed iteration.
 
@@ -159,8 +124,24 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         """
         self._check_options()
         solver = make_solver(self.solver)
+        before = self if self.warm_start and hasattr(self, "network_") else None
         X = data.as_matrix(X, "x")
         target, classes = self._target(y, X.shape[0])
+        return self._fit(solver, X, y, target, classes, sample_weight, before, callback)
+
+    def _fit(
+        self,
+        solver: Solver,
+        X: Any,
+        y: Any,
+        target: Any,
+        classes: Array | None,
+        sample_weight: Any,
+        before: Any,
+        callback: loop.Callback | None,
+        max_iter: int | None = None,
+    ) -> Self:
+        """Train from scratch, or from where the estimator `before` stopped."""
         seed = self.random_state
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -173,6 +154,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             self.activation,
             self.stem,
         )
+        weight = self._weights(sample_weight, target, classes)
         problem = Problem(
             arch,
             loss,
@@ -180,8 +162,12 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             rows=X.shape[0],
             classes=0 if classes is None else n_outputs,
             dtype=solver.dtype,
+            weighted=weight is not None,
         )
         solver.check(problem)
+        initial = None
+        if before is not None:
+            initial = _continue_from(before, solver, problem, classes)
         chunks = chunk_rows(solver, problem, self.chunks, self.memory_limit)
         attributes: dict[str, Any] = {
             "config": self._config(solver),
@@ -195,19 +181,51 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             "machine": _machine(),
         }
         with self._store(attributes, problem, solver) as run:
-            x_moments, y_moments = data.store(run, X, target, chunks)
+            x_moments, y_moments = data.store(run, X, target, chunks, weight)
             scaling = {"x": x_moments.scaling(self.standardize), "y": Scaling.identity(1)}
             if classes is None:
                 how = "none" if self.standardize == "none" else "feature"
                 scaling["y"] = y_moments.scaling(how)
+            if before is not None:  # the parameters were learnt in these units
+                scaling["x"] = before.network_.inputs
+                scaling["y"] = before.network_.outputs or scaling["y"]
+            if classes is None:
                 variation = float((y_moments.squares / scaling["y"].scale ** 2).sum())
                 problem = replace(problem, target_variation=variation)
             run.update(problem=asdict(problem))
             run.save_scaling(scaling)  # last: it says that the data is whole
-            return self._train(Plan(run, solver, problem, chunks, int(seed)), callback)
+            plan = Plan(run, solver, problem, chunks, int(seed))
+            return self._train(plan, callback, initial, max_iter)
 
-    def _train(self, plan: Plan, callback: loop.Callback | None) -> Self:
-        with progress(self.max_iter, enabled=bool(self.verbose)) as shown:
+    def _weights(self, sample_weight: Any, target: Any, classes: Array | None) -> Any:
+        """Return a column of weights whose mean is 1, or None."""
+        balance = getattr(self, "class_weight", None)
+        if balance is not None and classes is not None:
+            return data.as_weights(sample_weight, target, data.class_weights(balance, classes))
+        return None if sample_weight is None else data.as_weights(sample_weight, target)
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
+        self._check_options()
+        solver = make_solver(self.solver)
+        if not isinstance(solver, BlockADMM):
+            raise OptionError(f"partial_fit needs solver='block', not {solver.name!r}")
+        # One pass is no schedule, and its rows are too few to hold some out.
+        solver = replace(solver, learning_rate_schedule="constant", early_stopping=False)
+        before = self if hasattr(self, "network_") else None
+        X = data.as_matrix(X, "x")
+        known = getattr(self, "classes_", None) if before is not None else classes
+        target, found = self._target(y, X.shape[0], known)
+        return self._fit(solver, X, y, target, found, sample_weight, before, None, max_iter=1)
+
+    def _train(
+        self,
+        plan: Plan,
+        callback: loop.Callback | None,
+        initial: dict[str, Array] | None = None,
+        max_iter: int | None = None,
+    ) -> Self:
+        most = max_iter or self.max_iter
+        with progress(most, enabled=bool(self.verbose)) as shown:
 
             def both(k: int, row: Mapping[str, float]) -> None:
                 shown(k, row)
@@ -218,7 +236,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             if done:
                 shown(done, {})
             try:
-                loop.train(plan, self.max_iter, self.tol, both)
+                loop.train(plan, most, self.tol, both, initial)
             finally:
                 if plan.run.committed() is not None:
                     self._take(plan)
@@ -230,8 +248,16 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         record = run.committed() or {}
         self.network_ = run.network(plan.solver, problem)
         self.history_ = run.history()
+        best = plan.solver.best(loop.rows_of(self.history_))
+        self._parameters = {
+            name: array
+            for layer in plan.solver.layers(problem)
+            for name, array in run.load_params(
+                best or record["iteration"], plan.solver.parameters(problem, layer)
+            ).items()
+        }
         self.n_iter_ = int(record["iteration"])
-        if "step" in self.history_:
+        if "stationarity" in self.history_:
             rate, fit = loop.convergence_rate(self.history_["step"].values)
             self.history_.attrs.update(rate=rate, rate_r2=fit)
         self.history_.attrs["status"] = record["status"]
@@ -275,19 +301,20 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         params["hidden_layer_sizes"] = [int(h) for h in self.hidden_layer_sizes]
         if isinstance(self.chunks, Sequence) and not isinstance(self.chunks, str):
             params["chunks"] = [int(rows) for rows in self.chunks]
-        options = asdict(solver)  # type: ignore[call-overload]
-        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in options.items()}
-        table = {"name": solver.name, **plain}
-        return {"estimator": type(self).__name__, "params": params, "solver": table}
+        return {
+            "estimator": type(self).__name__,
+            "params": params,
+            "solver": solver_table(solver),
+        }
 
     def _check_options(self) -> None:
         for option in ("activation", "loss", "stem", "standardize"):
-            _check_type(option, getattr(self, option), str)
-        for option in ("overwrite", "verbose"):
-            _check_type(option, getattr(self, option), bool)
+            check_type(option, getattr(self, option), str)
+        for option in ("overwrite", "verbose", "warm_start"):
+            check_type(option, getattr(self, option), bool)
         try:
             for width in self.hidden_layer_sizes:
-                _check_type("width", width, int)
+                check_type("width", width, int)
         except (TypeError, OptionError) as error:
             sizes = self.hidden_layer_sizes
             raise OptionError(
@@ -302,7 +329,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             value = getattr(self, option)
             if value is None and option == "random_state":
                 continue
-            _check_type(option, value, kind)
+            check_type(option, value, kind)
             if not least <= value < np.inf:
                 raise OptionError(f"{option}={value!r}: use {TYPES[kind][1]}, {least} or more")
         if not isinstance(self.run, (str, PathLike, NoneType)) or self.run == "":
@@ -317,7 +344,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             raise OptionError(f"loss={self.loss!r} is for classes: use 'squared' or 'huber'")
         return str(loss.name)
 
-    def _target(self, y: Any, rows: int) -> tuple[Any, Array | None]:
+    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
         raise NotImplementedError  # pragma: no cover
 
     # ------------------------------------------------------------------------------- prediction
@@ -375,7 +402,8 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         Width of each hidden layer; layers between equal widths are residual.
     activation : {"relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"}
     solver : str or solver object
-        "relaxed", or `RelaxedADMM` with options of its own.
+        "block" (`BlockADMM`: mini-batches, fast) or "relaxed" (`RelaxedADMM`: closed forms), or
+        one of these objects with options of its own.
     loss : {"auto", "cross_entropy", "hinge", "squared", "huber"}
         "auto" is the cross-entropy for classes and the squared loss for regression.
     stem : {"dense", "identity"}
@@ -385,10 +413,14 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
     max_iter : int
         Most iterations; each is one pass over the data.
     tol : float
-        Stop when an iteration moves all variables together by at most `tol` times their norm.
+        Block: stop when the loss has not fallen by `tol` for `n_iter_no_change` iterations.
+        Relaxed: when an iteration moves all variables together by at most `tol` times their norm.
+        0 never stops early.
     standardize : {"feature", "global", "none"}
         Centre each feature and divide by its own deviation, or by one for all (images); or take
         the data as it is.  For regression the targets are scaled too, unless "none".
+    class_weight : dict, "balanced" or None
+        Weights of the classes' samples; balanced: inverse to their numbers.
     random_state : int or None
         Seed of the starting weights; None draws one, which the run records.
     run : path, URL or None
@@ -399,6 +431,8 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         Memory of one worker, such as "2GiB"; decides the rows per chunk.
     chunks : "auto", int or sequence of int
         Rows per chunk.  The same chunks give the same bits, whatever runs them.
+    warm_start : bool
+        Whether `fit` starts from the parameters and scaling of the last fit.
     verbose : bool
         Whether to show progress.
 
@@ -408,16 +442,67 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
     classes_ : (classes,) array
     n_features_in_, n_iter_ : int
     loss_curve_ : list of float
-        The Lagrangian at the start of each iteration.
+        The objective of each iteration: the loss seen while training (block), or the Lagrangian
+        at its start (relaxed).
     history_ : xarray.Dataset
         Over `iteration`: objective, forward_loss, train_score, primal_residual, stationarity,
         step, seconds, and residuals per layer.  Its attributes hold the status, the final
         scores, and the fitted convergence rate with its R^2.
     """
 
-    def _target(self, y: Any, rows: int) -> tuple[Any, Array | None]:
+    def __init__(
+        self,
+        hidden_layer_sizes: Sequence[int] = (128, 128),
+        activation: str = "relu",
+        *,
+        solver: str | Solver = "block",
+        loss: str = "auto",
+        stem: str = "dense",
+        alpha: float = 1e-3,
+        max_iter: int = 50,
+        tol: float = 1e-4,
+        standardize: str = "feature",
+        class_weight: Mapping[Any, float] | str | None = None,
+        random_state: int | None = None,
+        run: str | Path | None = None,
+        overwrite: bool = False,
+        memory_limit: int | str | None = None,
+        chunks: int | Sequence[int] | str = "auto",
+        warm_start: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            loss=loss,
+            stem=stem,
+            alpha=alpha,
+            max_iter=max_iter,
+            tol=tol,
+            standardize=standardize,
+            random_state=random_state,
+            run=run,
+            overwrite=overwrite,
+            memory_limit=memory_limit,
+            chunks=chunks,
+            warm_start=warm_start,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go once through `X` and `y`, from where the last call or fit stopped.
+
+        The first call decides the scaling of the inputs, and the classes: those of `y`, unless
+        all are named in `classes`.  The learning rate is constant.  Other parameters and errors
+        are those of `fit`.
+        """
+        return self._partial_fit(X, y, classes, sample_weight)
+
+    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
         y = data.as_column(y, rows)
-        classes = data.find_classes(y)
+        classes = data.find_classes(y if classes is None else np.asarray(classes))
         if data.is_dask(y):
             codes = y.map_blocks(data.encode_labels, classes, dtype=np.int32)[:, None]
         else:
@@ -440,7 +525,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         loss = get_loss(self._loss(True))
         if not loss.has_proba:
             raise OptionError(f"loss={self.loss!r} gives no probabilities: use 'cross_entropy'")
-        dtype = self.network_.params["w_1"].dtype if hasattr(self, "network_") else None
+        dtype = self.network_.dtype if hasattr(self, "network_") else None
         return self._outputs(X, loss.predict_proba, len(getattr(self, "classes_", ())), dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -485,12 +570,16 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
     All other parameters and attributes are those of `ADMMClassifier`, without `classes_`.
     """
 
-    def _target(self, y: Any, rows: int) -> tuple[Any, Array | None]:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Go once through `X` and `y`; see `ADMMClassifier.partial_fit`."""
+        return self._partial_fit(X, y, None, sample_weight)
+
+    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
         return data.as_targets(y, rows), None
 
     def predict(self, X: Any) -> Any:
         """Return the predicted targets, (rows,) if `y` was, else (rows, targets)."""
-        dtype = self.network_.params["w_1"].dtype if hasattr(self, "network_") else None
+        dtype = self.network_.dtype if hasattr(self, "network_") else None
         columns = 0 if self._flat else self.n_outputs_
         return self._outputs(X, _first_column if self._flat else _same, columns, dtype)
 
@@ -517,13 +606,30 @@ def _same(outputs: Array) -> Array:
     return outputs
 
 
+def _continue_from(
+    before: Any, solver: Solver, problem: Problem, classes: Array | None
+) -> dict[str, Array]:
+    """Return the parameters at which an estimator stopped, if they fit."""
+    params: dict[str, Array] = before._parameters
+    needed = solver.initial(problem, 0)
+    same = classes is None or np.array_equal(classes, before.classes_)
+    if not same or {n: a.shape for n, a in params.items()} != {
+        n: a.shape for n, a in needed.items()
+    }:
+        raise ShapeError(
+            "this data or network differs from those of the last fit (features, classes, layers "
+            "or solver): start a new estimator, or set warm_start=False"
+        )
+    return params
+
+
 ESTIMATORS: dict[str, type[_ADMMEstimator]] = {
     "ADMMClassifier": ADMMClassifier,
     "ADMMRegressor": ADMMRegressor,
 }
 
 
-def open_plan(run: Run) -> Plan:
+def open_plan(run: Run, solver: Solver | None = None) -> Plan:
     """Return the plan of a stored run: what to resume it with.
 
     Raises
@@ -536,14 +642,24 @@ def open_plan(run: Run) -> Plan:
         shape = stored["problem"]["architecture"]
         arch = Architecture(tuple(shape["widths"]), tuple(shape["skips"]), shape["activation"])
         problem = Problem(**{**stored["problem"], "architecture": arch})
-        solver = make_solver(stored["config"]["solver"])
+        if solver is None:
+            solver = make_solver(stored["config"]["solver"])
+        elif solver_table(solver) != stored["config"]["solver"]:
+            raise OptionError(f"{run.url} was trained by another solver than the one passed")
         return Plan(run, solver, problem, tuple(stored["chunks"]), int(stored["seed"]))
     except (KeyError, TypeError, InputError) as error:
         raise StoreError(f"{run.url} holds a config that cannot be used: {error}") from error
 
 
-def load(path: str | Path) -> ADMMClassifier | ADMMRegressor:
+def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | ADMMRegressor:
     """Return the fitted estimator of a stored run, at its last committed iteration.
+
+    Parameters
+    ----------
+    path : path or URL
+    solver : solver object or None
+        The solver of the run: needed where it has blocks of torch modules, for a store holds no
+        code.
 
     Raises
     ------
@@ -551,10 +667,10 @@ def load(path: str | Path) -> ADMMClassifier | ADMMRegressor:
         If there is no run, or it has not finished its first step.
     """
     run = Run.open(path)
-    plan = open_plan(run)
+    plan = open_plan(run, solver)
     if run.committed() is None:
         raise StoreError(f"{path} has no committed iteration yet: dadmm resume {path}")
-    estimator = _stored_estimator(run)
+    estimator = _stored_estimator(run, plan.solver)
     estimator._take(plan)
     return estimator
 
@@ -565,6 +681,7 @@ def resume(
     max_iter: int | None = None,
     verbose: bool = False,
     callback: loop.Callback | None = None,
+    solver: Solver | None = None,
 ) -> ADMMClassifier | ADMMRegressor:
     """Go on with a stored run from its last committed iteration, to the same bits.
 
@@ -572,7 +689,10 @@ def resume(
     ----------
     path : path or URL
     max_iter : int or None
-        A new limit on the iterations in all; None keeps the run's own.
+        A new limit on the iterations in all; None keeps the run's own.  A learning-rate schedule
+        is stretched to it from then on.
+    solver : solver object or None
+        As for `load`.
 
     Raises
     ------
@@ -580,10 +700,10 @@ def resume(
         If there is no run, or it was killed before its data was stored.
     """
     run = Run.open(path)
-    plan = open_plan(run)
+    plan = open_plan(run, solver)
     if not run.has_data:
         raise StoreError(f"{path} was stopped before its data was stored: start the fit again")
-    estimator = _stored_estimator(run)
+    estimator = _stored_estimator(run, plan.solver)
     estimator.verbose = verbose
     if max_iter is not None:
         estimator.max_iter = max_iter
@@ -598,15 +718,13 @@ def resume(
     return estimator._train(plan, callback)
 
 
-def _stored_estimator(run: Run) -> Any:
+def _stored_estimator(run: Run, solver: Solver) -> Any:
     config = run.attributes["config"]
     if config["estimator"] not in ESTIMATORS:
         raise unknown("estimator", config["estimator"], ESTIMATORS)
     params = dict(config["params"])
     params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
-    made = ESTIMATORS[config["estimator"]](
-        solver=make_solver(config["solver"]), run=run.url, **params
-    )
+    made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
     return made
 
 

@@ -26,11 +26,23 @@ from threadpoolctl import threadpool_limits
 
 from dadmm.losses import get_loss
 from dadmm.network import Scaling
-from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Solver, Sums, combine
+from dadmm.solvers.base import (
+    Array,
+    Arrays,
+    Chunk,
+    Pace,
+    Part,
+    Pass,
+    Problem,
+    Solver,
+    Sums,
+    combine,
+)
 from dadmm.store import Run
 from dadmm.workspace import Workspace
 
 FAN_IN = 8
+WHOLE = Pace()
 _work = Workspace()
 
 
@@ -69,7 +81,7 @@ class Plan:
 
 def load_weights(plan: Plan, iteration: int, layer: int) -> Arrays:
     """Read a layer's parameters and prepare what visits need of it."""
-    params = plan.run.load_params(iteration, _names(layer))
+    params = plan.run.load_params(iteration, plan.solver.parameters(plan.problem, layer))
     return plan.solver.prepare(plan.problem, layer, params)
 
 
@@ -78,6 +90,7 @@ def visit(
     part: Part,
     iteration: int,
     chunk: int,
+    pace: Pace,
     weights: Sequence[Arrays],
     after: Sequence[Any] = (),
 ) -> Sums:
@@ -93,11 +106,11 @@ def visit(
     merged = {name: array for layer in weights for name, array in layer.items()}
     if plan.solver.idle(plan.problem, part, merged):
         return {}
-    x, y = _data(plan, part, chunk)
+    x, y, weight = _data(plan, part, chunk)
     read = plan.run.blocks.read
     state = {name: read(f"state/{iteration}/{name}", chunk) for name in part.reads}
     state |= {name: read(f"state/{iteration + 1}/{name}", chunk) for name in part.fresh}
-    seen = Chunk(x, y, state, (plan.seed, iteration, chunk))
+    seen = Chunk(x, y, state, (plan.seed, iteration, chunk), pace, weight)
     sums = plan.solver.visit(plan.problem, part, merged, seen)
     for name in part.writes:
         plan.run.blocks.write(f"state/{iteration + 1}/{name}", chunk, state[name])
@@ -107,7 +120,7 @@ def visit(
 def start(plan: Plan, chunk: int, weights: Sequence[Arrays]) -> Sums:
     """Make and save the first state of a chunk."""
     merged = {name: array for layer in weights for name, array in layer.items()}
-    x, y = _data(plan, Part("start-chunk", x=True, y=True), chunk)
+    x, y, _ = _data(plan, Part("start-chunk", x=True, y=True), chunk)
     seen = Chunk(x, y, {}, (plan.seed, 0, chunk))
     state, sums = plan.solver.start(plan.problem, merged, seen)
     for name, block in state.items():
@@ -131,28 +144,25 @@ def solve(
     names = plan.solver.constants(plan.problem, layer)
     known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
     new, details = plan.solver.solve(plan.problem, layer, anchor, weights, {**sums, **known})
-    found: dict[str, Any] = {"details": {**weights.get("details", {}), **details}}
+    found: dict[str, Any] = {"details": details}
     if save is None:
         return {**weights, **new, **found}
-    plan.run.save_params(save, {name: new[name] for name in _names(layer)})
+    stored = plan.solver.parameters(plan.problem, layer)
+    plan.run.save_params(save, {name: new[name] for name in stored})
     return found
 
 
 def carry(plan: Plan, layer: int, save: str, weights: Arrays) -> None:
-    """Store a layer's weights as they are, under the number that it has in the network."""
-    number, layer = layer, max(int(n[2:]) for n in weights if n.startswith("w_"))
-    plan.run.save_params(save, {f"{kind}_{number}": weights[f"{kind}_{layer}"] for kind in "wb"})
+    """Store a layer's parameters as the network has them."""
+    plan.run.save_params(save, plan.solver.export(plan.problem, layer, weights))
 
 
-def report(
-    plan: Plan, totals: Sequence[Sums], solved: Sequence[dict[str, Any]]
-) -> dict[str, float]:
-    """Turn the first pass's sums and the layers' details into one row of history."""
-    merged = {name: value for sums in reversed(totals) for name, value in sums.items()}
+def report(plan: Plan, solved: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Turn the layers' details into one row of history."""
     details: Sums = {}
     for layer in solved:
         details |= layer["details"]
-    return plan.solver.report(plan.problem, merged, details)
+    return plan.solver.report(plan.problem, details)
 
 
 def final_report(plan: Plan, total: Sums, saved: Sequence[None]) -> dict[str, float]:
@@ -167,11 +177,11 @@ def keep_constants(plan: Plan, sums: Sums) -> int:
     return len(sums)
 
 
-def _data(plan: Plan, part: Part, chunk: int) -> tuple[Array | None, Array | None]:
-    """Read a chunk's inputs and targets, scaled and encoded as the solver wants them."""
+def _data(plan: Plan, part: Part, chunk: int) -> tuple[Array | None, Array | None, Array | None]:
+    """Read a chunk's inputs, targets and weights, scaled and encoded as the solver wants them."""
     problem = plan.problem
     scaling = _scaling(plan)
-    x = y = None
+    x = y = weight = None
     if part.x:
         raw = plan.run.blocks.read("data/x", chunk)
         x = scaling["x"].apply(raw, problem.dtype, _work.take("x", raw.shape, problem.dtype))
@@ -181,7 +191,9 @@ def _data(plan: Plan, part: Part, chunk: int) -> tuple[Array | None, Array | Non
             y = get_loss(problem.loss).encode(y[:, 0], problem.classes, problem.dtype)
         else:
             y = scaling["y"].apply(y, problem.dtype)
-    return x, y
+        if problem.weighted:
+            weight = plan.run.blocks.read("data/weight", chunk)[:, 0].astype(problem.dtype)
+    return x, y, weight
 
 
 _kept_scaling: tuple[str, dict[str, Scaling]] = "", {}
@@ -195,10 +207,6 @@ def _scaling(plan: Plan) -> dict[str, Scaling]:
         scaling = plan.run.load_scaling()
         _kept_scaling = plan.session, scaling
     return scaling
-
-
-def _names(layer: int) -> tuple[str, str]:
-    return f"w_{layer}", f"b_{layer}"
 
 
 _limited = False
@@ -231,8 +239,7 @@ def _one_blas_thread() -> None:
 def first(plan: Plan) -> Delayed:
     """Return the graph that makes generation 0 from parameters 0."""
     tasks = _Tasks(plan)
-    layers = tuple(range(1, plan.problem.architecture.depth + 1))
-    weights = tasks.load(0, layers, "start")
+    weights = tasks.load(0, plan.solver.layers(plan.problem), "start")
     sums = [
         tasks.add(start, "start-chunk", 0, c)(c, list(weights.values()))
         for c in range(len(plan.chunks))
@@ -241,24 +248,23 @@ def first(plan: Plan) -> Delayed:
     return tasks.result(tasks.add(keep_constants, "keep-constants", 0)(total))
 
 
-def iteration(plan: Plan, k: int) -> Delayed:
+def iteration(plan: Plan, k: int, pace: Pace = WHOLE) -> Delayed:
     """Return the graph of iteration k -> k+1; it computes to the row of history.
 
     It reads generation k and parameters k, and writes generation k+1 and parameters k+1.
     """
     tasks = _Tasks(plan)
     anchor = tasks.load(k, plan.solver.layers(plan.problem), "iterate")
-    weights, totals = dict(anchor), []
-    passes = plan.solver.passes(plan.problem)
+    weights = dict(anchor)
+    passes = plan.solver.passes(plan.problem, len(plan.chunks))
     for j, each in enumerate(passes):
-        total = tasks.visits(each, k, f"iterate-{j}", weights)
-        totals.append(total)
+        total = tasks.visits(each, k, f"iterate-{j}", weights, pace.of(j, len(passes)))
         last = j == len(passes) - 1
         for layer in anchor if last else each.solves:
             call = tasks.add(solve, "solve-weights", k, j, layer)
             save = f"params/{k + 1}" if last else None
             weights[layer] = call(layer, save, anchor[layer], weights[layer], total)
-    return tasks.result(tasks.add(report, "report", k)(totals, list(weights.values())))
+    return tasks.result(tasks.add(report, "report", k)(list(weights.values())))
 
 
 def finish(plan: Plan, k: int) -> Delayed:
@@ -274,8 +280,8 @@ def finish(plan: Plan, k: int) -> Delayed:
             weights[layer] = call(layer, None, weights[layer], weights[layer], total)
     total = tasks.visits(each, k, "score", weights)
     saved = [
-        tasks.add(carry, "save-network", k, number)(number, "network", weights[layer])
-        for number, layer in enumerate(layers, start=1)
+        tasks.add(carry, "save-network", k, layer)(layer, "network", weights[layer])
+        for layer in layers
     ]
     return tasks.result(tasks.add(final_report, "report", k, "finish")(total, saved))
 
@@ -312,15 +318,17 @@ class _Tasks:
             for layer in layers
         }
 
-    def visits(self, each: Pass, k: int, stage: str, weights: Mapping[int, str]) -> str:
-        """Visit every chunk in every part, and add up."""
+    def visits(
+        self, each: Pass, k: int, stage: str, weights: Mapping[int, str], pace: Pace = WHOLE
+    ) -> str:
+        """Visit every chunk of a pass in every part, and add up."""
         found = []
-        for chunk in range(len(self.plan.chunks)):
+        for chunk in range(len(self.plan.chunks)) if each.chunks is None else each.chunks:
             writers: list[str] = []
             for p, part in enumerate(each.parts):
                 call = self.add(visit, part.name, k, stage, p, chunk)
                 needed = [weights[layer] for layer in part.layers]
-                sums = call(part, k, chunk, needed, list(writers) if part.fresh else [])
+                sums = call(part, k, chunk, pace, needed, list(writers) if part.fresh else [])
                 found.append(sums)
                 if part.writes:
                     writers.append(sums)

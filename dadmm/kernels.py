@@ -525,3 +525,138 @@ def softmax_prox(v: Array, y: Array, beta: float, out: Array) -> None:
                 break
         for j in range(k):
             out[i, j] = v[i, j] + far * (y[i, j] - beta * _exp(t[j]))
+
+
+# ------------------------------------------------------------------------- layers and optimisers
+
+
+@njit(**_options)
+def bias_piecewise(a: Array, bias: Array, slope: float, v: Array, skip: bool, out: Array) -> None:
+    """Forward half of a piecewise linear layer: ``a += bias``; ``out = act(a) + skip * v``.
+
+    Twin: `dadmm.activations`.  `v` is not read unless `skip` is set, and may be any array.
+    """
+    rows, width = a.shape
+    left = a.dtype.type(slope)
+    zero = a.dtype.type(0)
+    for i in range(rows):
+        if skip:
+            for j in range(width):
+                t = a[i, j] + bias[j]
+                a[i, j] = t
+                out[i, j] = (t if t > zero else left * t) + v[i, j]
+        else:
+            for j in range(width):
+                t = a[i, j] + bias[j]
+                a[i, j] = t
+                out[i, j] = t if t > zero else left * t
+
+
+@njit(**_options)
+def gate_piecewise(a: Array, slope: float, g: Array, out: Array, bias_gradient: Array) -> None:
+    """Backward half: ``out = g * act'(a)``, and the sum of its rows."""
+    rows, width = a.shape
+    left = a.dtype.type(slope)
+    zero = a.dtype.type(0)
+    for j in range(width):
+        bias_gradient[j] = zero
+    for i in range(rows):
+        for j in range(width):
+            t = g[i, j] if a[i, j] > zero else left * g[i, j]
+            out[i, j] = t
+            bias_gradient[j] += t
+
+
+@njit(**_options)
+def adam(
+    theta: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    correction: float,
+    eps: float,
+    l2: float,
+    shrink: float,
+) -> None:
+    """One step of Adam (Kingma and Ba 2015) with decoupled weight decay, in place.
+
+    Parameters
+    ----------
+    theta, g, m, v : (size,) arrays
+        Parameters, their gradient, and the two moments.
+    rate : float
+        The learning rate over ``1 - beta1^t``.
+    correction : float
+        ``1 / sqrt(1 - beta2^t)``.
+    l2 : float
+        Weight of ``|theta|^2 / 2``, added to the gradient.
+    shrink : float
+        What `theta` is multiplied by first: 1 minus learning rate times weight decay.
+    """
+    one = theta.dtype.type(1)
+    r, b1, b2 = theta.dtype.type(rate), theta.dtype.type(beta1), theta.dtype.type(beta2)
+    c, e, s = theta.dtype.type(correction), theta.dtype.type(eps), theta.dtype.type(shrink)
+    decay = theta.dtype.type(l2)
+    for i in range(theta.size):
+        d = g[i] + decay * theta[i]
+        first = b1 * m[i] + (one - b1) * d
+        second = b2 * v[i] + (one - b2) * d * d
+        m[i] = first
+        v[i] = second
+        theta[i] = s * theta[i] - r * first / (math.sqrt(second) * c + e)
+
+
+@njit(**_options)
+def sgd(
+    theta: Array, g: Array, m: Array, rate: float, momentum: float, l2: float, shrink: float
+) -> None:
+    """One step of stochastic gradient descent with momentum, in place: ``m = momentum m + g``."""
+    r, b = theta.dtype.type(rate), theta.dtype.type(momentum)
+    decay, s = theta.dtype.type(l2), theta.dtype.type(shrink)
+    for i in range(theta.size):
+        m[i] = b * m[i] + (g[i] + decay * theta[i])
+        theta[i] = s * theta[i] - r * m[i]
+
+
+@njit(**_options)
+def augment(g: Array, multiplier: Array, theta: Array, anchor: Array, sigma: float) -> None:
+    """Add the gradient of ``<pi, theta - w> + sigma/2 |theta - w|^2`` to `g`, in place."""
+    s = g.dtype.type(sigma)
+    for i in range(g.size):
+        g[i] += multiplier[i] + s * (theta[i] - anchor[i])
+
+
+@njit(**_options)
+def softmax_gradient(out: Array, y: Array, weight: Array, g: Array) -> tuple[float, int]:
+    """Rows' gradients of the weighted cross-entropy into `g`; return its sum, and rows right.
+
+    Twin: `dadmm.losses` cross_entropy.
+    """
+    rows, k = out.shape
+    value = 0.0
+    right = 0
+    for i in range(rows):
+        top = out[i, 0]
+        best = 0
+        label = 0
+        for j in range(1, k):
+            if out[i, j] > top:
+                top = out[i, j]
+                best = j
+            if y[i, j] > y[i, label]:
+                label = j
+        total = 0.0
+        for j in range(k):
+            e = math.exp(float(out[i, j] - top))
+            g[i, j] = e
+            total += e
+        log_total = math.log(total)
+        scale = 1.0 / total
+        for j in range(k):
+            value += weight[i] * y[i, j] * (log_total - (out[i, j] - top))
+            g[i, j] = weight[i] * (g[i, j] * scale - y[i, j])
+        right += best == label
+    return value, right

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from dask.base import get_scheduler
 from numpy.typing import NDArray
 
 from dadmm import graph
 from dadmm.errors import DadmmError, DivergenceError, RunError
 from dadmm.graph import Plan
+from dadmm.solvers.base import Pace
 
 Array = NDArray[Any]
 Callback = Callable[[int, Mapping[str, float]], None]
@@ -22,7 +24,13 @@ Callback = Callable[[int, Mapping[str, float]], None]
 RETRIES = 2
 
 
-def train(plan: Plan, max_iter: int, tol: float, callback: Callback | None = None) -> str:
+def train(
+    plan: Plan,
+    max_iter: int,
+    tol: float,
+    callback: Callback | None = None,
+    initial: Mapping[str, Array] | None = None,
+) -> str:
     """Train from wherever the run's commit record says, until done.
 
     Parameters
@@ -35,6 +43,8 @@ def train(plan: Plan, max_iter: int, tol: float, callback: Callback | None = Non
         0 never stops early.
     callback : callable or None
         Called as ``callback(iteration, row)`` after each commit.
+    initial : mapping or None
+        Parameters to start from; None draws them.
 
     Returns
     -------
@@ -53,44 +63,49 @@ def train(plan: Plan, max_iter: int, tol: float, callback: Callback | None = Non
     run = plan.run
     with graph.one_blas_thread():
         try:
-            k, row = _begin_or_resume(plan)
-            while k < max_iter and not _converged(row, tol):
-                row = _iterate(plan, k)
+            k, rows = _begin_or_resume(plan, initial)
+            while k < max_iter and not plan.solver.converged(rows, tol):
+                rows.append(_iterate(plan, k, max_iter, rows))
                 k += 1
                 if callback is not None:
-                    callback(k, row)
-            final = compute(graph.finish(plan, k))
+                    callback(k, rows[-1])
+            final = compute(graph.finish(plan, plan.solver.best(rows) or k))
         except KeyboardInterrupt:
             if record := run.committed():
                 run.commit(record["iteration"], status="interrupted")
             raise
-        status = "converged" if _converged(row, tol) else "finished"
+        status = "converged" if plan.solver.converged(rows, tol) else "finished"
         with store_errors():
             run.commit(k, status=status, final=final)
     return status
 
 
-def _converged(row: Mapping[str, float], tol: float) -> bool:
-    return bool(row) and tol > 0 and row["step"] <= tol * row["size"]
-
-
-def _begin_or_resume(plan: Plan) -> tuple[int, dict[str, float]]:
-    """Return the committed iteration and its row of history, which is empty for iteration 0.
-
-    A run that was killed after its last iteration must see that it had converged.
-    """
+def _begin_or_resume(
+    plan: Plan, initial: Mapping[str, Array] | None
+) -> tuple[int, list[dict[str, float]]]:
+    """Return the committed iteration and the rows of history up to it."""
     with store_errors():
         record = plan.run.committed()
-        k = _start(plan) if record is None else int(record["iteration"])
-        plan.run.sweep(k)
-        rows = plan.run.history().isel(iteration=slice(-1, None))
-        return k, {str(name): float(value) for name, values in rows.items() for value in values}
+        k = _start(plan, initial) if record is None else int(record["iteration"])
+        rows = rows_of(plan.run.history())
+        plan.run.sweep(k, plan.solver.best(rows))
+        return k, rows
 
 
-def _start(plan: Plan) -> int:
+def rows_of(history: xr.Dataset) -> list[dict[str, float]]:
+    """Return a history as one dict of numbers per iteration."""
+    names = [str(name) for name in history.data_vars]
+    columns = [history[name].values.tolist() for name in names]
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if not math.isnan(value)}
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def _start(plan: Plan, initial: Mapping[str, Array] | None) -> int:
     """Make generation 0 and commit it."""
     run = plan.run
-    params = plan.solver.initial(plan.problem, plan.seed)
+    params = plan.solver.initial(plan.problem, plan.seed) if initial is None else initial
     run.save_params("params/0", params)
     _begin(plan, 0)
     compute(graph.first(plan))
@@ -99,17 +114,23 @@ def _start(plan: Plan) -> int:
 
 
 def _begin(plan: Plan, generation: int) -> None:
-    widths = plan.solver.variables(plan.problem)
-    plan.run.begin(generation, plan.problem.rows, plan.chunks[0], widths, plan.problem.dtype)
+    problem, begin = plan.problem, plan.run.begin
+    widths = plan.solver.variables(problem)
+    begin(generation, problem.rows, plan.chunks[0], widths, problem.dtype)
+    sizes = plan.solver.memory(problem)
+    begin(generation, len(plan.chunks), 1, sizes, problem.dtype, dim="chunk")
 
 
-def _iterate(plan: Plan, k: int) -> dict[str, float]:
+def _iterate(
+    plan: Plan, k: int, max_iter: int, rows: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
     """Do iteration k -> k+1 and commit it; return its row of history."""
     run = plan.run
+    pace = Pace(k / max_iter, (k + 1) / max_iter, plan.solver.factor(rows))
     begin = time.perf_counter()
     with store_errors():
         _begin(plan, k + 1)
-        row = dict(compute(graph.iteration(plan, k)))
+        row = dict(compute(graph.iteration(plan, k, pace)))
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
             run.sweep(k)
@@ -120,7 +141,7 @@ def _iterate(plan: Plan, k: int) -> dict[str, float]:
             )
         row["seconds"] = time.perf_counter() - begin
         run.commit(k + 1, row)
-        run.sweep(k + 1)
+        run.sweep(k + 1, plan.solver.best([*rows, row]))
     return row
 
 

@@ -13,10 +13,10 @@ arXiv 2310.15334).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,11 @@ class Architecture:
         """Whether layer i (from 1) adds its input to its output."""
         return self.skips[i - 1]
 
+    def forward(self, params: Mapping[str, Array], x: Array) -> Array:
+        """Return the outputs for scaled inputs, (rows, widths[-1])."""
+        *_, out = layers(self, params, x)
+        return out
+
     def initial(self, seed: int, dtype: Any = np.float32) -> Params:
         """Draw starting parameters: He's scale for ReLU-like layers, Glorot-like for the others.
 
@@ -104,18 +109,24 @@ class Architecture:
         output has a mean, like exp(sqrt(R / pi)).  Each layer draws from a generator of its own,
         seeded by (seed, layer): a layer starts the same whatever stands before it.
         """
-        gain = np.sqrt(2.0) if get_activation(self.activation).name.endswith("relu") else 1.0
         residual = max(1, sum(self.skips))
         params: Params = {}
         for i in range(1, self.depth + 1):
-            fan_in, fan_out = self.widths[i - 1], self.widths[i]
-            scale = (1.0 if i == self.depth else gain) / np.sqrt(fan_in)
-            if self.skip(i):
-                scale /= np.sqrt(residual)
-            rng = np.random.default_rng([seed, i])
-            params[f"w_{i}"] = (scale * rng.standard_normal((fan_in, fan_out))).astype(dtype)
-            params[f"b_{i}"] = np.zeros(fan_out, dtype)
+            activation = self.activation if i < self.depth else "identity"
+            shrink = residual if self.skip(i) else 1
+            w = draw(self.widths[i - 1], self.widths[i], activation, shrink, (seed, i))
+            params[f"w_{i}"] = w.astype(dtype)
+            params[f"b_{i}"] = np.zeros(self.widths[i], dtype)
         return params
+
+
+def draw(
+    fan_in: int, fan_out: int, activation: str, residual: int, seed: Sequence[int]
+) -> NDArray[np.float64]:
+    """Draw the weights of one layer of a network with so many residual layers (1 for others)."""
+    gain = np.sqrt(2.0) if get_activation(activation).name.endswith("relu") else 1.0
+    rng = np.random.default_rng(list(seed))
+    return gain / np.sqrt(fan_in) / np.sqrt(residual) * rng.standard_normal((fan_in, fan_out))
 
 
 def layers(
@@ -190,23 +201,39 @@ class Scaling:
         return z * self.scale.astype(z.dtype) + self.centre.astype(z.dtype)
 
 
+class Model(Protocol):
+    """The shape of a network: everything about it but its numbers."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Features, widths in between, outputs."""
+
+    def forward(self, params: Mapping[str, Array], x: Array) -> Array:
+        """Return the outputs for scaled inputs."""
+
+
 @dataclass(frozen=True)
 class Network:
     """A trained network: inputs in the units of the data, outputs too.
 
     Parameters
     ----------
-    architecture : Architecture
+    architecture : Architecture or Chain
     params : dict of str to array
-        ``w_1, b_1, ..., w_N, b_N``.
+        ``w_1, b_1, ..., w_N, b_N``; of other blocks, whatever they have.
     inputs, outputs : Scaling
         What the data goes through before the first layer, and (regression) after the last.
     """
 
-    architecture: Architecture
+    architecture: Model
     params: Params
     inputs: Scaling
     outputs: Scaling | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the parameters, and of the outputs."""
+        return next(iter(self.params.values())).dtype
 
     def forward(self, x: Array) -> Array:
         """Return the outputs for `x`.
@@ -228,6 +255,5 @@ class Network:
         features = self.architecture.widths[0]
         if x.ndim != 2 or x.shape[1] != features:
             raise ShapeError(f"x has shape {x.shape}: this network reads (rows, {features})")
-        scaled = self.inputs.apply(x, self.params["w_1"].dtype)
-        *_, out = layers(self.architecture, self.params, scaled)
+        out = self.architecture.forward(self.params, self.inputs.apply(x, self.dtype))
         return out if self.outputs is None else self.outputs.undo(out)

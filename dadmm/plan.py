@@ -11,12 +11,7 @@ from dask.utils import parse_bytes
 from dadmm.errors import OptionError, ShapeError
 from dadmm.solvers.base import Problem, Solver
 
-# A chunk of one array is best at 8 to 16 MiB: larger writes are slower, smaller tasks too short.
-CHUNK_BYTES = 16 * 2**20
 SMALLEST = 256
-# Enough chunks to keep a few workers busy, whatever their number turns out to be: the chunking
-# must not depend on it, or results would.
-CHUNKS = 8
 # Python, NumPy, numba, zarr and distributed themselves.
 BASE_BYTES = 250 * 2**20
 
@@ -89,7 +84,8 @@ def _tiles(n: int, rows: int) -> tuple[int, ...]:
 def _auto(solver: Solver, problem: Problem, memory_limit: int | str | None) -> int:
     n = problem.rows
     widest = max(problem.architecture.widths) * np.dtype(problem.dtype).itemsize
-    rows = min(CHUNK_BYTES // widest, max(-(-n // CHUNKS), SMALLEST))
+    fewest, multiple, most = solver.granularity(problem)
+    rows = min(most // widest, max(-(-n // fewest), SMALLEST))
     if memory_limit is not None:
         try:
             memory = parse_bytes(memory_limit)
@@ -104,4 +100,8 @@ def _auto(solver: Solver, problem: Problem, memory_limit: int | str | None) -> i
                 f"least {-(-needed // 2**20)} MiB"
             )
         rows = min(rows, affordable)
-    return max(1, min(int(rows), n))
+    rows = max(1, min(int(rows), n))
+    if rows * multiple < n:
+        count = -(-n // rows)
+        rows = -(-n // (-(-count // multiple) * multiple))
+    return rows

@@ -12,7 +12,7 @@ from dadmm.errors import InputError
 
 
 def plot_history(history: xr.Dataset, path: str | Path) -> None:
-    """Draw the Lagrangian and loss, the residuals, and the score over iterations into a file.
+    """Draw the objective and the losses, the residuals, and the score over iterations into a file.
 
     Raises
     ------
@@ -29,10 +29,15 @@ def plot_history(history: xr.Dataset, path: str | Path) -> None:
         raise InputError("plots need matplotlib: pip install 'dadmm[plot]'") from error
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    _lines(left, history, {"Lagrangian": "objective", "loss": "forward_loss"})
+    losses = {
+        "objective": "objective",
+        "loss": "forward_loss",
+        "validation loss": "validation_loss",
+    }
+    _lines(left, history, losses)
     left.set_title("objective")
     residuals = {
-        "head constraint": "primal_residual",
+        "constraints": "primal_residual",
         "stationarity": "stationarity",
         "step": "step",
     }
@@ -44,7 +49,7 @@ def plot_history(history: xr.Dataset, path: str | Path) -> None:
     middle.set_title(
         f"residuals (step x {rate:.3f} per iteration)" if np.isfinite(rate) else "residuals"
     )
-    _lines(right, history, {"training data": "train_score"})
+    _lines(right, history, {"training data": "train_score", "held out": "validation_score"})
     right.set_title("score")
     for axes in (left, middle, right):
         axes.set_xlabel("iteration")

@@ -262,6 +262,60 @@ def nuclear_norm(v: ArrayLike, weight: float, out: FloatArray | None = None) -> 
     return np.matmul(left * values[..., None, :], right, out=out)
 
 
+def binary(v: ArrayLike, out: FloatArray | None = None) -> FloatArray:
+    """Return the nearest point of ``{-1, 1}`` to each entry; 0 goes to 1.
+
+    Parameters
+    ----------
+    v : array_like of float, any shape
+        The point.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `v`.  The set is not convex: the projection has no useful derivative.
+    """
+    x = _floating(v)
+    result: FloatArray = np.copysign(x.dtype.type(1.0), x + x.dtype.type(0.0), out=out)
+    return result
+
+
+def k_sparse(v: ArrayLike, k: int, out: FloatArray | None = None) -> FloatArray:
+    """Return the nearest rows with at most `k` entries that are not 0.
+
+    Parameters
+    ----------
+    v : array_like of float, any shape
+        The point; its last axis is a row.
+    k : int
+        Entries kept: the largest by absolute value, of equal ones the first.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `v`.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If `k` is below 1.
+    """
+    x = _floating(v)
+    if k < 1:
+        raise OptionError(f"k={k}: keep 1 entry or more")
+    result = np.array(x) if out is None else out
+    if out is not None and out is not x:
+        out[...] = x
+    if k < x.shape[-1]:
+        dropped = np.argsort(-np.abs(x), axis=-1, kind="stable")[..., k:]
+        np.put_along_axis(result, dropped, 0.0, axis=-1)
+    return result
+
+
 def _floating(v: ArrayLike) -> FloatArray:
     x = np.asarray(v)
     return x.astype(np.result_type(x, np.float32), copy=False)

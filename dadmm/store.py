@@ -537,11 +537,17 @@ class Run:
 
     def create_data(self, name: str, columns: int, rows: int, chunk: int, dtype: Any) -> None:
         """Make room for ``data/<name>``, (rows, columns) in chunks of `chunk` rows."""
-        dims = ("sample", "feature" if name == "x" else "target")
+        dims = ("sample", {"x": "feature", "y": "target"}.get(name, name))
         self.blocks.create(f"data/{name}", (rows, columns), chunk, dtype, dims)
 
     def begin(
-        self, generation: int, rows: int, chunk: int, widths: Mapping[str, int], dtype: str
+        self,
+        generation: int,
+        rows: int,
+        chunk: int,
+        widths: Mapping[str, int],
+        dtype: str,
+        dim: str = "sample",
     ) -> None:
         """Make room for a generation of state.
 
@@ -551,6 +557,8 @@ class Run:
             Samples in all, and in a chunk.
         widths : dict
             Variable name to width.
+        dim : str
+            What a row is.
         """
         for name, width in widths.items():
             self.blocks.create(
@@ -558,7 +566,7 @@ class Run:
                 (rows, width),
                 chunk,
                 dtype,
-                ("sample", f"{name}_unit"),
+                (dim, f"{name}_unit"),
             )
 
     def load_params(self, iteration: int, names: Sequence[str]) -> dict[str, Array]:
@@ -568,24 +576,30 @@ class Run:
     def save_params(self, group: str, params: Mapping[str, Array]) -> None:
         """Store parameters in a group, ``params/<iteration>`` or ``network``."""
         for name, array in params.items():
-            layer = int(name.rpartition("_")[2])
-            dims = (f"in_{layer}", f"out_{layer}")[-array.ndim :]
+            kind, _, layer = name.rpartition("_")
+            if kind in ("w", "b"):
+                dims = (f"in_{layer}", f"out_{layer}")[-array.ndim :]
+            elif array.ndim == 1:
+                dims = (f"parameter_{layer}",)
+            else:
+                dims = tuple(f"{name}_{axis}" for axis in range(array.ndim))
             self.blocks.put(f"{group}/{name}", array, dims)
 
     def network(self, solver: Solver, problem: Problem) -> Network:
         """Return the finished network, or of a run that has not finished the last committed one."""
         record = self.blocks.record() or {}
-        layers = solver.finish(problem).parts[0].layers
-        params = {}
-        for number, layer in enumerate(layers, start=1):
-            for kind in "wb":
-                name = f"params/{record['iteration']}/{kind}_{layer}"
-                if record.get("final"):
-                    name = f"network/{kind}_{number}"
-                params[f"{kind}_{number}"] = self.blocks.get(name)
+        params: dict[str, Array] = {}
+        if record.get("final"):
+            names = self.blocks.names("network")
+            params = {name: self.blocks.get(f"network/{name}") for name in names}
+        else:
+            for layer in solver.finish(problem).parts[0].layers:
+                names = list(solver.parameters(problem, layer))
+                stored = self.load_params(record["iteration"], names)
+                params |= solver.export(problem, layer, stored)
         scaling = self.load_scaling()
         outputs = None if problem.classes else scaling["y"]
-        return Network(problem.architecture, params, scaling["x"], outputs)
+        return Network(solver.model(problem), params, scaling["x"], outputs)
 
     def load_scaling(self) -> dict[str, Scaling]:
         """Return how inputs ("x") and targets ("y") are scaled."""
@@ -633,17 +647,17 @@ class Run:
         """Return the commit record, or None before the first commit."""
         return self.blocks.record()
 
-    def sweep(self, iteration: int) -> None:
+    def sweep(self, iteration: int, best: int | None = None) -> None:
         """Delete what is not part of a committed iteration: leftovers, and the past but the last.
 
         Generations go but for `iteration` and, in a store that outlives the process, the one
-        before it; of the parameters, later ones go and the last few stay.
+        before it; of the parameters, later ones go and the last few, and the best, stay.
         """
         for name in self.blocks.names("state"):
             if not iteration - self.blocks.spare <= int(name) <= iteration:
                 self.blocks.delete(f"state/{name}")
         for name in self.blocks.names("params"):
-            if not iteration - KEPT_PARAMS < int(name) <= iteration:
+            if not iteration - KEPT_PARAMS < int(name) <= iteration and int(name) != best:
                 self.blocks.delete(f"params/{name}")
         local = getattr(self.blocks, "local", None)
         if local is not None:

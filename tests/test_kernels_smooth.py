@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dadmm import kernels
 from dadmm.activations import ACTIVATIONS, PIECEWISE, get_activation
 from dadmm.losses import get_loss
-from dadmm.solvers.blocks import u_exact, u_linearized
+from dadmm.solvers.subproblems import u_exact, u_linearized
 
 SMOOTH = ["tanh", "sigmoid", "softplus"]
 

@@ -13,13 +13,13 @@ parameters ``w_i`` and ``b_i``, per-sample state such as ``v_i``, and sums such 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dadmm.network import Architecture
+from dadmm.network import Architecture, Model
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -45,6 +45,8 @@ class Problem:
         Regression: the sum of squares of the scaled targets about their mean, for R^2.
     dtype : str
         Dtype of the state and of the weights during a visit.
+    weighted : bool
+        Whether the samples have weights.
     """
 
     architecture: Architecture
@@ -54,6 +56,7 @@ class Problem:
     classes: int = 0
     target_variation: float = 0.0
     dtype: str = "float32"
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,35 @@ class Pass:
         What each chunk is visited for; parts that read `fresh` wait for those that write.
     solves : tuple of int
         Layers whose weights the total updates.
+    chunks : tuple of int or None
+        The chunks visited; None for all.
     """
 
     parts: tuple[Part, ...]
     solves: tuple[int, ...]
+    chunks: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Where a visit stands in the whole run.
+
+    Parameters
+    ----------
+    begin, end : float
+        Shares of the run done before and after this visit, 0 to 1.
+    factor : float
+        What the learning rate is multiplied by beside its schedule.
+    """
+
+    begin: float = 0.0
+    end: float = 0.0
+    factor: float = 1.0
+
+    def of(self, j: int, passes: int) -> Pace:
+        """Return where pass j (from 0) of an iteration stands that is itself at this pace."""
+        length = (self.end - self.begin) / passes
+        return Pace(self.begin + j * length, self.begin + (j + 1) * length, self.factor)
 
 
 @dataclass(frozen=True)
@@ -121,12 +149,18 @@ class Chunk:
         Owned by the visit, which updates it in place.
     seed : tuple of int
         (seed, iteration, chunk), for whatever a visit draws at random.
+    pace : Pace
+        How much of the run is done, for methods that slow down.
+    weight : (rows,) array or None
+        Weights of the samples, whose mean over all is 1.
     """
 
     x: Array | None
     y: Array | None
     state: Arrays
     seed: tuple[int, ...] = (0,)
+    pace: Pace = Pace()
+    weight: Array | None = None
 
     @property
     def rows(self) -> int:
@@ -150,11 +184,29 @@ class Solver(Protocol):
     def variables(self, problem: Problem) -> dict[str, int]:
         """Name and width of each array kept per sample from one iteration to the next."""
 
+    def memory(self, problem: Problem) -> dict[str, int]:
+        """Name and size of each array kept per chunk from one iteration to the next."""
+
+    def granularity(self, problem: Problem) -> tuple[int, int, int]:
+        """Return the fewest chunks, what their number is a multiple of, and a chunk's most bytes.
+
+        What the data's size and the memory allow goes before the first two.
+        """
+
     def layers(self, problem: Problem) -> tuple[int, ...]:
         """Return the numbers of the layers that `prepare` and `solve` are called for."""
 
-    def passes(self, problem: Problem) -> tuple[Pass, ...]:
-        """Return the passes of an iteration."""
+    def parameters(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return the names of the arrays that are stored of a layer."""
+
+    def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
+        """Return a layer's parameters as the network that predicts names them."""
+
+    def model(self, problem: Problem) -> Model:
+        """Return the shape of the network that predicts."""
+
+    def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
+        """Return the passes of an iteration over so many chunks."""
 
     def finish(self, problem: Problem) -> Pass:
         """Return the pass that ends a run: its only part needs the finished network's layers."""
@@ -183,13 +235,30 @@ class Solver(Protocol):
     def solve(
         self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
     ) -> tuple[Arrays, Sums]:
-        """Return a layer's new parameters, and numbers for the report."""
+        """Return a layer's new parameters, and all its numbers for the report.
 
-    def report(self, problem: Problem, sums: Sums, details: Sums) -> dict[str, float]:
-        """Turn sums and the layers' numbers into one row of history."""
+        `weights` holds under "details" those of the iteration's earlier passes.
+        """
+
+    def report(self, problem: Problem, details: Sums) -> dict[str, float]:
+        """Turn the layers' numbers into one row of history."""
 
     def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
         """Return `forward_loss` and `train_score` of the network that predicts."""
+
+    def factor(self, rows: Sequence[Mapping[str, float]]) -> float:
+        """Return what a learning rate is multiplied by after iterations with these rows."""
+
+    def best(self, rows: Sequence[Mapping[str, float]]) -> int | None:
+        """Return the iteration whose parameters to keep; None for the last."""
+
+    def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
+        """Whether the iterations with these rows say that more would not help."""
+
+
+def numbers(sums: Sums) -> Sums:
+    """Return the sums that are plain numbers."""
+    return {name: value for name, value in sums.items() if np.ndim(value) == 0}
 
 
 def combine(parts: Sequence[Mapping[str, Any]]) -> Sums:
@@ -216,37 +285,37 @@ def iterate(
     params: Arrays,
     constants: Sums,
     chunks: Sequence[Chunk],
+    pace: Pace | None = None,
 ) -> tuple[Arrays, dict[str, float]]:
     """Do one iteration in a plain loop: what `dadmm.graph` does as a graph, to read and to test.
 
     `chunks` holds each chunk's data and whole state, which is updated in place; `constants` the
     combined sums of `Solver.start`.  Returns the new parameters and the report.
     """
-    weights: Arrays = {}
-    for layer in solver.layers(problem):
-        weights |= solver.prepare(problem, layer, params)
-    anchor = dict(weights)
-    totals: Sums = {}
-    details: Sums = {}
-    for each in solver.passes(problem):
+    prepared = {i: solver.prepare(problem, i, params) for i in solver.layers(problem)}
+    weights: dict[int, dict[str, Any]] = {i: dict(own) for i, own in prepared.items()}
+    pace = pace or Pace()
+    passes = solver.passes(problem, len(chunks))
+    for j, each in enumerate(passes):
+        merged = {name: array for own in weights.values() for name, array in own.items()}
         found: list[Sums] = []
-        for chunk in chunks:
+        for c in range(len(chunks)) if each.chunks is None else each.chunks:
+            chunk = replace(chunks[c], pace=pace.of(j, len(passes)))
             before = {name: block.copy() for name, block in chunk.state.items()}
             for part in each.parts:
-                if solver.idle(problem, part, weights):
+                if solver.idle(problem, part, merged):
                     continue
                 state = {name: before[name] for name in part.reads}
                 state |= {name: chunk.state[name] for name in part.fresh}
                 state = {name: block.copy() for name, block in state.items()}
-                visited = Chunk(chunk.x, chunk.y, state, chunk.seed)
-                found.append(solver.visit(problem, part, weights, visited))
+                found.append(solver.visit(problem, part, merged, replace(chunk, state=state)))
                 chunk.state.update({name: state[name] for name in part.writes})
         sums = combine(found)
-        totals = {**sums, **totals}
-        for layer in each.solves:
+        for layer in prepared if j == len(passes) - 1 else each.solves:
             known = {name: constants[name] for name in solver.constants(problem, layer)}
-            new, more = solver.solve(problem, layer, anchor, weights, {**sums, **known})
-            weights |= new
-            details |= more
-    params = {name: weights[name] for name in params}
-    return params, solver.report(problem, totals, details)
+            own = weights[layer]
+            new, details = solver.solve(problem, layer, prepared[layer], own, {**sums, **known})
+            weights[layer] = {**own, **new, "details": details}
+    merged = {name: array for own in weights.values() for name, array in own.items()}
+    every = {name: v for own in weights.values() for name, v in own["details"].items()}
+    return {name: merged[name] for name in params}, solver.report(problem, every)

@@ -25,6 +25,7 @@ expects, and that is added to both as a proximal term.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,6 +34,7 @@ import numpy as np
 from dadmm.activations import get_activation
 from dadmm.errors import OptionError, unknown
 from dadmm.losses import get_loss
+from dadmm.network import Architecture
 from dadmm.network import layers as forward_layers
 from dadmm.solvers.algebra import (
     cross,
@@ -42,7 +44,7 @@ from dadmm.solvers.algebra import (
     solve_spd,
     square,
 )
-from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums
+from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums, numbers
 from dadmm.solvers.sweep import sweep, tile_rows
 from dadmm.workspace import Workspace
 
@@ -113,6 +115,8 @@ class RelaxedADMM:
     def check(self, problem: Problem) -> None:
         """Raise `OptionError`, naming the option and its range, for options that cannot work."""
         depth = problem.architecture.depth
+        if problem.weighted:
+            raise OptionError("sample_weight and class_weight need solver='block'")
         for option in ("mu", "nu", "beta", "tau", "over_relaxation", "inner_tol"):
             value = getattr(self, option)
             if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
@@ -171,7 +175,32 @@ class RelaxedADMM:
         """Return the number of the layer that turns the last features into predictions."""
         return problem.architecture.depth + int(self.head_refit)
 
-    def passes(self, problem: Problem) -> tuple[Pass, ...]:
+    def parameters(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return the weights and the bias of a layer."""
+        return f"w_{layer}", f"b_{layer}"
+
+    def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
+        """Return a layer's parameters; those of the refitted head as the last layer's."""
+        number = min(layer, problem.architecture.depth)
+        return {f"{kind}_{number}": weights[f"{kind}_{layer}"] for kind in "wb"}
+
+    def model(self, problem: Problem) -> Architecture:
+        """Return the architecture."""
+        return problem.architecture
+
+    def memory(self, problem: Problem) -> dict[str, int]:
+        """Nothing is kept per chunk."""
+        return {}
+
+    def granularity(self, problem: Problem) -> tuple[int, int, int]:
+        """Return (fewest chunks, what their number is a multiple of, most bytes of one).
+
+        Enough to keep a few workers busy, whatever their number turns out to be: the chunking
+        must not depend on it, or results would.
+        """
+        return 8, 1, 16 * 2**20
+
+    def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
         """One pass; for the proximal 2-splitting more, which repeat only the weight step."""
         depth = problem.architecture.depth
         everything = tuple(range(1, depth + 1))
@@ -446,8 +475,11 @@ class RelaxedADMM:
         names = (f"w_{layer}", f"b_{layer}")
         old = np.vstack([weights[name].astype(np.float64) for name in names])
         settled = f"settled_{layer}"
+        details: Sums = dict(weights.get("details", {}))
+        if layer == self.layers(problem)[-1]:
+            details = {**numbers(sums), **details}  # of the first pass, which alone sweeps
         if f"cross_{layer}" not in sums:  # not visited, or settled: stays as it is
-            return {name: weights[name] for name in (*names, settled) if name in weights}, {}
+            return {name: weights[name] for name in (*names, settled) if name in weights}, details
         n = problem.rows
         g = np.asarray(sums[f"gram_{layer}"], np.float64) / n
         c = np.asarray(sums[f"cross_{layer}"], np.float64) / n
@@ -478,8 +510,8 @@ class RelaxedADMM:
         dtype = weights[names[0]].dtype
         params = {names[0]: new[:-1].astype(dtype), names[1]: new[-1].astype(dtype)}
         if layer > arch.depth:
-            return params, {"readout": square(new)}
-        details: Sums = {
+            return params, {**details, "readout": square(new)}
+        details |= {
             f"penalty_{layer}": float((ridge[:, None] * start**2).sum()),
             f"step_w_{layer}": square(new - start),
             f"size_w_{layer}": square(new),
@@ -490,7 +522,7 @@ class RelaxedADMM:
             params[settled] = np.array(True)
         return params, details
 
-    def report(self, problem: Problem, sums: Sums, details: Sums) -> dict[str, float]:
+    def report(self, problem: Problem, details: Sums) -> dict[str, float]:
         """One row of history; per-sample quantities are means over the samples.
 
         Everything but `step` and `size` describes the point that the iteration started from;
@@ -500,10 +532,10 @@ class RelaxedADMM:
         depth = problem.architecture.depth
         n = problem.rows
         row: dict[str, float] = {}
-        every = {**sums, **details}
+        sums = details
 
         def total(prefix: str) -> float:
-            return float(sum(every[k] for k in sorted(every) if k.startswith(prefix)))
+            return float(sum(sums[k] for k in sorted(sums) if k.startswith(prefix)))
 
         residual = sums["head_residual"] / n
         hidden = range(1, depth)
@@ -524,7 +556,7 @@ class RelaxedADMM:
         row["stationarity"] = slopes**0.5
         row["step"] = ((total("step_v_") + total("step_u_")) / n + total("step_w_")) ** 0.5
         row["size"] = ((total("size_v_") + total("size_u_")) / n + total("size_w_")) ** 0.5
-        row["size"] += 0.0 * every.get("readout", 0.0)  # NaN there is divergence too
+        row["size"] += 0.0 * sums.get("readout", 0.0)  # NaN there is divergence too
         for i in hidden:
             row[f"residual_v_{i}"] = split[i] ** 0.5
             if self.splitting == 3:
@@ -538,3 +570,17 @@ class RelaxedADMM:
         else:
             score = 1.0 - sums["squared_error"] / max(problem.target_variation, 1e-300)
         return {"forward_loss": sums["forward_loss"] / problem.rows, "train_score": score}
+
+    # ------------------------------------------------------------------------- between iterations
+
+    def factor(self, rows: Sequence[Mapping[str, float]]) -> float:
+        """Return 1: there is no learning rate."""
+        return 1.0
+
+    def best(self, rows: Sequence[Mapping[str, float]]) -> int | None:
+        """Return None: the last iteration is kept."""
+        return None
+
+    def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
+        """Whether the last iteration moved all variables by at most `tol` times their norm."""
+        return bool(rows) and tol > 0 and rows[-1]["step"] <= tol * rows[-1]["size"]

@@ -16,7 +16,7 @@ from dadmm.activations import get_activation
 from dadmm.losses import get_loss
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import Array, Arrays, Chunk, Problem, Sums, combine
-from dadmm.solvers.blocks import TwoSplitBlock, u_exact, u_linearized
+from dadmm.solvers.subproblems import TwoSplitBlock, u_exact, u_linearized
 from dadmm.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -1,0 +1,334 @@
+"""Blocks: differentiable maps with parameters, which a network is a chain of.
+
+A block maps ``(rows, width)`` to ``(rows, width')`` and knows its own vector-Jacobian product:
+inside a block that is all the backpropagation there is.  `Dense` and `Residual` are written by
+hand in NumPy; `dadmm.TorchBlock` makes one of any ``torch.nn.Module``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from math import prod
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dadmm import kernels
+from dadmm.activations import PIECEWISE, get_activation
+from dadmm.constraints import Constraint
+from dadmm.errors import OptionError, unknown
+from dadmm.network import Architecture, draw
+from dadmm.workspace import Workspace
+
+Array = NDArray[Any]
+Params = Mapping[str, Array]
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Tape:
+    """What a block's forward pass leaves for its backward pass, in memory that is used again.
+
+    Parameters
+    ----------
+    work : Workspace
+        Where buffers come from.
+    name : str
+        Keeps the buffers of different blocks apart.
+    """
+
+    def __init__(self, work: Workspace, name: str) -> None:
+        self.saved: dict[str, Any] = {}
+        self._work = work
+        self._name = name
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return a buffer, contents undefined, valid until it is taken again."""
+        return self._work.take(f"{self._name} {name}", shape, dtype)
+
+
+@runtime_checkable
+class Block(Protocol):
+    """A differentiable map with parameters; implementations hold no arrays of their own."""
+
+    def output(self, width: int) -> int:
+        """Return the width of the output for inputs of a width; raise `OptionError` if none."""
+
+    def shapes(self, width: int) -> Shapes:
+        """Return the name and shape of each parameter, for inputs of a width."""
+
+    def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
+        """Draw starting parameters; `residual` counts the residual layers of the network."""
+
+    def forward(self, params: Params, v: Array, tape: Tape) -> Array:
+        """Return ``f(v)``, which must stay as it is until the next call with this tape."""
+
+    def backward(
+        self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
+    ) -> Array | None:
+        """Multiply by the transposed Jacobian at the point of the last `forward`.
+
+        Parameters
+        ----------
+        g : (rows, width') array
+            What to multiply.
+        gradients : mapping or None
+            Arrays that the products for the parameters are put into; None skips them.
+        pull : bool
+            Whether the product for the input is wanted.
+
+        Returns
+        -------
+        (rows, width) array or None
+            ``J' g``, if wanted; it may be overwritten by the next call with this tape.
+        """
+
+
+@dataclass(frozen=True)
+class Dense:
+    """``act(v W + b)``.
+
+    Parameters
+    ----------
+    width : int
+        Of the output.
+    activation : str
+        A name in `dadmm.activations.ACTIVATIONS`; "identity" for a linear layer.
+    """
+
+    width: int
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        get_activation(self.activation)
+        if isinstance(self.width, bool) or not isinstance(self.width, (int, np.integer)):
+            raise OptionError(f"Dense width={self.width!r}: use a whole number")
+        if self.width < 1:
+            raise OptionError(f"Dense width={self.width}: use 1 or more")
+
+    skip = False
+
+    def output(self, width: int) -> int:
+        """See `Block.output`."""
+        return int(self.width)
+
+    def shapes(self, width: int) -> Shapes:
+        """See `Block.shapes`."""
+        return {"w": (width, self.output(width)), "b": (self.output(width),)}
+
+    def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
+        """See `Block.initial`; drawn as `Architecture.initial` draws."""
+        shrink = max(1, residual) if self.skip else 1
+        w = draw(width, self.output(width), self.activation, shrink, seed)
+        return {"w": w, "b": np.zeros(w.shape[1])}
+
+    def forward(self, params: Params, v: Array, tape: Tape) -> Array:
+        """See `Block.forward`."""
+        w, bias = params["w"], params["b"]
+        activation = get_activation(self.activation)
+        shape = (len(v), w.shape[1])
+        a = np.matmul(v, w, out=tape.take("a", shape, v.dtype))
+        tape.saved["v"], tape.saved["a"] = v, a
+        if activation.name == "identity" and not self.skip:
+            a += bias
+            return a
+        out = tape.take("out", shape, v.dtype)
+        if activation.kind == PIECEWISE:
+            kernels.bias_piecewise(a, bias, activation.slope, v, self.skip, out)
+            return out
+        a += bias
+        activation.value(a, out=out)
+        if self.skip:
+            out += v
+        return out
+
+    def backward(
+        self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
+    ) -> Array | None:
+        """See `Block.backward`."""
+        v, a, w = tape.saved["v"], tape.saved["a"], params["w"]
+        activation = get_activation(self.activation)
+        into = tape.take("bias", (w.shape[1],), v.dtype) if gradients is None else gradients["b"]
+        if activation.name == "identity" and not self.skip:
+            through = g
+            if gradients is not None:
+                np.sum(g, axis=0, out=into)
+        elif activation.kind == PIECEWISE:
+            through = tape.take("through", a.shape, a.dtype)
+            kernels.gate_piecewise(a, activation.slope, g, through, into)
+        else:
+            through = activation.derivative(a, out=tape.take("through", a.shape, a.dtype))
+            through *= g
+            np.sum(through, axis=0, out=into)
+        if gradients is not None:
+            np.matmul(v.T, through, out=gradients["w"])
+        if not pull:
+            return None
+        back = np.matmul(through, w.T, out=tape.take("back", v.shape, v.dtype))
+        if self.skip:
+            back += g
+        return back
+
+
+@dataclass(frozen=True)
+class Residual(Dense):
+    """``v + act(v W + b)``; as wide as its input.
+
+    Parameters
+    ----------
+    activation : str
+        A name in `dadmm.activations.ACTIVATIONS`.
+    """
+
+    width: int = field(default=1, init=False, repr=False)
+    activation: str = "relu"
+
+    skip = True
+
+    def output(self, width: int) -> int:
+        """See `Block.output`."""
+        return width
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A network as a chain of blocks: ``v_i = P_i(f_i(v_{i-1}))``.
+
+    Parameters
+    ----------
+    blocks : tuple of Block
+    widths : tuple of int
+        Features, then the width of each block's output.
+    constraints : tuple of (int, Constraint)
+        P_i, by the number i of the block (from 1) whose output is projected.
+    """
+
+    blocks: tuple[Block, ...]
+    widths: tuple[int, ...]
+    constraints: tuple[tuple[int, Constraint], ...] = ()
+
+    @classmethod
+    def build(
+        cls,
+        n_features: int,
+        blocks: Sequence[Block],
+        constraints: Mapping[int, Constraint] | None = None,
+    ) -> Chain:
+        """Chain blocks up, each as wide as the one before it makes it."""
+        widths = [int(n_features)]
+        for block in blocks:
+            widths.append(block.output(widths[-1]))
+        return cls(tuple(blocks), tuple(widths), tuple(sorted((constraints or {}).items())))
+
+    @classmethod
+    def of(cls, arch: Architecture, constraints: Mapping[int, Constraint] | None = None) -> Chain:
+        """Return the chain of an architecture's layers."""
+        made: list[Block] = []
+        for i in range(1, arch.depth + 1):
+            activation = arch.activation if i < arch.depth else "identity"
+            made.append(Residual(activation) if arch.skip(i) else Dense(arch.widths[i], activation))
+        return cls.build(arch.widths[0], made, constraints)
+
+    @property
+    def depth(self) -> int:
+        """The number of blocks."""
+        return len(self.blocks)
+
+    def constraint(self, i: int) -> Constraint | None:
+        """Return what the output of block i (from 1) is projected onto, or None."""
+        return dict(self.constraints).get(i)
+
+    def shapes(self, i: int) -> Shapes:
+        """Return the parameters of block i, under their names in the whole network, ``w_i``."""
+        found = self.blocks[i - 1].shapes(self.widths[i - 1])
+        return {f"{name}_{i}": shape for name, shape in found.items()}
+
+    def initial(self, seed: int, dtype: Any = np.float32) -> dict[str, Array]:
+        """Draw starting parameters; each block from a generator of its own, (seed, i)."""
+        residual = sum(isinstance(block, Residual) for block in self.blocks)
+        params = {}
+        for i, block in enumerate(self.blocks, start=1):
+            drawn = block.initial(self.widths[i - 1], residual, (seed, i))
+            params.update({f"{name}_{i}": array.astype(dtype) for name, array in drawn.items()})
+        return params
+
+    def steps(self, params: Params, x: Array, tapes: Sequence[Tape]) -> Iterator[Array]:
+        """Yield ``v_1, v_2, ...``, each computed from the one before it."""
+        v = x
+        for i, (block, tape) in enumerate(zip(self.blocks, tapes, strict=True), start=1):
+            v = block.forward(own(params, i), v, tape)
+            constraint = self.constraint(i)
+            if constraint is not None:
+                v = constraint.project(v)
+            yield v
+
+    def forward(self, params: Params, x: Array) -> Array:
+        """Return the outputs for scaled inputs, (rows, widths[-1])."""
+        work = Workspace()
+        # Two sets of buffers, used in turn, are all that a forward pass needs.
+        tapes = [Tape(work, str(i % 2)) for i in range(self.depth)]
+        *_, out = self.steps(params, x, tapes)
+        return out
+
+
+def own(params: Params, i: int) -> dict[str, Array]:
+    """Return the parameters of block i under the names that the block itself knows."""
+    end = f"_{i}"
+    return {name.removesuffix(end): array for name, array in params.items() if name.endswith(end)}
+
+
+def size(shapes: Shapes) -> int:
+    """Return how many numbers a block learns."""
+    return sum(prod(shape) for shape in shapes.values())
+
+
+def views(flat: Array, shapes: Shapes) -> dict[str, Array]:
+    """Return arrays of the given shapes that are pieces of one flat array."""
+    edges = np.cumsum([0, *(prod(shape) for shape in shapes.values())])
+    return {
+        name: flat[a:b].reshape(shape)
+        for (name, shape), (a, b) in zip(shapes.items(), pairwise(edges), strict=True)
+    }
+
+
+def flatten(params: Params, shapes: Shapes, dtype: Any) -> Array:
+    """Return parameters as one flat array, the inverse of `views`."""
+    return np.concatenate([np.ravel(params[name]).astype(dtype) for name in shapes])
+
+
+KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual}
+
+
+def block_to_table(block: Block) -> dict[str, Any]:
+    """Return a block as plain values; one that has none to rebuild it from says only its kind."""
+    made: Any
+    for kind, made in KINDS.items():
+        if type(block) is made:
+            shown = {f.name: getattr(block, f.name) for f in fields(made) if f.init}
+            return {"kind": kind, **shown}
+    return {"kind": type(block).__name__}
+
+
+def block_from_table(table: Mapping[str, Any]) -> Block:
+    """Return the block that a table describes.
+
+    Raises
+    ------
+    OptionError
+        For a kind that is unknown, or cannot be rebuilt: no code is loaded from a table.
+    """
+    options = dict(table)
+    kind = options.pop("kind", None)
+    if kind not in KINDS:
+        raise OptionError(
+            f"a block of kind {kind!r} cannot be rebuilt from a stored table, which holds no code: "
+            "pass the solver object, as solver="
+        )
+    known = [f.name for f in fields(KINDS[kind]) if f.init]
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of a {kind} block", option, known)
+    found: Block = KINDS[kind](**options)
+    return found

@@ -1,0 +1,74 @@
+"""Constraints on the outputs of a block, by name: sets that rows are projected onto."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dadmm import prox
+from dadmm.errors import OptionError, unknown
+
+Array = NDArray[Any]
+
+# Name: (projection of (values, number), whether it takes a number, its meaning).
+CONSTRAINTS: dict[str, tuple[Callable[[Array, float], Array], str]] = {
+    "non_negative": (lambda v, _: prox.non_negative(v), ""),
+    "binary": (lambda v, _: prox.binary(v), ""),
+    "simplex": (lambda v, _: prox.simplex(v), ""),
+    "k_sparse": (lambda v, k: prox.k_sparse(v, int(k)), "entries kept in a row"),
+    "l2_ball": (lambda v, radius: prox.l2_ball(v, radius), "the radius"),
+    "box": (lambda v, half: prox.box(v, -half, half), "the largest absolute value"),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Constraint:
+    """A set that every row of a block's output must lie in.
+
+    Parameters
+    ----------
+    name : str
+        A name in `CONSTRAINTS`.
+    number : float or None
+        Its number, where it has one: ``k_sparse:8`` keeps 8 entries.
+    """
+
+    name: str
+    number: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Constraint:
+        """Read "binary", "k_sparse:8", "l2_ball:1.5".
+
+        Raises
+        ------
+        OptionError
+            For an unknown name, or a number that is missing, superfluous or not positive.
+        """
+        name, colon, rest = text.partition(":")
+        if name not in CONSTRAINTS:
+            raise unknown("constraint", name, CONSTRAINTS)
+        meaning = CONSTRAINTS[name][1]
+        if not meaning:
+            if colon:
+                raise OptionError(f"constraint {text!r}: {name} takes no number")
+            return cls(name)
+        try:
+            number = float(rest)
+        except ValueError:
+            number = np.nan
+        whole = name != "k_sparse" or number == round(number)
+        if not (0 < number < np.inf and whole):
+            raise OptionError(f"constraint {text!r}: write {name}:<{meaning}>, such as {name}:8")
+        return cls(name, number)
+
+    def __str__(self) -> str:
+        return self.name if self.number is None else f"{self.name}:{self.number:g}"
+
+    def project(self, v: Array) -> Array:
+        """Return the nearest point of the set for each row of `v`."""
+        return CONSTRAINTS[self.name][0](v, 0.0 if self.number is None else self.number)

@@ -1,0 +1,80 @@
+"""Solvers by name, and their options to and from plain tables (JSON, TOML)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from dadmm.blocks import block_from_table, block_to_table
+from dadmm.errors import OptionError, unknown
+from dadmm.solvers.base import Solver
+from dadmm.solvers.block import BlockADMM
+from dadmm.solvers.relaxed import RelaxedADMM
+
+SOLVERS: dict[str, type] = {"block": BlockADMM, "relaxed": RelaxedADMM}
+DEFAULT = "block"
+
+TYPES: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool, np.bool_), "True or False"),
+    int: ((int, np.integer), "a whole number"),
+    float: ((int, float, np.integer, np.floating), "a number"),
+    str: ((str,), "a name in quotes"),
+}
+
+
+def check_type(option: str, value: object, kind: type) -> None:
+    """Raise `OptionError` unless a value is of the kind that an option wants."""
+    types, words = TYPES[kind]
+    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool):
+        raise OptionError(f"{option}={value!r}: use {words}")
+
+
+def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
+    """Return the solver that a name, an object, or a config's table stands for.
+
+    Raises
+    ------
+    OptionError
+        For a name or an option that does not exist, with the nearest one that does.
+    """
+    if isinstance(solver, str):
+        solver = {"name": solver}
+    if not isinstance(solver, Mapping):
+        if not isinstance(solver, tuple(SOLVERS.values())):
+            raise OptionError(f"solver={solver!r}: use one of {', '.join(SOLVERS)} or its object")
+        for field in fields(solver):  # type: ignore[arg-type]
+            value = getattr(solver, field.name)
+            if "types" not in field.metadata:
+                check_type(field.name, value, type(field.default))
+            elif not isinstance(value, field.metadata["types"]) or isinstance(value, bool):
+                raise OptionError(f"{field.name}={value!r}: use {field.metadata['words']}")
+        return solver
+    options = dict(solver)
+    name = options.pop("name", DEFAULT)
+    if not isinstance(name, str) or name not in SOLVERS:
+        raise unknown("solver", name, SOLVERS)
+    known = [field.name for field in fields(SOLVERS[name])]
+    for option, value in options.items():
+        if option not in known:
+            raise unknown(f"option of the {name} solver", option, known)
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            options[option] = [
+                block_from_table(item) if isinstance(item, Mapping) else item for item in value
+            ]
+    return make_solver(SOLVERS[name](**options))
+
+
+def solver_table(solver: Solver) -> dict[str, Any]:
+    """Return a solver as `make_solver` takes it, made of plain values only."""
+    table: dict[str, Any] = {"name": solver.name}
+    for field in fields(solver):  # type: ignore[arg-type]
+        value = getattr(solver, field.name)
+        if isinstance(value, np.generic):
+            value = value.item()
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            value = [v if isinstance(v, (int, str)) else block_to_table(v) for v in value]
+        table[field.name] = value
+    return table

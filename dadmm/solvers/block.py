@@ -1,0 +1,502 @@
+"""Stochastic Block-ADMM (arXiv 2105.00339), batch and online, with consensus over data chunks.
+
+The network is cut into T blocks f_1 .. f_T joined by auxiliary variables Z_t (rows, width_t) with
+scaled multipliers U_t, t < T::
+
+    min  loss(f_T(Z_{T-1}), Y) + sum_t r(theta_t)   s.t.  Z_t = f_t(Z_{t-1}),  Z_t in C_t,  Z_0 = X
+    AL = 1/n [ loss(f_T(Z_{T-1}), Y) + sum_{t<T} rho/2 |Z_t - f_t(Z_{t-1}) + U_t|^2 ] + sum_t r
+
+Per mini-batch (see `dadmm.solvers.minibatch`):
+
+* *online*: Z starts from the forward pass and U from 0; Z moves from T-1 down to 1, then the
+  parameters of every block take `inner_steps` optimiser steps on the block's own term.  Nothing
+  is stored per sample.
+* *batch*: Z, then the parameters, then ``U_t += Z_t - f_t(Z_{t-1})``; Z and U are kept per sample.
+  (Parameters first, which is as valid, learnt markedly slower: they then see what the loss asked
+  for a pass ago.)
+
+At the exact minimiser over Z the residuals ``e_t = Z_t - f_t(Z_{t-1})`` obey ``rho e_{t-1} = J_t'
+rho e_t``: backpropagation's recursion.  One short Z step leaves them shrunk by its length, so
+each block's gradient is scaled back by it, one factor per block crossed.  With one Z step online
+(the default) the parameters' problems are taken at the point where that step was taken, where the
+residual is the step itself: the direction is backpropagation's, found block by block, and exactly
+Adam's for T = 1.  With more steps, or constraints, it is not.
+
+Over data chunks, every agent trains a copy on its chunk, and the copies meet in a consensus
+(`dadmm.solvers.consensus`).  The formulas were rebuilt from the papers' abstracts and published
+relatives, and checked numerically: derived, not quoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dadmm.blocks import Block, Chain, Dense, flatten, size, views
+from dadmm.constraints import Constraint
+from dadmm.errors import OptionError, unknown
+from dadmm.network import Architecture
+from dadmm.schedules import check_schedule, plateau
+from dadmm.solvers import consensus
+from dadmm.solvers.algebra import square
+from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Sums
+from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, held_out
+
+MODES = ("online", "batch")
+OPTIMIZERS = ("adam", "sgd")
+CONSENSUS = ("average", "admm")
+SCHEDULES = ("fused", "grid")
+
+
+@dataclass(frozen=True)
+class BlockADMM:
+    """Options of stochastic Block-ADMM.
+
+    Parameters
+    ----------
+    blocks : int, list of int, or list of blocks
+        T, cutting the layers (the head included) evenly; or the first layer (from 1) of each
+        block but the first; or the blocks themselves (`dadmm.Dense`, `dadmm.Residual`,
+        `dadmm.TorchBlock`), which then stand for the hidden layers: a linear head is added to the
+        last one.
+    mode : {"online", "batch"}
+        Start Z from a forward pass and store nothing, or keep Z and U per sample.
+    rho : float
+        Penalty of the constraints between blocks, per sample.
+    constraints : str or list of str
+        What each Z_t (t < T), or all of them, must lie in: "non_negative", "binary", "simplex",
+        "k_sparse:8", "l2_ball:1.5", "box:1"; "" for nothing.  They hold at prediction too.
+    inner_steps : int
+        Optimiser steps on each block's own problem per mini-batch.
+    z_steps : int
+        Gradient steps on Z per mini-batch.
+    z_rate : float
+        Length of those steps, in units of 1 / (estimated curvature).
+    optimizer : {"adam", "sgd"}
+    learning_rate : float
+        The largest of the run.
+    learning_rate_schedule : {"one_cycle", "constant", "cosine", "plateau"}
+    momentum, beta2, epsilon : float
+        Of the optimiser; `momentum` is Adam's beta1 (one cycle sets its own).
+    weight_decay : float
+        Decoupled: weights shrink by learning rate times this at every step.  (`alpha` of the
+        estimators is the weight of |W|^2 / 2 in the objective.)
+    clip_norm : float
+        Largest norm of a block's gradient; 0 does not clip.
+    batch_size : int
+    local_epochs : int
+        Times an agent goes through its chunk before a consensus.
+    consensus : {"average", "admm"}
+        Average the agents' parameters, or full consensus ADMM with a multiplier per chunk.
+    sigma : float
+        Its penalty on parameters that differ from the consensus.
+    agents : int
+        Chunks that are trained on side by side, before each consensus: of C chunks, C / agents
+        rounds make a pass.  Part of the method: results do not depend on the workers.
+    schedule : {"fused", "grid"}
+        A task runs all blocks of a chunk, or only one: a worker then holds one block's
+        parameters and the activations on its two sides.
+    early_stopping : bool
+        Hold rows out, stop when the network stops getting better on them, return the best one.
+    validation_fraction : float
+        Share of the rows held out.
+    n_iter_no_change : int
+        Passes without a better score (or, without early stopping, a loss lower by `tol`) before
+        training stops.
+    dtype : {"float32", "float64"}
+    """
+
+    blocks: Any = field(
+        default=1, metadata={"types": (int, list, tuple), "words": "a number or a list"}
+    )
+    mode: str = "online"
+    rho: float = 1.0
+    constraints: Any = field(
+        default="", metadata={"types": (str, list, tuple), "words": "a name or a list"}
+    )
+    inner_steps: int = 1
+    z_steps: int = 1
+    z_rate: float = 1.0
+    optimizer: str = "adam"
+    learning_rate: float = 4e-3
+    learning_rate_schedule: str = "one_cycle"
+    momentum: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    batch_size: int = 128
+    local_epochs: int = 1
+    consensus: str = "average"
+    sigma: float = 0.01
+    agents: int = 2
+    schedule: str = "fused"
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 10
+    dtype: str = "float32"
+
+    name: ClassVar[str] = "block"
+    hint: ClassVar[str] = "Lower learning_rate, set clip_norm, and standardise the data."
+
+    # ------------------------------------------------------------------ what the method is made of
+
+    def check(self, problem: Problem) -> None:
+        """Raise `OptionError`, naming the option and its range, for options that cannot work."""
+        for option, least, most in (
+            ("rho", 0, np.inf),
+            ("z_rate", 0, np.inf),
+            ("learning_rate", 0, np.inf),
+            ("epsilon", 0, 1),
+            ("sigma", 0, np.inf),
+            ("validation_fraction", 0, 1),
+        ):
+            value = getattr(self, option)
+            if not least < value < most:
+                bound = "" if most == np.inf else f" and below {most}"
+                raise OptionError(f"{option}={value!r}: use a number above {least}{bound}")
+        for option in ("momentum", "beta2"):
+            if not 0 <= getattr(self, option) < 1:
+                raise OptionError(f"{option}={getattr(self, option)!r}: use 0 to below 1")
+        for option in ("weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, option) < np.inf:
+                raise OptionError(f"{option}={getattr(self, option)!r}: use 0 or more")
+        for option in (
+            "inner_steps", "z_steps", "batch_size", "local_epochs", "agents", "n_iter_no_change"
+        ):  # fmt: skip
+            if getattr(self, option) < 1:
+                raise OptionError(f"{option}={getattr(self, option)!r}: use 1 or more")
+        for option, known in (
+            ("mode", MODES),
+            ("optimizer", OPTIMIZERS),
+            ("consensus", CONSENSUS),
+            ("schedule", SCHEDULES),
+            ("dtype", ("float32", "float64")),
+        ):
+            if getattr(self, option) not in known:
+                raise unknown(option, getattr(self, option), known)
+        check_schedule(self.learning_rate_schedule)
+        self.chain(problem)
+
+    def chain(self, problem: Problem) -> Chain:
+        """Return the network as a chain, with the constraints at the ends of the blocks."""
+        return _chain(problem.architecture, _frozen(self.blocks), _frozen(self.constraints))[0]
+
+    def spans(self, problem: Problem) -> tuple[tuple[int, int], ...]:
+        """Return the first and last link of the chain in each of the T blocks."""
+        return _chain(problem.architecture, _frozen(self.blocks), _frozen(self.constraints))[1]
+
+    def boundaries(self, problem: Problem) -> list[Constraint | None]:
+        """Return the constraint on the output of each block; the last has none."""
+        chain = self.chain(problem)
+        return [chain.constraint(hi) for _, hi in self.spans(problem)]
+
+    @property
+    def plain(self) -> bool:
+        """Whether the shortcut of one Z step and one parameter step applies."""
+        return self.mode == "online" and self.z_steps == 1 and self.inner_steps == 1
+
+    def variables(self, problem: Problem) -> dict[str, int]:
+        """Z_t and U_t in batch mode; nothing online."""
+        if self.mode == "online":
+            return {}
+        chain = self.chain(problem)
+        inner = self.spans(problem)[:-1]
+        return {
+            f"{kind}_{t}": chain.widths[hi]
+            for t, (_, hi) in enumerate(inner, start=1)
+            for kind in "zu"
+        }
+
+    def memory(self, problem: Problem) -> dict[str, int]:
+        """Multipliers, and what was last sent, of each chunk in consensus ADMM."""
+        if self.consensus == "average":
+            return {}
+        return {
+            f"{kind}_{t}": self._size(problem, t)
+            for t in self.layers(problem)
+            for kind in ("pi", "sent")
+        }
+
+    def _size(self, problem: Problem, t: int) -> int:
+        return size(self._shapes(problem, t))
+
+    def _shapes(self, problem: Problem, t: int) -> dict[str, tuple[int, ...]]:
+        chain = self.chain(problem)
+        lo, hi = self.spans(problem)[t - 1]
+        return {name: shape for i in range(lo, hi + 1) for name, shape in chain.shapes(i).items()}
+
+    def layers(self, problem: Problem) -> tuple[int, ...]:
+        """Return the numbers of the T blocks."""
+        return tuple(range(1, len(self.spans(problem)) + 1))
+
+    def parameters(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return what is stored of a block: flat parameters, both moments, the step count."""
+        return tuple(f"{kind}_{layer}" for kind in ("theta", "m", "v", "count"))
+
+    def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
+        """Return the rounds of a pass over the data: `agents` chunks, then a consensus."""
+        layers = self.layers(problem)
+        names = tuple(self.variables(problem))
+        memory = tuple(self.memory(problem))
+        part = Part(
+            "visit-chunk",
+            sweep=(1, len(layers)),
+            reads=names + memory,
+            writes=names + memory,
+            layers=layers,
+            x=True,
+            y=True,
+        )
+        found = [
+            Pass((part,), layers, tuple(range(first, min(first + self.agents, chunks))))
+            for first in range(0, chunks, self.agents)
+        ]
+        if self.early_stopping:
+            found.append(Pass((self._evaluation(problem, "validate-chunk"),), layers))
+        return tuple(found)
+
+    def _evaluation(self, problem: Problem, name: str) -> Part:
+        return Part(name, evaluate=True, layers=self.layers(problem), x=True, y=True)
+
+    def finish(self, problem: Problem) -> Pass:
+        """Run the network forward on all rows."""
+        return Pass((self._evaluation(problem, "evaluate-chunk"),), ())
+
+    def finish_passes(self, problem: Problem) -> int:
+        """Return 0: nothing is refitted."""
+        return 0
+
+    def initial(self, problem: Problem, seed: int) -> Arrays:
+        """Draw starting parameters; moments and counts are 0."""
+        params = self.chain(problem).initial(seed, problem.dtype)
+        found: Arrays = {}
+        for t in self.layers(problem):
+            theta = flatten(params, self._shapes(problem, t), problem.dtype)
+            found[f"theta_{t}"] = theta
+            found[f"m_{t}"], found[f"v_{t}"] = np.zeros_like(theta), np.zeros_like(theta)
+            found[f"count_{t}"] = np.zeros(())
+        return found
+
+    def export(self, problem: Problem, layer: int, weights: Mapping[str, Any]) -> Arrays:
+        """Return a block's parameters under their names in the network."""
+        return views(weights[f"theta_{layer}"], self._shapes(problem, layer))
+
+    def model(self, problem: Problem) -> Architecture | Chain:
+        """Return the shape of the network that predicts."""
+        plain = isinstance(self.blocks, int) or all(isinstance(i, int) for i in self.blocks)
+        if plain and not self.chain(problem).constraints:
+            return problem.architecture
+        return self.chain(problem)
+
+    def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
+        """Batch: Z from the forward pass, U = 0.  Consensus ADMM: pi = 0."""
+        assert chunk.x is not None
+        state: Arrays = {}
+        if self.mode == "batch":
+            widths = self.variables(problem)
+            state = {n: np.zeros((chunk.rows, w), problem.dtype) for n, w in widths.items()}
+            spans = self._spans(problem, weights)
+            for rows in batches(chunk.rows, EVALUATED):
+                v = chunk.x[rows]
+                for t, span in enumerate(spans[:-1], start=1):
+                    v = span.forward(v)
+                    constraint = self.boundaries(problem)[t - 1]
+                    v = v if constraint is None else constraint.project(v)
+                    state[f"z_{t}"][rows] = v
+        state |= consensus.start(self, problem, weights)
+        return state, {}
+
+    def _spans(self, problem: Problem, weights: Arrays, state: Arrays | None = None) -> list[Span]:
+        return [
+            Span(self, problem, weights, t, _row((state or {}).get(f"pi_{t}")))
+            for t in self.layers(problem)
+        ]
+
+    def constants(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return nothing: no sum stays the same."""
+        return ()
+
+    def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
+        """Return the parameters as they are."""
+        return dict(params)
+
+    def granularity(self, problem: Problem) -> tuple[int, int, int]:
+        """Return (fewest chunks, what their number is a multiple of, most bytes of one)."""
+        return self.agents, self.agents, 64 * 2**20
+
+    def idle(self, problem: Problem, part: Part, weights: Arrays) -> bool:
+        """Return False: every visit has something to do."""
+        return False
+
+    # --------------------------------------------------------------------------- once per chunk
+
+    def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+        """Train a copy of the parameters on a chunk, or score them on its rows."""
+        train, held = held_out(self, chunk)
+        if part.evaluate:
+            rows = held if part.name == "validate-chunk" else None
+            return self._evaluate(problem, weights, chunk, rows)
+        spans = self._spans(problem, weights, chunk.state)
+        local = Local(self, problem, spans)
+        local.run(chunk, train, chunk.pace)
+        sums: Sums = {"loss": local.loss, "seen": local.seen, "residual": local.residual}
+        sums["penalty"] = 0.0
+        if problem.classes:
+            sums["correct"] = local.right
+        else:
+            sums["squared_error"] = local.error
+        return sums | consensus.contribution(self, spans, len(train), chunk.state)
+
+    def _evaluate(self, problem: Problem, weights: Arrays, chunk: Chunk, rows: Any | None) -> Sums:
+        """Run the network forward on some rows of a chunk, or on all."""
+        assert chunk.x is not None
+        spans = self._spans(problem, weights)
+        local = Local(self, problem, spans)
+        picked = np.arange(chunk.rows) if rows is None else rows
+        local.evaluate(chunk, picked)
+        found: Sums = {"forward_loss": local.loss, "forward_rows": local.seen}
+        if problem.classes:
+            found["forward_correct"] = local.right
+        else:
+            found["forward_error"] = local.error
+            first, second = local.targets
+            found |= {f"forward_first_{j}": float(total) for j, total in enumerate(first)}
+            found["forward_second"] = float(second.sum())
+        return found
+
+    # ---------------------------------------------------------------------- once per iteration
+
+    def solve(
+        self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
+    ) -> tuple[Arrays, Sums]:
+        """Form the consensus of a block; carry the numbers of the report along."""
+        before: Mapping[str, Any] = weights.get("details", {})  # type: ignore[assignment]
+        details = dict(before)
+        last = layer == self.layers(problem)[-1]
+        if last:
+            for name, value in sums.items():
+                if np.ndim(value) == 0 and not name.startswith(("rows_", "max_")):
+                    details[name] = before.get(name, 0) + value
+        if f"theta_{layer}" not in sums:
+            new = {name: weights[name] for name in self.parameters(problem, layer)}
+        else:
+            new = consensus.update(self, layer, weights, sums)
+        moved = new[f"theta_{layer}"] - anchor[f"theta_{layer}"]
+        details[f"step_{layer}"] = square(moved[None])
+        details[f"size_{layer}"] = square(new[f"theta_{layer}"][None])
+        return new, details
+
+    def report(self, problem: Problem, details: Sums) -> dict[str, float]:
+        """One row of history: the loss and the score are those seen while training."""
+        seen = max(details["seen"], 1)
+        row = {"objective": details["loss"] / seen}
+        if problem.classes:
+            row["train_score"] = details["correct"] / seen
+        else:
+            spread = max(problem.target_variation, 1e-300) / problem.rows
+            row["train_score"] = 1.0 - details["squared_error"] / seen / spread
+        layers = self.layers(problem)
+        if len(layers) > 1:
+            row["primal_residual"] = (details["residual"] / seen) ** 0.5
+        if "forward_rows" in details:
+            scores = self.score(problem, details)
+            row["validation_loss"] = scores["forward_loss"]
+            row["validation_score"] = scores["train_score"]
+        row["step"] = sum(details[f"step_{t}"] for t in layers) ** 0.5
+        row["size"] = sum(details[f"size_{t}"] for t in layers) ** 0.5
+        return {name: float(value) for name, value in row.items()}
+
+    def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
+        """Mean loss and score of the network on the rows that it was run forward on."""
+        rows = max(sums["forward_rows"], 1)
+        if problem.classes:
+            score = sums["forward_correct"] / rows
+        else:
+            outputs = problem.architecture.widths[-1]
+            firsts = sum(sums[f"forward_first_{j}"] ** 2 for j in range(outputs))
+            spread = sums["forward_second"] - firsts / rows
+            score = 1.0 - sums["forward_error"] / max(spread, 1e-300)
+        return {"forward_loss": sums["forward_loss"] / rows, "train_score": float(score)}
+
+    # ------------------------------------------------------------------------- once per pass
+
+    def factor(self, rows: Sequence[Mapping[str, float]]) -> float:
+        """Return what the learning rate is multiplied by after passes with these rows."""
+        return plateau(rows) if self.learning_rate_schedule == "plateau" else 1.0
+
+    def best(self, rows: Sequence[Mapping[str, float]]) -> int | None:
+        """Return the iteration (from 1) whose parameters to keep; None for the last."""
+        if not self.early_stopping or not rows:
+            return None
+        return int(np.argmax([row["validation_score"] for row in rows])) + 1
+
+    def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
+        """Whether the passes so far say that more would not help."""
+        patience = self.n_iter_no_change
+        if len(rows) <= patience or tol <= 0:
+            return False
+        if self.early_stopping:
+            scores = [row["validation_score"] for row in rows]
+            return max(scores[-patience:]) <= max(scores[:-patience])
+        losses = [row["objective"] for row in rows]
+        return min(losses[-patience:]) > min(losses[:-patience]) - tol
+
+
+# ------------------------------------------------------------------------------------- the chain
+
+
+def _row(block: Array | None) -> Array | None:
+    return None if block is None else block[0]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=64)
+def _chain(
+    arch: Architecture, blocks: Any, constraints: Any
+) -> tuple[Chain, tuple[tuple[int, int], ...]]:
+    """Return the chain of an architecture's layers or of given blocks, and its cut."""
+    if isinstance(blocks, int):
+        depth = arch.depth
+        if not 1 <= blocks <= depth:
+            raise OptionError(f"blocks={blocks}: use 1 to {depth}, the number of layers")
+        groups = np.array_split(np.arange(1, depth + 1), blocks)
+        cut = tuple((int(g[0]), int(g[-1])) for g in groups)
+        chain = Chain.of(arch)
+    elif blocks and all(isinstance(b, (int, np.integer)) for b in blocks):
+        depth = arch.depth
+        firsts = (1, *(int(b) for b in blocks))
+        if list(firsts) != sorted(set(firsts)) or firsts[-1] > depth:
+            raise OptionError(
+                f"blocks={list(blocks)}: give the first layers of the blocks after the first, "
+                f"rising, from 2 to {depth}"
+            )
+        cut = tuple(zip(firsts, (*(b - 1 for b in firsts[1:]), depth), strict=True))
+        chain = Chain.of(arch)
+    elif blocks and all(isinstance(b, Block) for b in blocks):
+        links = [*blocks, Dense(arch.widths[-1], "identity")]
+        chain = Chain.build(arch.widths[0], links)
+        n = len(blocks)
+        cut = (*((i, i) for i in range(1, n)), (n, n + 1))
+    else:
+        raise OptionError(
+            f"blocks={blocks!r}: use their number, a list of layers that start one, or a list of "
+            "dadmm.Dense, dadmm.Residual or dadmm.TorchBlock"
+        )
+    named = (constraints,) * (len(cut) - 1) if isinstance(constraints, str) else constraints
+    if len(named) != len(cut) - 1:
+        raise OptionError(
+            f"constraints={constraints!r}: give one for each of the {len(cut) - 1} variables "
+            "between blocks, or one for all"
+        )
+    at = {hi: Constraint.parse(c) for (_, hi), c in zip(cut[:-1], named, strict=True) if c}
+    if constraints and isinstance(constraints, str) and not at:
+        raise OptionError(f"constraints={constraints!r} needs at least two blocks: blocks=2")
+    return Chain.build(chain.widths[0], chain.blocks, at), cut

@@ -1,0 +1,79 @@
+"""Consensus over data chunks: every chunk trains a copy of the parameters, and the copies meet.
+
+For a round in which the chunks S are visited, with ``a_c = rows_c / rows_S``::
+
+    average    w  = sum_c a_c w_c
+    admm       w_c = argmin-ish of F_c(v) + <pi_c, v - w> + sigma/2 |v - w|^2   from v = w
+               pi_c += sigma (w_c - w)
+               s_c  = w_c + pi_c / sigma
+               w   += sum_c a_c (s_c - s_c as it was last sent)
+
+The second is consensus ADMM as in BADM (arXiv 2407.01640): if all chunks are visited in every
+round, w is ``sum_c a_c (w_c + pi_c / sigma)``.  With some of them at a time it is the variant of
+FedADMM (arXiv 2204.03529).  Adam's moments and the step count are averaged either way.  Derived
+from the papers' abstracts, checked by tests/test_consensus.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dadmm.solvers.base import Arrays, Problem, Sums
+
+if TYPE_CHECKING:
+    from dadmm.solvers.block import BlockADMM
+    from dadmm.solvers.minibatch import Span
+
+
+def start(solver: BlockADMM, problem: Problem, weights: Arrays) -> Arrays:
+    """Return what a chunk remembers at first: no multiplier, and the start as last sent."""
+    if solver.consensus == "average":
+        return {}
+    state = {}
+    for t in solver.layers(problem):
+        theta = weights[f"theta_{t}"]
+        state[f"pi_{t}"] = np.zeros((1, theta.size), theta.dtype)
+        state[f"sent_{t}"] = theta[None].copy()
+    return state
+
+
+def contribution(solver: BlockADMM, spans: Sequence[Span], rows: int, state: Arrays) -> Sums:
+    """Return a chunk's part of the sums after its local training; update what it remembers."""
+    sums: Sums = {"rows": rows}
+    for span in spans:
+        t = span.number
+        share = span.theta.dtype.type(rows)
+        if solver.consensus == "average":
+            sums[f"theta_{t}"] = span.theta * share
+        else:
+            pi, sent = state[f"pi_{t}"][0], state[f"sent_{t}"][0]
+            pi += solver.sigma * (span.theta - span.anchor)
+            new = span.theta + pi / span.theta.dtype.type(solver.sigma)
+            sums[f"theta_{t}"] = (new - sent) * share
+            sent[...] = new
+        sums[f"m_{t}"] = span.m * share
+        if solver.optimizer == "adam":
+            sums[f"v_{t}"] = span.v * share
+        sums[f"max_count_{t}"] = span.count
+    return sums
+
+
+def update(solver: BlockADMM, layer: int, weights: Arrays, sums: Sums) -> Arrays:
+    """Return the consensus of a block's parameters and moments."""
+    rows = max(sums["rows"], 1)
+    theta = weights[f"theta_{layer}"]
+    found: Arrays = {}
+    for kind in ("theta", "m", "v"):
+        name = f"{kind}_{layer}"
+        if name not in sums:
+            found[name] = weights[name]
+            continue
+        mean = np.asarray(sums[name], np.float64) / rows
+        if kind == "theta" and solver.consensus == "admm":
+            mean += theta
+        found[name] = mean.astype(theta.dtype)
+    found[f"count_{layer}"] = np.array(float(sums[f"max_count_{layer}"]))
+    return found
