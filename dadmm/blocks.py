@@ -295,7 +295,8 @@ def views(flat: Array, shapes: Shapes) -> dict[str, Array]:
 
 def flatten(params: Params, shapes: Shapes, dtype: Any) -> Array:
     """Return parameters as one flat array, the inverse of `views`."""
-    return np.concatenate([np.ravel(params[name]).astype(dtype) for name in shapes])
+    nothing = np.zeros(0, dtype)  # such as a block that only reshapes learns
+    return np.concatenate([nothing, *(np.ravel(params[name]).astype(dtype) for name in shapes)])
 
 
 KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual}
@@ -308,7 +309,9 @@ def block_to_table(block: Block) -> dict[str, Any]:
         if type(block) is made:
             shown = {f.name: getattr(block, f.name) for f in fields(made) if f.init}
             return {"kind": kind, **shown}
-    return {"kind": type(block).__name__}
+    # What else such a block can say of itself tells it apart from another.
+    table = getattr(block, "table", dict)
+    return {"kind": type(block).__name__, **table()}
 
 
 def block_from_table(table: Mapping[str, Any]) -> Block:

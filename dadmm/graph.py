@@ -258,12 +258,14 @@ def iteration(plan: Plan, k: int, pace: Pace = WHOLE) -> Delayed:
     weights = dict(anchor)
     passes = plan.solver.passes(plan.problem, len(plan.chunks))
     for j, each in enumerate(passes):
-        total = tasks.visits(each, k, f"iterate-{j}", weights, pace.of(j, len(passes)))
+        totals = tasks.visits(each, k, f"iterate-{j}", weights, pace.of(j, len(passes)))
         last = j == len(passes) - 1
         for layer in anchor if last else each.solves:
             call = tasks.add(solve, "solve-weights", k, j, layer)
             save = f"params/{k + 1}" if last else None
-            weights[layer] = call(layer, save, anchor[layer], weights[layer], total)
+            weights[layer] = call(
+                layer, save, anchor[layer], weights[layer], totals.get(layer, totals.get(0, {}))
+            )
     return tasks.result(tasks.add(report, "report", k)(list(weights.values())))
 
 
@@ -274,11 +276,11 @@ def finish(plan: Plan, k: int) -> Delayed:
     layers = each.parts[0].layers
     weights = tasks.load(k, layers, "finish")
     for j in range(plan.solver.finish_passes(plan.problem)):
-        total = tasks.visits(each, k, f"finish-{j}", weights)
+        total = tasks.visits(each, k, f"finish-{j}", weights)[0]
         for layer in each.solves:
             call = tasks.add(solve, "solve-weights", k, "finish", j, layer)
             weights[layer] = call(layer, None, weights[layer], weights[layer], total)
-    total = tasks.visits(each, k, "score", weights)
+    total = tasks.visits(each, k, "score", weights)[0]
     saved = [
         tasks.add(carry, "save-network", k, layer)(layer, "network", weights[layer])
         for layer in layers
@@ -320,19 +322,19 @@ class _Tasks:
 
     def visits(
         self, each: Pass, k: int, stage: str, weights: Mapping[int, str], pace: Pace = WHOLE
-    ) -> str:
-        """Visit every chunk of a pass in every part, and add up."""
-        found = []
+    ) -> dict[int, str]:
+        """Visit every chunk of a pass in every part, and add up, group by group."""
+        found: dict[int, list[str]] = {}
         for chunk in range(len(self.plan.chunks)) if each.chunks is None else each.chunks:
             writers: list[str] = []
             for p, part in enumerate(each.parts):
                 call = self.add(visit, part.name, k, stage, p, chunk)
                 needed = [weights[layer] for layer in part.layers]
                 sums = call(part, k, chunk, pace, needed, list(writers) if part.fresh else [])
-                found.append(sums)
+                found.setdefault(part.group, []).append(sums)
                 if part.writes:
                     writers.append(sums)
-        return self.tree_sum(found, k, stage)
+        return {group: self.tree_sum(sums, k, stage, group) for group, sums in found.items()}
 
     def tree_sum(self, found: Sequence[str], *ident: Any) -> str:
         """Add up in a tree that the number of summands alone decides."""

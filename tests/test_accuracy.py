@@ -18,9 +18,12 @@ def digits():
     return train_test_split(x, y, test_size=0.25, random_state=0)
 
 
-def test_digits_are_read_as_well_as_by_an_mlp(digits):
+@pytest.mark.parametrize("solver", ["block", "relaxed"])
+def test_digits_are_read_as_well_as_by_an_mlp(digits, solver):
     x_train, x_test, y_train, y_test = digits
-    clf = ADMMClassifier((256, 256), standardize="global", max_iter=30, random_state=0)
+    clf = ADMMClassifier(
+        (256, 256), solver=solver, standardize="global", max_iter=30, random_state=0
+    )
     clf.fit(x_train, y_train)
     assert clf.score(x_test, y_test) >= 0.965
 
@@ -29,8 +32,9 @@ def test_digits_are_read_as_well_as_by_an_mlp(digits):
 def test_thirty_residual_layers_train(digits, activation):
     x_train, x_test, y_train, y_test = digits
     clf = ADMMClassifier(
-        (32,) * 31, activation, standardize="global", max_iter=10, random_state=0, chunks=1000
-    )
+        (32,) * 31, activation, solver="relaxed", standardize="global", max_iter=10,
+        random_state=0, chunks=1000,
+    )  # fmt: skip
     clf.fit(x_train, y_train)
     assert sum(clf.network_.architecture.skips) == 30
     history = clf.history_
@@ -44,10 +48,13 @@ def test_thirty_residual_layers_train(digits, activation):
     "DADMM_DATA" not in os.environ,
     reason="set DADMM_DATA to a folder with winequality-white.csv to test on it",
 )
-def test_white_wine_is_rated_better_than_by_ridge():
+@pytest.mark.parametrize("solver", ["block", "relaxed"])
+def test_white_wine_is_rated_better_than_by_ridge(solver):
     x, y = load_dataset("wine-white")
     x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=0)
-    reg = ADMMRegressor((128, 128), max_iter=20, random_state=0).fit(x_train, y_train)
+    reg = ADMMRegressor((128, 128), solver=solver, max_iter=20, random_state=0).fit(
+        x_train, y_train
+    )
     score = reg.score(x_test, y_test)
     assert score >= 0.31
     assert score > Ridge().fit(x_train, y_train).score(x_test, y_test) + 0.05

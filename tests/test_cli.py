@@ -29,6 +29,8 @@ CONFIG = """
 [data]
 x = "{folder}/table.csv"
 test_fraction = 0.25
+[solver]
+{solver}
 [model]
 task = "{task}"
 hidden_layer_sizes = [8]
@@ -38,13 +40,23 @@ chunks = 15
 """
 
 
-def configure(folder, name="config.toml", task="classification", max_iter=3, seed=0):
+RELAXED = 'name = "relaxed"'
+BLOCK = 'name = "block"\nbatch_size = 8'
+# A schedule of the learning rate would be stretched to a new limit.
+CONSTANT = f'{BLOCK}\nlearning_rate_schedule = "constant"'
+
+
+def configure(
+    folder, name="config.toml", task="classification", max_iter=3, seed=0, solver=RELAXED
+):
     """Write a config and its data, and return the config's path."""
     target = LABELS if task == "classification" else X[:, 1]
     rows = [",".join(map(str, [*x, y])) for x, y in zip(X, target, strict=True)]
     (folder / "table.csv").write_text("\n".join(["a,b,c,kind", *rows]))
     path = folder / name
-    path.write_text(CONFIG.format(folder=folder, task=task, max_iter=max_iter, seed=seed))
+    path.write_text(
+        CONFIG.format(folder=folder, task=task, max_iter=max_iter, seed=seed, solver=solver)
+    )
     return path
 
 
@@ -82,7 +94,8 @@ def test_every_command_explains_itself(name):
 
 def test_the_help_of_fit_names_every_key_of_a_config():
     text = ok("fit", "-h").out
-    for word in ("[data]", "test_fraction", "[model]", "max_iter", "[solver]", "over_relaxation"):
+    words = "[data] test_fraction [model] max_iter [solver] over_relaxation learning_rate"
+    for word in words.split():
         assert word in text
 
 
@@ -148,13 +161,14 @@ def test_equal_runs_have_equal_digests_and_others_have_not(tmp_path, run):
 # ----------------------------------------------------------------------------------------- resume
 
 
-def test_resume_goes_on_to_a_new_limit(tmp_path):
-    ok("fit", configure(tmp_path), "--run", "run")
+@pytest.mark.parametrize("solver", [RELAXED, CONSTANT], ids=["relaxed", "block"])
+def test_resume_goes_on_to_a_new_limit(tmp_path, solver):
+    ok("fit", configure(tmp_path, solver=solver), "--run", "run")
     done = ok("resume", "run", "--max-iter", 5)
     assert "scores     train accuracy" in done.out
     assert "finished, 5 iterations" in done.out
     assert "iteration 5/5" in done.err
-    ok("fit", configure(tmp_path, max_iter=5), "--run", "straight")
+    ok("fit", configure(tmp_path, max_iter=5, solver=solver), "--run", "straight")
     assert digest("run") == digest("straight")
 
 
@@ -282,6 +296,22 @@ def test_show_tells_what_a_run_is_in_eighty_columns(run, monkeypatch):
     assert header.split() == names
     assert [row.split()[0] for row in rows] == ["1", "2", "3"]
     assert all(len(row.split()) == 8 for row in rows)
+
+
+def test_show_has_no_columns_for_what_block_admm_does_not_report(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    more = "\nblocks = 2\nearly_stopping = true"
+    ok("fit", configure(tmp_path, solver=BLOCK + more), "--run", "run")
+    text = ok("show", "run").out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "block, blocks=2, mode=online" in text
+    assert "the step shrinks" not in text
+    header, *rows = text[text.index("iteration  ") :].splitlines()
+    names = ["iteration", "objective", "score", "validation", "residual", "step", "seconds"]
+    assert header.split() == names
+    assert [row.split()[0] for row in rows] == ["1", "2", "3"]
+    assert all(len(row.split()) == len(names) for row in rows)
+    ok("show", "run", "--plot", "picture.png")
 
 
 def test_a_long_history_is_thinned_out(tmp_path):
@@ -412,10 +442,12 @@ def wait_for_iteration(run, iteration, process):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("workers", [0, 2])
-def test_ctrl_c_keeps_the_last_iteration_and_resume_ends_at_the_same_bits(tmp_path, workers):
+@pytest.mark.parametrize(("workers", "solver"), [(0, RELAXED), (2, RELAXED), (2, CONSTANT)])
+def test_ctrl_c_keeps_the_last_iteration_and_resume_ends_at_the_same_bits(
+    tmp_path, workers, solver
+):
     run = tmp_path / "run"
-    config = configure(tmp_path, max_iter=100000)
+    config = configure(tmp_path, max_iter=100000, solver=solver)
     config.write_text(config.read_text() + "tol = 0.0\n")
     script = Path(sys.executable).with_name("dadmm")
     process = subprocess.Popen(
@@ -440,7 +472,7 @@ def test_ctrl_c_keeps_the_last_iteration_and_resume_ends_at_the_same_bits(tmp_pa
     assert "interrupted" in ok("show", run).out
 
     ok("resume", run, "--max-iter", reached + 2, "--workers", 0)
-    straight = configure(tmp_path, "straight.toml", max_iter=reached + 2)
+    straight = configure(tmp_path, "straight.toml", max_iter=reached + 2, solver=solver)
     straight.write_text(straight.read_text() + "tol = 0.0\n")
     ok("fit", straight, "--run", tmp_path / "straight")
     assert digest(run) == digest(tmp_path / "straight")

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import dadmm
-from dadmm import ADMMClassifier, ADMMRegressor, RelaxedADMM
+from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, RelaxedADMM
 from dadmm.errors import DataError, DivergenceError, OptionError, RunError, ShapeError, StoreError
 
 X, CODES = make_classification(
@@ -27,8 +27,20 @@ X, CODES = make_classification(
 )
 TARGETS = np.stack([np.tanh(X[:, 0]) + X[:, 1], X[:, 2] * X[:, 3]], axis=1)
 
-
+SOLVERS = {"relaxed": RelaxedADMM(), "block": BlockADMM(batch_size=8, learning_rate=0.02)}
 SMALL = {"hidden_layer_sizes": (8, 8), "max_iter": 4, "random_state": 0}
+
+
+@pytest.fixture(scope="module", autouse=True, params=SOLVERS)
+def solver(request):
+    """Let `classifier` and `regressor` make estimators with each solver in turn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SMALL, "solver", SOLVERS[request.param])
+        yield request.param
+
+
+only_relaxed = pytest.mark.parametrize("solver", ["relaxed"], indirect=True)
+only_block = pytest.mark.parametrize("solver", ["block"], indirect=True)
 
 
 def classifier(**options):
@@ -56,7 +68,7 @@ def same_network(a, b):
 
 
 @pytest.fixture(scope="module")
-def clf():
+def clf(solver):
     return classifier(max_iter=12).fit(X, CODES)
 
 
@@ -73,19 +85,17 @@ def test_fit_returns_the_estimator_with_its_attributes_set():
     assert clf.run_ is None
 
 
-def test_history_is_a_dataset_over_the_iterations(clf):
+COLUMNS = {
+    "relaxed": "objective forward_loss train_score primal_residual stationarity step seconds",
+    "block": "objective train_score step seconds",
+}
+
+
+def test_history_is_a_dataset_over_the_iterations(clf, solver):
     history = clf.history_
     assert isinstance(history, xr.Dataset)
     np.testing.assert_array_equal(history["iteration"], np.arange(1, 13))
-    for name in (
-        "objective",
-        "forward_loss",
-        "train_score",
-        "primal_residual",
-        "stationarity",
-        "step",
-        "seconds",
-    ):
+    for name in COLUMNS[solver].split():
         assert history[name].dims == ("iteration",)
         assert np.isfinite(history[name]).all()
     assert history["objective"].values.tolist() == clf.loss_curve_
@@ -95,6 +105,15 @@ def test_history_is_a_dataset_over_the_iterations(clf):
     assert history.attrs["train_score"] == pytest.approx(clf.score(X, CODES))
 
 
+@only_block
+def test_history_tells_of_blocks_and_of_rows_held_out():
+    solver = BlockADMM(batch_size=8, blocks=2, mode="batch", early_stopping=True)
+    history = classifier(solver=solver).fit(X, CODES).history_
+    for name in ("primal_residual", "validation_loss", "validation_score"):
+        assert np.isfinite(history[name]).all()
+
+
+@only_relaxed
 def test_the_convergence_rate_is_fitted_to_enough_iterations(clf):
     assert 0 < clf.history_.attrs["rate"] < 1
     assert clf.history_.attrs["rate_r2"] <= 1
@@ -292,6 +311,7 @@ def test_targets_may_be_of_any_size():
     assert large.score(X, 1e6 * TARGETS + 5e6) == pytest.approx(plain.score(X, TARGETS), abs=1e-4)
 
 
+@only_relaxed
 def test_a_constant_target_is_predicted():
     np.testing.assert_allclose(regressor().fit(X, np.full(120, 3.0)).predict(X), 3.0, atol=1e-4)
 
@@ -340,12 +360,22 @@ def test_a_fitted_estimator_pickles(clf):
     np.testing.assert_array_equal(again.predict(X), reg.predict(X))
 
 
+@only_relaxed
 def test_a_solver_is_an_object_a_name_or_a_table():
     by_name = classifier(solver="relaxed").fit(X, CODES)
     same_network(classifier(solver=RelaxedADMM()).fit(X, CODES), by_name)
     same_network(classifier(solver={"name": "relaxed"}).fit(X, CODES), by_name)
-    other = classifier(solver={"splitting": 2, "tau": 0.1}).fit(X, CODES)
+    other = classifier(solver={"name": "relaxed", "splitting": 2, "tau": 0.1}).fit(X, CODES)
     same_network(classifier(solver=RelaxedADMM(splitting=2, tau=0.1)).fit(X, CODES), other)
+
+
+@only_block
+def test_the_solver_is_block_admm_unless_told():
+    given = ADMMClassifier((8,), solver=BlockADMM(), max_iter=2, random_state=0).fit(X, CODES)
+    by_default = ADMMClassifier((8,), max_iter=2, random_state=0).fit(X, CODES)
+    same_network(by_default, given)
+    table = classifier(solver={"batch_size": 16, "blocks": 2}).fit(X, CODES)
+    same_network(classifier(solver=BlockADMM(batch_size=16, blocks=2)).fit(X, CODES), table)
 
 
 @pytest.mark.parametrize("standardize", ["feature", "global", "none"])
@@ -381,11 +411,14 @@ def test_a_run_is_kept_loaded_and_resumed(tmp_path):
         np.testing.assert_array_equal(found.classes_, fitted.classes_)
         np.testing.assert_array_equal(found.predict_proba(X), fitted.predict_proba(X))
         xr.testing.assert_identical(found.history_, fitted.history_)
-        assert found.get_params() | {"run": run, "solver": "relaxed"} == fitted.get_params()
+        assert found.get_params() | {"run": run} == fitted.get_params()
 
 
-def test_a_longer_limit_goes_on_to_the_same_network(tmp_path):
+def test_a_longer_limit_goes_on_to_the_same_network(tmp_path, solver, monkeypatch):
     seen = []
+    if solver == "block":  # a schedule of the learning rate is stretched to the new limit
+        constant = BlockADMM(batch_size=8, learning_rate_schedule="constant")
+        monkeypatch.setitem(SMALL, "solver", constant)
     classifier(run=tmp_path / "run").fit(X, CODES)
     longer = dadmm.resume(tmp_path / "run", max_iter=6, callback=lambda k, row: seen.append(k))
     assert seen == [5, 6]
@@ -436,7 +469,7 @@ def test_a_run_is_replaced_only_when_told_to(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(solver):
     from distributed import Client, LocalCluster
 
     with (

@@ -340,7 +340,7 @@ def run_again(path, k):
     chunks = Run.open(path).attributes["chunks"]
     weights = {i: graph.load_weights(late, k, i) for i in solver.layers(problem)}
     anchor = dict(weights)
-    (each,) = solver.passes(problem)
+    (each,) = solver.passes(problem, len(chunks))
     sums = [
         graph.visit(late, part, k, c, [weights[i] for i in part.layers])
         for c in range(len(chunks))

@@ -8,7 +8,7 @@ from dask.utils import parse_bytes
 
 from dadmm.errors import OptionError, ShapeError
 from dadmm.network import Architecture
-from dadmm.plan import CHUNK_BYTES, CHUNKS, SMALLEST, chunk_rows, visit_bytes
+from dadmm.plan import SMALLEST, chunk_rows, visit_bytes
 from dadmm.solvers.base import Problem
 from dadmm.solvers.relaxed import RelaxedADMM
 

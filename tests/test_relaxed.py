@@ -530,7 +530,7 @@ class Shuffled(RelaxedADMM):
 
     order: int = 0
 
-    def passes(self, problem):
+    def passes(self, problem, chunks):
         rng = np.random.default_rng(self.order)
 
         def shuffled(parts):
@@ -538,7 +538,7 @@ class Shuffled(RelaxedADMM):
             last = [part for part in parts if part.fresh]
             return tuple(p[i] for p in (first, last) for i in rng.permutation(len(p)))
 
-        return tuple(Pass(shuffled(p.parts), p.solves) for p in super().passes(problem))
+        return tuple(Pass(shuffled(p.parts), p.solves) for p in super().passes(problem, chunks))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -561,7 +561,7 @@ def test_parts_say_all_that_they_read_and_write(splitting, variant, regions):
     run = begin(solver)
     problem = run.problem
     written = []
-    for each in solver.passes(problem):
+    for each in solver.passes(problem, len(run.chunks)):
         written += [name for part in each.parts for name in part.writes]
         for part in each.parts:
             every = {}

@@ -80,6 +80,9 @@ class Part:
         Layers whose weights the part needs.
     x, y : bool
         Whether the part needs the inputs and the targets.
+    group : int
+        Sums are added up among parts of one group: that of the layer that they are for, or 0 for
+        those that all layers need.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Part:
     layers: tuple[int, ...] = ()
     x: bool = False
     y: bool = False
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -298,7 +302,7 @@ def iterate(
     passes = solver.passes(problem, len(chunks))
     for j, each in enumerate(passes):
         merged = {name: array for own in weights.values() for name, array in own.items()}
-        found: list[Sums] = []
+        found: dict[int, list[Sums]] = {}
         for c in range(len(chunks)) if each.chunks is None else each.chunks:
             chunk = replace(chunks[c], pace=pace.of(j, len(passes)))
             before = {name: block.copy() for name, block in chunk.state.items()}
@@ -308,12 +312,13 @@ def iterate(
                 state = {name: before[name] for name in part.reads}
                 state |= {name: chunk.state[name] for name in part.fresh}
                 state = {name: block.copy() for name, block in state.items()}
-                found.append(solver.visit(problem, part, merged, replace(chunk, state=state)))
+                visited = solver.visit(problem, part, merged, replace(chunk, state=state))
+                found.setdefault(part.group, []).append(visited)
                 chunk.state.update({name: state[name] for name in part.writes})
-        sums = combine(found)
+        totals = {group: combine(sums) for group, sums in found.items()}
         for layer in prepared if j == len(passes) - 1 else each.solves:
             known = {name: constants[name] for name in solver.constants(problem, layer)}
-            own = weights[layer]
+            own, sums = weights[layer], totals.get(layer, totals.get(0, {}))
             new, details = solver.solve(problem, layer, prepared[layer], own, {**sums, **known})
             weights[layer] = {**own, **new, "details": details}
     merged = {name: array for own in weights.values() for name, array in own.items()}

@@ -41,9 +41,9 @@ from dadmm.constraints import Constraint
 from dadmm.errors import OptionError, unknown
 from dadmm.network import Architecture
 from dadmm.schedules import check_schedule, plateau
-from dadmm.solvers import consensus
+from dadmm.solvers import consensus, grid
 from dadmm.solvers.algebra import square
-from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Sums
+from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Sums, numbers
 from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, held_out
 
 MODES = ("online", "batch")
@@ -180,6 +180,10 @@ class BlockADMM:
             if getattr(self, option) not in known:
                 raise unknown(option, getattr(self, option), known)
         check_schedule(self.learning_rate_schedule)
+        if self.schedule == "grid" and self.z_steps > 1:
+            raise OptionError(
+                f"schedule='grid' moves Z once per visit: use z_steps=1, not {self.z_steps}"
+            )
         self.chain(problem)
 
     def chain(self, problem: Problem) -> Chain:
@@ -201,7 +205,9 @@ class BlockADMM:
         return self.mode == "online" and self.z_steps == 1 and self.inner_steps == 1
 
     def variables(self, problem: Problem) -> dict[str, int]:
-        """Z_t and U_t in batch mode; nothing online."""
+        """Z_t and U_t in batch mode; nothing online; in a grid, what lies between tasks too."""
+        if self.schedule == "grid":
+            return grid.variables(self, problem)
         if self.mode == "online":
             return {}
         chain = self.chain(problem)
@@ -243,17 +249,20 @@ class BlockADMM:
         layers = self.layers(problem)
         names = tuple(self.variables(problem))
         memory = tuple(self.memory(problem))
-        part = Part(
-            "visit-chunk",
-            sweep=(1, len(layers)),
-            reads=names + memory,
-            writes=names + memory,
-            layers=layers,
-            x=True,
-            y=True,
+        parts: tuple[Part, ...] = (
+            Part(
+                "visit-chunk",
+                reads=names + memory,
+                writes=names + memory,
+                layers=layers,
+                x=True,
+                y=True,
+            ),
         )
+        if self.schedule == "grid":
+            parts = grid.parts(self, problem)
         found = [
-            Pass((part,), layers, tuple(range(first, min(first + self.agents, chunks))))
+            Pass(parts, layers, tuple(range(first, min(first + self.agents, chunks))))
             for first in range(0, chunks, self.agents)
         ]
         if self.early_stopping:
@@ -298,7 +307,7 @@ class BlockADMM:
         assert chunk.x is not None
         state: Arrays = {}
         if self.mode == "batch":
-            widths = self.variables(problem)
+            widths = {n: w for n, w in self.variables(problem).items() if n[:2] in ("z_", "u_")}
             state = {n: np.zeros((chunk.rows, w), problem.dtype) for n, w in widths.items()}
             spans = self._spans(problem, weights)
             for rows in batches(chunk.rows, EVALUATED):
@@ -323,7 +332,7 @@ class BlockADMM:
 
     def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
         """Return the parameters as they are."""
-        return dict(params)
+        return {name: params[name] for name in self.parameters(problem, layer)}
 
     def granularity(self, problem: Problem) -> tuple[int, int, int]:
         """Return (fewest chunks, what their number is a multiple of, most bytes of one)."""
@@ -337,20 +346,17 @@ class BlockADMM:
 
     def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Train a copy of the parameters on a chunk, or score them on its rows."""
-        train, held = held_out(self, chunk)
         if part.evaluate:
-            rows = held if part.name == "validate-chunk" else None
+            rows = held_out(self, chunk)[1] if part.name == "validate-chunk" else None
             return self._evaluate(problem, weights, chunk, rows)
+        if self.schedule == "grid":
+            return grid.visit(self, problem, part, weights, chunk)
         spans = self._spans(problem, weights, chunk.state)
+        train, _ = held_out(self, chunk)
         local = Local(self, problem, spans)
         local.run(chunk, train, chunk.pace)
-        sums: Sums = {"loss": local.loss, "seen": local.seen, "residual": local.residual}
-        sums["penalty"] = 0.0
-        if problem.classes:
-            sums["correct"] = local.right
-        else:
-            sums["squared_error"] = local.error
-        return sums | consensus.contribution(self, spans, len(train), chunk.state)
+        sums: Sums = {**local.scores(), "residual": local.residual}
+        return sums | consensus.contribution(self, spans, len(train), chunk)
 
     def _evaluate(self, problem: Problem, weights: Arrays, chunk: Chunk, rows: Any | None) -> Sums:
         """Run the network forward on some rows of a chunk, or on all."""
@@ -378,14 +384,13 @@ class BlockADMM:
         before: Mapping[str, Any] = weights.get("details", {})  # type: ignore[assignment]
         details = dict(before)
         last = layer == self.layers(problem)[-1]
-        if last:
-            for name, value in sums.items():
-                if np.ndim(value) == 0 and not name.startswith(("rows_", "max_")):
-                    details[name] = before.get(name, 0) + value
+        for name, value in numbers(sums).items():
+            if (last or name == f"residual_{layer}") and not name.startswith(("rows", "max_")):
+                details[name] = before.get(name, 0) + value
         if f"theta_{layer}" not in sums:
             new = {name: weights[name] for name in self.parameters(problem, layer)}
         else:
-            new = consensus.update(self, layer, weights, sums)
+            new = consensus.update(self, problem, layer, weights, sums)
         moved = new[f"theta_{layer}"] - anchor[f"theta_{layer}"]
         details[f"step_{layer}"] = square(moved[None])
         details[f"size_{layer}"] = square(new[f"theta_{layer}"][None])
@@ -402,7 +407,8 @@ class BlockADMM:
             row["train_score"] = 1.0 - details["squared_error"] / seen / spread
         layers = self.layers(problem)
         if len(layers) > 1:
-            row["primal_residual"] = (details["residual"] / seen) ** 0.5
+            residual = sum(v for name, v in details.items() if name.startswith("residual"))
+            row["primal_residual"] = (residual / seen) ** 0.5
         if "forward_rows" in details:
             scores = self.score(problem, details)
             row["validation_loss"] = scores["forward_loss"]

@@ -6,12 +6,13 @@ For a round in which the chunks S are visited, with ``a_c = rows_c / rows_S``::
     admm       w_c = argmin-ish of F_c(v) + <pi_c, v - w> + sigma/2 |v - w|^2   from v = w
                pi_c += sigma (w_c - w)
                s_c  = w_c + pi_c / sigma
-               w   += sum_c a_c (s_c - s_c as it was last sent)
+               w   += sum_c rows_c / n (s_c - s_c as it was last sent)
 
-The second is consensus ADMM as in BADM (arXiv 2407.01640): if all chunks are visited in every
-round, w is ``sum_c a_c (w_c + pi_c / sigma)``.  With some of them at a time it is the variant of
-FedADMM (arXiv 2204.03529).  Adam's moments and the step count are averaged either way.  Derived
-from the papers' abstracts, checked by tests/test_consensus.py.
+The second is consensus ADMM as in BADM (arXiv 2407.01640): after every round w is ``sum_c
+rows_c/n (w_c + pi_c / sigma)`` over all chunks, whether they were all visited or only some (as in
+FedADMM, arXiv 2204.03529, with its server step of |S| / C; a step of 1 counts what the others did
+twice, and diverged here).  Adam's moments and the step count are averaged over S either way.
+Derived from the papers' abstracts, checked by tests/test_consensus.py.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dadmm.solvers.base import Arrays, Problem, Sums
+from dadmm.solvers.base import Arrays, Chunk, Problem, Sums
 
 if TYPE_CHECKING:
     from dadmm.solvers.block import BlockADMM
@@ -40,8 +41,12 @@ def start(solver: BlockADMM, problem: Problem, weights: Arrays) -> Arrays:
     return state
 
 
-def contribution(solver: BlockADMM, spans: Sequence[Span], rows: int, state: Arrays) -> Sums:
-    """Return a chunk's part of the sums after its local training; update what it remembers."""
+def contribution(solver: BlockADMM, spans: Sequence[Span], rows: int, chunk: Chunk) -> Sums:
+    """Return a chunk's part of the sums after local training on some of its rows.
+
+    What the chunk remembers is updated in place.
+    """
+    state = chunk.state
     sums: Sums = {"rows": rows}
     for span in spans:
         t = span.number
@@ -52,7 +57,7 @@ def contribution(solver: BlockADMM, spans: Sequence[Span], rows: int, state: Arr
             pi, sent = state[f"pi_{t}"][0], state[f"sent_{t}"][0]
             pi += solver.sigma * (span.theta - span.anchor)
             new = span.theta + pi / span.theta.dtype.type(solver.sigma)
-            sums[f"theta_{t}"] = (new - sent) * share
+            sums[f"theta_{t}"] = (new - sent) * span.theta.dtype.type(chunk.rows)
             sent[...] = new
         sums[f"m_{t}"] = span.m * share
         if solver.optimizer == "adam":
@@ -61,7 +66,7 @@ def contribution(solver: BlockADMM, spans: Sequence[Span], rows: int, state: Arr
     return sums
 
 
-def update(solver: BlockADMM, layer: int, weights: Arrays, sums: Sums) -> Arrays:
+def update(solver: BlockADMM, problem: Problem, layer: int, weights: Arrays, sums: Sums) -> Arrays:
     """Return the consensus of a block's parameters and moments."""
     rows = max(sums["rows"], 1)
     theta = weights[f"theta_{layer}"]
@@ -71,9 +76,10 @@ def update(solver: BlockADMM, layer: int, weights: Arrays, sums: Sums) -> Arrays
         if name not in sums:
             found[name] = weights[name]
             continue
-        mean = np.asarray(sums[name], np.float64) / rows
         if kind == "theta" and solver.consensus == "admm":
-            mean += theta
+            mean = theta + np.asarray(sums[name], np.float64) / problem.rows
+        else:
+            mean = np.asarray(sums[name], np.float64) / rows
         found[name] = mean.astype(theta.dtype)
     found[f"count_{layer}"] = np.array(float(sums[f"max_count_{layer}"]))
     return found

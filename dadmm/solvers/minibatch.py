@@ -18,7 +18,7 @@ from dadmm.blocks import Block, Tape, views
 from dadmm.losses import Loss, get_loss
 from dadmm.schedules import momentum, rate
 from dadmm.solvers.algebra import square
-from dadmm.solvers.base import Array, Arrays, Chunk, Pace, Problem
+from dadmm.solvers.base import Array, Arrays, Chunk, Pace, Problem, Sums
 from dadmm.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class Span:
         Parameters and moments, changed in place by `learn`.
     count : float
         Optimiser steps behind them.
+    width : int
+        Of the block's output.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Span:
         self.rate = self.beta1 = 0.0
         chain = solver.chain(problem)
         lo, hi = solver.spans(problem)[number - 1]
+        self.width = chain.widths[hi]
         self.links = []
         edge = 0
         for i in range(lo, hi + 1):
@@ -247,10 +250,17 @@ class Local:
             for span, constraint in zip(self.spans, self.constraints, strict=True):
                 v = span.forward(v)
                 v = v if constraint is None else constraint.project(v)
-            self._measure(v, y, None if chunk.weight is None else chunk.weight[picked])
+            self.measure(v, y, None if chunk.weight is None else chunk.weight[picked])
             if not self.problem.classes:
                 wide = y.astype(np.float64)
                 self.targets += np.stack([wide.sum(axis=0), (wide**2).sum(axis=0)])
+
+    def scores(self) -> Sums:
+        """Return what was measured, as sums."""
+        found: Sums = {"loss": self.loss, "seen": self.seen}
+        if self.problem.classes:
+            return found | {"correct": self.right}
+        return found | {"squared_error": self.error}
 
     # --------------------------------------------------------------------------- per mini-batch
 
@@ -264,7 +274,7 @@ class Local:
         for span, constraint in zip(self.spans, self.constraints, strict=True):
             outs.append(span.forward(v))
             v = outs[-1] if constraint is None else constraint.project(outs[-1])
-        g = self._measure(outs[-1], y, w)
+        g = self.measure(outs[-1], y, w)
         g *= g.dtype.type(1.0 / len(x))
         for t in range(len(self.spans) - 1, -1, -1):
             constraint = self.constraints[t]
@@ -286,7 +296,7 @@ class Local:
             if t < len(self.spans) - 1:
                 v = out.copy() if constraint is None else constraint.project(out)
                 z.append(v)
-        self._measure(out, y, w)
+        self.measure(out, y, w)
         zero = [np.zeros_like(block) for block in z]
         scale = self._move(x, y, w, z, zero)
         for _ in range(self.solver.inner_steps):
@@ -303,7 +313,7 @@ class Local:
         for span, constraint in zip(self.spans, self.constraints, strict=True):
             v = span.forward(v)
             v = v if constraint is None else constraint.project(v)
-        self._measure(v, y, w)
+        self.measure(v, y, w)
         self._move(x, y, w, z, u)
         for _ in range(self.solver.inner_steps):
             self._parameters(x, y, w, z, u, [1.0] * (last + 1), rate, beta1)
@@ -379,7 +389,7 @@ class Local:
                 g *= g.dtype.type(1.0 / len(x))
             span.learn(g, rate, beta1, pull=False)
 
-    def _measure(self, out: Array, y: Array, w: Array | None) -> Array:
+    def measure(self, out: Array, y: Array, w: Array | None) -> Array:
         """Add a mini-batch to the running scores; return the loss's gradient, row by row."""
         problem = self.problem
         self.seen += len(out)

@@ -1,0 +1,284 @@
+"""Block-ADMM's grid schedule: one task per block and chunk.
+
+Each task holds one block's parameters and the activations on its two sides, which reach the next
+task through the store.  The updates are those of `dadmm.solvers.block`, with Z moved once per
+visit for all rows of the chunk instead of once per mini-batch::
+
+    online    forward-block 1 .. T-1     Z_t = P(f_t(Z_{t-1}))
+              train-block T .. 1         target_{t-1} = P(Z_{t-1} - J_t' e_t / rho), where rho e_t is
+                                         the loss's gradient or rho (f_t - target_t); then
+                                         mini-batches on the block's own problem
+    batch     pull-block 1 .. T          f_t(Z_{t-1}), and the pull on Z_{t-1}      (side by side)
+              move-block 1 .. T-1        a gradient step on Z_t, projected          (side by side)
+              train-block 1 .. T         mini-batches, then U_t += Z_t - f_t        (side by side)
+
+Batch steps look at their neighbours' Z of before (Jacobi).  Derived, like the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dadmm.losses import get_loss
+from dadmm.schedules import momentum, rate
+from dadmm.solvers import consensus
+from dadmm.solvers.algebra import row_squares
+from dadmm.solvers.base import Array, Arrays, Chunk, Part, Problem, Sums
+from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, gather, held_out
+
+if TYPE_CHECKING:
+    from dadmm.solvers.block import BlockADMM
+
+
+def variables(solver: BlockADMM, problem: Problem) -> dict[str, int]:
+    """Name and width of what lies between the tasks, beside Z and U in batch mode."""
+    chain, spans = solver.chain(problem), solver.spans(problem)
+    widths = {t: chain.widths[hi] for t, (_, hi) in enumerate(spans[:-1], start=1)}
+    if solver.mode == "online":
+        return {f"{kind}_{t}": width for t, width in widths.items() for kind in ("z", "target")}
+    found = {
+        f"{kind}_{t}": width for t, width in widths.items() for kind in ("z", "u", "f", "pull")
+    }
+    return found | {f"bend_{t}": 1 for t in widths}
+
+
+def parts(solver: BlockADMM, problem: Problem) -> tuple[Part, ...]:
+    """Return the tasks of a chunk; those that read what another wrote wait for it."""
+    layers = solver.layers(problem)
+    last = layers[-1]
+    memory = {t: tuple(n for n in solver.memory(problem) if n.endswith(f"_{t}")) for t in layers}
+
+    def between(*names: tuple[str, int]) -> tuple[str, ...]:
+        return tuple(f"{kind}_{t}" for kind, t in names if 1 <= t < last)
+
+    def part(
+        name: str, t: int, fresh: tuple[str, ...], writes: tuple[str, ...], **more: Any
+    ) -> Part:
+        return Part(
+            f"{name}-{t}", couple=(t,), fresh=fresh, writes=writes, layers=(t,), x=t == 1, **more
+        )
+
+    if solver.mode == "online":
+        forward = [
+            part("forward-block", t, between(("z", t - 1)), between(("z", t))) for t in layers[:-1]
+        ]
+        train = [
+            part(
+                "train-block",
+                t,
+                between(("z", t - 1), ("target", t)),
+                between(("target", t - 1)) + memory[t],
+                reads=memory[t],
+                y=t == last,
+                group=t,
+            )
+            for t in reversed(layers)
+        ]
+        return (*forward, *train)
+    pull = [
+        part(
+            "pull-block",
+            t,
+            (),
+            between(("f", t), ("pull", t - 1), ("bend", t - 1)),
+            reads=between(("z", t - 1), ("z", t), ("u", t)),
+            y=t == last,
+        )
+        for t in layers
+    ]
+    move = [
+        Part(
+            f"move-block-{t}",
+            couple=(t,),
+            reads=between(("z", t), ("u", t)),
+            fresh=between(("f", t), ("pull", t), ("bend", t)),
+            writes=between(("z", t)),
+        )
+        for t in layers[:-1]
+    ]
+    train = [
+        part(
+            "train-block",
+            t,
+            between(("z", t - 1), ("z", t)),
+            between(("u", t)) + memory[t],
+            reads=between(("u", t)) + memory[t],
+            y=t == last,
+            group=t,
+        )
+        for t in layers
+    ]
+    return (*pull, *move, *train)
+
+
+def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+    """Do one of the tasks."""
+    (t,) = part.couple
+    state, dtype = chunk.state, np.dtype(problem.dtype)
+    if part.name.startswith("move-block"):
+        _move(solver, problem, t, state)
+        return {}
+    span = Span(solver, problem, weights, t, _first(state.get(f"pi_{t}")))
+    below = chunk.x if t == 1 else state[f"z_{t - 1}"]
+    assert below is not None
+    task = _Task(solver, problem, span, below, chunk, dtype)
+    if part.name.startswith("forward-block"):
+        task.forward()
+        return {}
+    if part.name.startswith("pull-block"):
+        task.pull()
+        return {}
+    return task.train()
+
+
+def _first(block: Array | None) -> Array | None:
+    return None if block is None else block[0]
+
+
+def _move(solver: BlockADMM, problem: Problem, t: int, state: Arrays) -> None:
+    """One gradient step on Z_t, at the length that the row's curvature allows."""
+    z, rho = state[f"z_{t}"], state[f"z_{t}"].dtype.type(solver.rho)
+    constraint = solver.boundaries(problem)[t - 1]
+    step = z + state[f"u_{t}"]
+    step -= state[f"f_{t}"]
+    step *= rho
+    step += state[f"pull_{t}"]
+    if constraint is not None:
+        z[...] = constraint.project(z - step / rho)
+        return
+    step *= z.dtype.type(solver.z_rate) / (rho + state[f"bend_{t}"])
+    z -= step
+
+
+class _Task:
+    """A task on one block of one chunk."""
+
+    def __init__(
+        self,
+        solver: BlockADMM,
+        problem: Problem,
+        span: Span,
+        below: Array,
+        chunk: Chunk,
+        dtype: np.dtype[Any],
+    ) -> None:
+        self.solver, self.problem, self.span = solver, problem, span
+        self.below, self.chunk, self.dtype = below, chunk, dtype
+        self.t, self.last = span.number, len(solver.layers(problem))
+        self.constraint = solver.boundaries(problem)[self.t - 1]
+        self.lower = solver.boundaries(problem)[self.t - 2] if self.t > 1 else None
+        self.criterion = get_loss(problem.loss)
+        self.local = Local(solver, problem, [span])
+
+    def _empty(self, like: Array) -> Array:
+        return np.empty((len(like), self.span.width), self.dtype)
+
+    def forward(self) -> None:
+        """``Z_t = P(f_t(Z_{t-1}))``."""
+        out = self._empty(self.below)
+        for rows in batches(len(out), EVALUATED):
+            found = self.span.forward(self.below[rows])
+            out[rows] = found if self.constraint is None else self.constraint.project(found)
+        self.chunk.state[f"z_{self.t}"] = out
+
+    def pull(self) -> None:
+        """``f_t(Z_{t-1})``, and what the block asks of Z_{t-1}."""
+        state, t = self.chunk.state, self.t
+        f = None if t == self.last else self._empty(self.below)
+        pull = np.empty_like(self.below) if t > 1 else None
+        bend = np.empty((len(self.below), 1), self.dtype) if t > 1 else None
+        weight = min(self.criterion.lipschitz, 1.0) if t == self.last else self.solver.rho
+        for rows in batches(len(self.below), EVALUATED):
+            out = self.span.forward(self.below[rows])
+            if f is not None:
+                f[rows] = out
+            if pull is None or bend is None:
+                continue
+            upstream = self._upstream(out, rows)
+            pull[rows] = self.span.pull(upstream)
+            sizes = np.maximum(row_squares(upstream), 1e-30)
+            bend[rows, 0] = weight * row_squares(pull[rows]) / sizes
+        if f is not None:
+            state[f"f_{t}"] = f
+        if pull is not None and bend is not None:
+            state[f"pull_{t - 1}"], state[f"bend_{t - 1}"] = pull, bend
+
+    def _upstream(self, out: Array, rows: slice) -> Array:
+        """Gradient of the block's own term in its output, row by row."""
+        chunk, t = self.chunk, self.t
+        if t == self.last:
+            assert chunk.y is not None
+            weight = None if chunk.weight is None else chunk.weight[rows]
+            return self.local.measure(out, chunk.y[rows], weight)
+        rho = self.dtype.type(self.solver.rho)
+        if self.solver.mode == "online":
+            return (out - chunk.state[f"target_{t}"][rows]) * rho
+        return (out - chunk.state[f"u_{t}"][rows] - chunk.state[f"z_{t}"][rows]) * rho
+
+    def train(self) -> Sums:
+        """Move the targets below (online), learn, update U (batch); return the sums."""
+        solver, chunk, t, state = self.solver, self.chunk, self.t, self.chunk.state
+        if solver.mode == "online":
+            target = np.empty_like(self.below) if t > 1 else None
+            rho = self.dtype.type(solver.rho)
+            if target is not None or t == self.last:
+                for rows in batches(len(self.below), EVALUATED):
+                    upstream = self._upstream(self.span.forward(self.below[rows]), rows)
+                    if target is not None:
+                        moved = self.below[rows] - self.span.pull(upstream) / rho
+                        target[rows] = moved if self.lower is None else self.lower.project(moved)
+            if target is not None:
+                state[f"target_{t - 1}"] = target
+        elif t == self.last:
+            for rows in batches(len(self.below), EVALUATED):
+                self._upstream(self.span.forward(self.below[rows]), rows)
+        train, _ = held_out(solver, chunk)
+        self._learn(train)
+        if solver.mode == "batch" and t < self.last:
+            u, z = state[f"u_{t}"], state[f"z_{t}"]
+            for rows in batches(len(u), EVALUATED):
+                u[rows] += z[rows] - self.span.forward(self.below[rows])
+        local = self.local
+        sums: Sums = {f"residual_{t}": local.residual}
+        if t == self.last:
+            sums |= local.scores()
+        return sums | consensus.contribution(solver, [self.span], len(train), chunk)
+
+    def _learn(self, rows: Array) -> None:
+        """Mini-batches on the block's own problem."""
+        solver, chunk, span, t = self.solver, self.chunk, self.span, self.t
+        pace, state = chunk.pace, chunk.state
+        rng = np.random.default_rng([*chunk.seed, t])
+        count = -(-len(rows) // solver.batch_size)
+        total, step = count * solver.local_epochs, 0
+        goal = None
+        if t < self.last:
+            goal = state[f"target_{t}"] if solver.mode == "online" else state[f"z_{t}"]
+        for _ in range(solver.local_epochs):
+            order = rng.permutation(rows)
+            for first in range(0, len(order), solver.batch_size):
+                picked = order[first : first + solver.batch_size]
+                done = pace.begin + (pace.end - pace.begin) * step / total
+                now = solver.learning_rate * pace.factor
+                now *= rate(solver.learning_rate_schedule, done)
+                beta1 = momentum(solver.learning_rate_schedule, done, solver.momentum)
+                v = gather("below", self.below, picked)
+                for inner in range(solver.inner_steps):
+                    out = span.forward(v)
+                    if goal is None:
+                        assert chunk.y is not None
+                        g = self.criterion.gradient(out, gather("y", chunk.y, picked))
+                        if chunk.weight is not None:
+                            g *= chunk.weight[picked][:, None]
+                        g *= g.dtype.type(1.0 / len(picked))
+                    else:
+                        g = out - gather("goal", goal, picked)
+                        if solver.mode == "batch":
+                            g -= gather("u", state[f"u_{t}"], picked)
+                        if not inner:
+                            self.local.residual += float(row_squares(g).sum())
+                        g *= g.dtype.type(solver.rho / len(picked))
+                    span.learn(g, now, beta1, pull=False)
+                step += 1
