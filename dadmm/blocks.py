@@ -43,10 +43,14 @@ class Tape:
         self.saved: dict[str, Any] = {}
         self._work = work
         self._name = name
+        self._last: dict[str, Array] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return a buffer, contents undefined, valid until it is taken again."""
-        return self._work.take(f"{self._name} {name}", shape, dtype)
+        last = self._last.get(name)
+        if last is None or last.shape != shape or last.dtype != dtype:
+            last = self._last[name] = self._work.take(f"{self._name} {name}", shape, dtype)
+        return last
 
 
 @runtime_checkable
@@ -295,8 +299,7 @@ def views(flat: Array, shapes: Shapes) -> dict[str, Array]:
 
 def flatten(params: Params, shapes: Shapes, dtype: Any) -> Array:
     """Return parameters as one flat array, the inverse of `views`."""
-    nothing = np.zeros(0, dtype)  # such as a block that only reshapes learns
-    return np.concatenate([nothing, *(np.ravel(params[name]).astype(dtype) for name in shapes)])
+    return np.concatenate([np.ravel(params[name]).astype(dtype) for name in shapes])
 
 
 KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual}
@@ -304,11 +307,11 @@ KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual}
 
 def block_to_table(block: Block) -> dict[str, Any]:
     """Return a block as plain values; one that has none to rebuild it from says only its kind."""
-    made: Any
     for kind, made in KINDS.items():
         if type(block) is made:
-            shown = {f.name: getattr(block, f.name) for f in fields(made) if f.init}
-            return {"kind": kind, **shown}
+            shown = {f.name: getattr(block, f.name) for f in fields(KINDS[kind]) if f.init}
+            plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in shown.items()}
+            return {"kind": kind, **plain}
     # What else such a block can say of itself tells it apart from another.
     table = getattr(block, "table", dict)
     return {"kind": type(block).__name__, **table()}

@@ -24,10 +24,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dadmm import __version__, cluster
+from dadmm.blocks import Chain
 from dadmm.config import SCHEMA, differences, load_config
 from dadmm.datasets import load_data, read_array
 from dadmm.errors import DadmmError, InputError, StoreError
 from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, resume
+from dadmm.network import Architecture, Network
 from dadmm.options import make_solver
 from dadmm.store import Run
 
@@ -76,7 +78,7 @@ def _config_help() -> str:
     """Return what may stand in a config file, as click prints it unwrapped."""
     lines = ["\b", "CONFIG may have:"]
     for table, keys in SCHEMA.items():
-        lines += [f"  [{table}]", *(f"    {key:<20}{means}" for key, (_, means) in keys.items())]
+        lines += [f"  [{table}]", *(f"    {key:<19} {means}" for key, (_, means) in keys.items())]
     return "\n".join([*lines, "", "pipelines/digits.toml and pipelines/wine.toml are examples."])
 
 
@@ -360,13 +362,11 @@ def _summary(estimator: Any, path: str) -> Table:
     attributes = Run.open(path).attributes
     history = estimator.history_
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    arch = estimator.network_.architecture
     solver = attributes["config"]["solver"]
-    chunks, layers = len(attributes["chunks"]), arch.depth - 1
+    chunks = len(attributes["chunks"])
     rows = {
         "run": path,
-        "network": f"{' - '.join(map(str, arch.widths))}, {arch.activation}, "
-        f"{sum(arch.skips)} of {layers} hidden layers residual, {arch.n_parameters:,} parameters",
+        "network": _network(estimator.network_),
         "solver": ", ".join(f"{k}={v}" if k != "name" else str(v) for k, v in solver.items()),
         "data": f"{attributes['problem']['rows']:,} rows in {chunks} chunk{'s' * (chunks > 1)}",
         "status": f"{history.attrs['status']}, {estimator.n_iter_} iterations",
@@ -381,6 +381,18 @@ def _summary(estimator: Any, path: str) -> Table:
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), value)
     return table
+
+
+def _network(network: Network) -> str:
+    arch = network.architecture
+    if isinstance(arch, Architecture):
+        layers = f"{sum(arch.skips)} of {arch.depth - 1} hidden layers residual"
+        kind = f"{arch.activation}, {layers}"
+    else:
+        assert isinstance(arch, Chain)
+        kind = f"a chain of {len(arch.blocks)} blocks, {len(arch.constraints)} constrained"
+    count = sum(array.size for array in network.params.values())
+    return f"{' - '.join(map(str, arch.widths))}, {kind}, {count:,} parameters"
 
 
 def _history_table(history: Any) -> Table:

@@ -68,8 +68,9 @@ SCHEMA: dict[str, dict[str, tuple[Kind, str]]] = {
         "stem": (TEXT, "dense or identity"),
         "alpha": (NUMBER, "weight of |W|^2 / 2, per sample"),
         "max_iter": (WHOLE, "most iterations"),
-        "tol": (NUMBER, "stop at steps below this share of the variables' norm"),
+        "tol": (NUMBER, "when to stop early, as the solver says; 0: never"),
         "standardize": (TEXT, "feature, global or none"),
+        "class_weight": (TEXT, "balanced: classes weigh alike (classification)"),
         "random_state": (WHOLE, "seed of the starting weights"),
         "chunks": (CHUNKS, "rows per chunk, or auto"),
     },
@@ -119,6 +120,8 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
         raise OptionError(f"{where}: [data] needs either dataset, or x and y")
     if model.get("task", TASKS[0]) not in TASKS:
         raise OptionError(f"{where}: [model] task={model['task']!r}{_guess(model['task'], TASKS)}")
+    if "class_weight" in model and model.get("task", TASKS[0]) != TASKS[0]:
+        raise OptionError(f"{where}: [model] class_weight is for task={TASKS[0]!r}: leave it out")
     fraction = data.get("test_fraction", 0.0)
     if not 0 <= fraction < 1:
         raise OptionError(f"{where}: [data] test_fraction={fraction}: use 0 to below 1")

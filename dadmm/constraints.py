@@ -14,7 +14,7 @@ from dadmm.errors import OptionError, unknown
 
 Array = NDArray[Any]
 
-# Name: (projection of (values, number), whether it takes a number, its meaning).
+# Name: (projection of (values, number), what the number means; "" if it takes none).
 CONSTRAINTS: dict[str, tuple[Callable[[Array, float], Array], str]] = {
     "non_negative": (lambda v, _: prox.non_negative(v), ""),
     "binary": (lambda v, _: prox.binary(v), ""),
@@ -49,6 +49,8 @@ class Constraint:
         OptionError
             For an unknown name, or a number that is missing, superfluous or not positive.
         """
+        if not isinstance(text, str):
+            raise OptionError(f"constraint {text!r}: use a name in quotes")
         name, colon, rest = text.partition(":")
         if name not in CONSTRAINTS:
             raise unknown("constraint", name, CONSTRAINTS)
@@ -61,7 +63,7 @@ class Constraint:
             number = float(rest)
         except ValueError:
             number = np.nan
-        whole = name != "k_sparse" or number == round(number)
+        whole = name != "k_sparse" or number % 1 == 0
         if not (0 < number < np.inf and whole):
             raise OptionError(f"constraint {text!r}: write {name}:<{meaning}>, such as {name}:8")
         return cls(name, number)

@@ -305,7 +305,11 @@ def as_weights(
         weight: Any = np.ones(rows)
     else:
         weight = as_column(sample_weight, rows, "sample_weight")
-        weight = (weight if is_dask(weight) else np.asarray(weight)).astype(np.float64)
+        if weight.ndim != 1:
+            raise ShapeError(f"sample_weight has shape {weight.shape}: give one weight per row")
+        if weight.dtype.kind not in "biuf":
+            raise DataError(f"sample_weight has dtype {weight.dtype}, which is not numeric")
+        weight = weight.astype(np.float64)
     lazy = is_dask(target) or is_dask(weight)
     if by_class is not None:
         # One small integer per sample: the only thing here that comes together anywhere.

@@ -209,6 +209,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         solver = make_solver(self.solver)
         if not isinstance(solver, BlockADMM):
             raise OptionError(f"partial_fit needs solver='block', not {solver.name!r}")
+        if self.run is not None:
+            raise OptionError("partial_fit keeps its state in the estimator: leave run=None")
         # One pass is no schedule, and its rows are too few to hold some out.
         solver = replace(solver, learning_rate_schedule="constant", early_stopping=False)
         before = self if hasattr(self, "network_") else None
@@ -246,9 +248,9 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         """Set the fitted attributes from what the run has committed."""
         run, problem = plan.run, plan.problem
         record = run.committed() or {}
-        self.network_ = run.network(plan.solver, problem)
         self.history_ = run.history()
         best = plan.solver.best(loop.rows_of(self.history_))
+        self.network_ = run.network(plan.solver, problem, best)
         self._parameters = {
             name: array
             for layer in plan.solver.layers(problem)
@@ -266,7 +268,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             self.history_["objective"].values.tolist() if "objective" in self.history_ else []
         )
         self.n_features_in_ = problem.architecture.widths[0]
-        self.n_layers_ = problem.architecture.depth + 1
+        self.n_layers_ = len(self.network_.architecture.widths)
         self.n_outputs_ = problem.architecture.widths[-1]
         self.run_ = run.url if run.durable else None
         self._one_column = bool(run.attributes["flat"])
@@ -301,6 +303,9 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         params["hidden_layer_sizes"] = [int(h) for h in self.hidden_layer_sizes]
         if isinstance(self.chunks, Sequence) and not isinstance(self.chunks, str):
             params["chunks"] = [int(rows) for rows in self.chunks]
+        if isinstance(params.get("class_weight"), Mapping):  # JSON would make its labels text
+            pairs = params["class_weight"].items()
+            params["class_weight"] = [[np.asarray(k).item(), float(w)] for k, w in pairs]
         return {
             "estimator": type(self).__name__,
             "params": params,
@@ -445,9 +450,10 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         The objective of each iteration: the loss seen while training (block), or the Lagrangian
         at its start (relaxed).
     history_ : xarray.Dataset
-        Over `iteration`: objective, forward_loss, train_score, primal_residual, stationarity,
-        step, seconds, and residuals per layer.  Its attributes hold the status, the final
-        scores, and the fitted convergence rate with its R^2.
+        Over `iteration`: objective, train_score, step, seconds; of several blocks primal_residual,
+        of rows held out validation_loss and validation_score; relaxed: forward_loss,
+        primal_residual, stationarity, and residuals per layer.  Its attributes hold the status
+        and the final scores; relaxed: the fitted convergence rate with its R^2.
     """
 
     def __init__(
@@ -724,6 +730,8 @@ def _stored_estimator(run: Run, solver: Solver) -> Any:
         raise unknown("estimator", config["estimator"], ESTIMATORS)
     params = dict(config["params"])
     params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
+    if isinstance(params.get("class_weight"), list):
+        params["class_weight"] = dict(params["class_weight"])
     made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
     return made
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from dask.delayed import Delayed
+from dask.task_spec import List, Task, TaskRef
 from threadpoolctl import threadpool_limits
 
 from dadmm.losses import get_loss
@@ -241,7 +242,7 @@ def first(plan: Plan) -> Delayed:
     tasks = _Tasks(plan)
     weights = tasks.load(0, plan.solver.layers(plan.problem), "start")
     sums = [
-        tasks.add(start, "start-chunk", 0, c)(c, list(weights.values()))
+        tasks.add(start, "start-chunk", 0, c, spread=True)(c, list(weights.values()))
         for c in range(len(plan.chunks))
     ]
     total = tasks.tree_sum(sums, 0, "start")
@@ -297,23 +298,32 @@ class _Tasks:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.tasks: dict[str, Any] = {}
+        self.tasks: dict[str, Task] = {}
 
-    def add(self, function: Any, prefix: str, *ident: Any) -> Callable[..., str]:
-        """Return what takes a task's arguments, keys of other tasks among them, to its key."""
+    def add(
+        self, function: Any, prefix: str, *ident: Any, spread: bool = False
+    ) -> Callable[..., TaskRef]:
+        """Return what takes a task's arguments, or lists of them, to a reference to its result.
+
+        The scheduler sends a task to a worker that has something it needs; one to `spread` goes
+        to the least busy worker instead.  Visits need little that is not read from the store,
+        and two that need the same weights would queue up on one worker beside an idle one.
+        """
         key = "-".join([prefix, self.plan.session, *(str(i) for i in ident)])
 
-        def call(*args: Any) -> str:
-            self.tasks[key] = (partial(_run, function, self.plan), *args)
-            return key
+        def call(*args: Any) -> TaskRef:
+            given = (List(*arg) if isinstance(arg, list) else arg for arg in args)
+            run = partial(_run, function, self.plan)
+            self.tasks[key] = Task(key, run, *given, _data_producer=spread)
+            return TaskRef(key)
 
         return call
 
-    def result(self, key: str) -> Delayed:
+    def result(self, task: TaskRef) -> Delayed:
         """Return the graph, to be computed for one task."""
-        return Delayed(key, self.tasks)
+        return Delayed(task.key, self.tasks)
 
-    def load(self, k: int, layers: Sequence[int], stage: str) -> dict[int, str]:
+    def load(self, k: int, layers: Sequence[int], stage: str) -> dict[int, TaskRef]:
         """Load the weights of layers."""
         return {
             layer: self.add(load_weights, "load-weights", k, stage, layer)(k, layer)
@@ -321,14 +331,14 @@ class _Tasks:
         }
 
     def visits(
-        self, each: Pass, k: int, stage: str, weights: Mapping[int, str], pace: Pace = WHOLE
-    ) -> dict[int, str]:
+        self, each: Pass, k: int, stage: str, weights: Mapping[int, TaskRef], pace: Pace = WHOLE
+    ) -> dict[int, TaskRef]:
         """Visit every chunk of a pass in every part, and add up, group by group."""
-        found: dict[int, list[str]] = {}
+        found: dict[int, list[TaskRef]] = {}
         for chunk in range(len(self.plan.chunks)) if each.chunks is None else each.chunks:
-            writers: list[str] = []
+            writers: list[TaskRef] = []
             for p, part in enumerate(each.parts):
-                call = self.add(visit, part.name, k, stage, p, chunk)
+                call = self.add(visit, part.name, k, stage, p, chunk, spread=True)
                 needed = [weights[layer] for layer in part.layers]
                 sums = call(part, k, chunk, pace, needed, list(writers) if part.fresh else [])
                 found.setdefault(part.group, []).append(sums)
@@ -336,7 +346,7 @@ class _Tasks:
                     writers.append(sums)
         return {group: self.tree_sum(sums, k, stage, group) for group, sums in found.items()}
 
-    def tree_sum(self, found: Sequence[str], *ident: Any) -> str:
+    def tree_sum(self, found: Sequence[TaskRef], *ident: Any) -> TaskRef:
         """Add up in a tree that the number of summands alone decides."""
         level = 0
         while True:

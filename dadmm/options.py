@@ -58,6 +58,12 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
         raise unknown("solver", name, SOLVERS)
     known = [field.name for field in fields(SOLVERS[name])]
     for option, value in options.items():
+        homes = [s for s in SOLVERS if option in {f.name for f in fields(SOLVERS[s])}]
+        if homes and name not in homes:
+            raise OptionError(
+                f"the {name} solver has no option {option!r}: it belongs to {homes[0]!r}, which "
+                f"name={homes[0]!r} chooses"
+            )
         if option not in known:
             raise unknown(f"option of the {name} solver", option, known)
         if isinstance(value, Sequence) and not isinstance(value, str):

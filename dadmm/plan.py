@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from dask.utils import parse_bytes
@@ -14,21 +13,6 @@ from dadmm.solvers.base import Problem, Solver
 SMALLEST = 256
 # Python, NumPy, numba, zarr and distributed themselves.
 BASE_BYTES = 250 * 2**20
-
-
-def visit_bytes(solver: Solver, problem: Problem) -> tuple[int, int]:
-    """Return an estimate of (bytes per row, bytes whatever the rows) of one visit.
-
-    A row costs its raw and scaled inputs, its state, and the features and temporaries of the
-    forward pass; the fixed part is weights, inverses and sums, in up to three copies.
-    """
-    size = np.dtype(problem.dtype).itemsize
-    widths = problem.architecture.widths
-    state = sum(solver.variables(problem).values()) or 2 * sum(widths[1:])
-    per_row = 8 * widths[0] + size * (widths[0] + 2 * state + 3 * max(widths[1:]) + 6 * widths[-1])
-    square = sum((width + 1) ** 2 for width in widths[:-1])
-    cross = sum((a + 1) * b for a, b in pairwise(widths))
-    return per_row, 3 * 8 * (square + 2 * cross)
 
 
 def chunk_rows(
@@ -91,7 +75,7 @@ def _auto(solver: Solver, problem: Problem, memory_limit: int | str | None) -> i
             memory = parse_bytes(memory_limit)
         except (ValueError, AttributeError) as error:
             raise OptionError(f"memory_limit={memory_limit!r}: write it like '2GiB'") from error
-        per_row, fixed = visit_bytes(solver, problem)
+        per_row, fixed = solver.footprint(problem)
         affordable = (memory - BASE_BYTES - fixed) // per_row
         if affordable < min(SMALLEST, n):
             needed = BASE_BYTES + fixed + min(SMALLEST, n) * per_row

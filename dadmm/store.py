@@ -585,8 +585,8 @@ class Run:
                 dims = tuple(f"{name}_{axis}" for axis in range(array.ndim))
             self.blocks.put(f"{group}/{name}", array, dims)
 
-    def network(self, solver: Solver, problem: Problem) -> Network:
-        """Return the finished network, or of a run that has not finished the last committed one."""
+    def network(self, solver: Solver, problem: Problem, best: int | None = None) -> Network:
+        """Return the finished network; before it is, that of iteration `best`, or of the last."""
         record = self.blocks.record() or {}
         params: dict[str, Array] = {}
         if record.get("final"):
@@ -595,7 +595,7 @@ class Run:
         else:
             for layer in solver.finish(problem).parts[0].layers:
                 names = list(solver.parameters(problem, layer))
-                stored = self.load_params(record["iteration"], names)
+                stored = self.load_params(best or record["iteration"], names)
                 params |= solver.export(problem, layer, stored)
         scaling = self.load_scaling()
         outputs = None if problem.classes else scaling["y"]

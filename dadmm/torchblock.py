@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import prod
@@ -40,7 +41,7 @@ class TorchBlock:
     Raises
     ------
     OptionError
-        For a module with dropout, or with statistics of its batches.
+        For a module with nothing to learn, with dropout, or with statistics of its batches.
 
     Notes
     -----
@@ -49,19 +50,23 @@ class TorchBlock:
     without a copy, in the dtype of the solver.  Its CPU operations use one thread from the first
     forward pass on, in the whole process: what works in parallel is the workers.
 
-    Two blocks are equal only if they are the same object.
+    A block is equal only to itself and its copies, such as those that reach the workers.
     """
 
     def __init__(self, module: torch.nn.Module, in_shape: Sequence[int] | None = None) -> None:
         if not isinstance(module, torch.nn.Module):
             raise OptionError(f"TorchBlock({module!r}): pass a torch.nn.Module")
         if in_shape is not None:
-            in_shape = tuple(int(n) for n in in_shape)
-            if not in_shape or min(in_shape) < 1:
-                raise OptionError(f"TorchBlock in_shape={in_shape}: use sizes of 1 or more")
+            sizes = in_shape if isinstance(in_shape, Sequence) else ()
+            if not sizes or not all(isinstance(n, (int, np.integer)) and n > 0 for n in sizes):
+                raise OptionError(
+                    f"TorchBlock in_shape={in_shape!r}: use a tuple of sizes of 1 or more"
+                )
+            in_shape = tuple(int(n) for n in sizes)
         _refuse(module)
         self.in_shape: tuple[int, ...] | None = in_shape
         self._module = copy.deepcopy(module).cpu()
+        self._identity = uuid.uuid4().hex
         self._begin()
 
     def _begin(self) -> None:
@@ -74,11 +79,17 @@ class TorchBlock:
         self._copies = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"module": self._module, "in_shape": self.in_shape}
+        return {n: getattr(self, n) for n in ("_module", "_identity", "in_shape")}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self._module, self.in_shape = state["module"], state["in_shape"]
+        vars(self).update(state)
         self._begin()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TorchBlock) and other._identity == self._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
 
     def __repr__(self) -> str:
         shown = " ".join(repr(self._module).split())
@@ -216,6 +227,11 @@ def _refuse(module: torch.nn.Module) -> None:
             )
     if any(nn.parameter.is_lazy(tensor) for tensor in [*module.parameters(), *module.buffers()]):
         raise OptionError("TorchBlock: a lazy module has no shapes yet: give its sizes")
+    if not any(tensor.requires_grad for tensor in module.parameters()):
+        raise OptionError(
+            f"TorchBlock: {type(module).__name__} has nothing to learn: put it into one "
+            "torch.nn.Sequential with a layer that has"
+        )
 
 
 def _tensor(array: Array) -> torch.Tensor:

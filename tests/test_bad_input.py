@@ -18,6 +18,7 @@ from dadmm.errors import DadmmError, DataError, InputError, OptionError, ShapeEr
 
 X = np.random.default_rng(0).normal(size=(30, 3)).round(3)
 Y = (X[:, 0] > 0).astype(int)
+RELAXED = {"name": "relaxed"}
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
 
 BAD_NAN, BAD_INF = X.copy(), X.copy()
@@ -118,6 +119,47 @@ def test_a_regressor_refuses_bad_targets(y, error, words):
     assert not snapshot("run")
 
 
+@pytest.mark.parametrize(
+    ("weight", "error", "words"),
+    [
+        (np.ones(29), ShapeError, "sample_weight has 29 rows, x has 30"),
+        (
+            np.ones((30, 2)),
+            ShapeError,
+            r"sample_weight has shape \(30, 2\): give one weight per row",
+        ),
+        (np.array(["a"] * 30), DataError, "sample_weight has dtype <U1, which is not numeric"),
+        (-Y, DataError, "sample_weight has negative, missing or infinite weights"),
+        (BAD_NAN[:, 1], DataError, "sample_weight has negative, missing or infinite weights"),
+        (0 * Y, DataError, "sample_weight is 0 for all samples"),
+    ],
+)
+def test_weights_that_cannot_be_are_named(weight, error, words):
+    refused(error, words, ADMMClassifier(**SMALL, run="run").fit, X, Y, weight)
+    assert not snapshot("run")
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("balancd", "class_weight='balancd': use 'balanced' or a dict of class: weight"),
+        (3, "class_weight=3: use 'balanced' or a dict"),
+        ({5: 1.0}, "no class in class_weight is called 5: known: 0, 1"),
+        ({0: -1}, r"class_weight\[0\]=-1: use a number of 0 or more"),
+        ({0: "x"}, r"class_weight\[0\]='x': use a number of 0 or more"),
+    ],
+)
+def test_weights_of_classes_that_cannot_be_are_named(weights, words):
+    refused(OptionError, words, ADMMClassifier(**SMALL, class_weight=weights).fit, X, Y)
+
+
+def test_the_relaxed_solver_refuses_what_only_block_admm_can():
+    clf = ADMMClassifier(**SMALL, solver="relaxed")
+    words = "sample_weight and class_weight need solver='block'"
+    refused(OptionError, words, clf.fit, X, Y, np.ones(30))
+    refused(OptionError, "partial_fit needs solver='block', not 'relaxed'", clf.partial_fit, X, Y)
+
+
 # ----------------------------------------------------------------------- data that is predicted for
 
 
@@ -184,10 +226,30 @@ def test_a_score_names_a_label_that_training_never_saw(clf, label):
         ("stem", "identity", "as wide as the 3 features, not 4: change hidden_layer_sizes or use"),
         ("solver", "relaxd", "no solver is called 'relaxd': did you mean 'relaxed'"),
         ("solver", {"name": ["relaxed"]}, "no solver is called"),
-        ("solver", {"tauu": 1}, "no option of the relaxed solver is called 'tauu': .* 'tau'"),
-        ("solver", {"tau": "x"}, "tau='x': use a number"),
-        ("solver", 5, "solver=5: use one of relaxed"),
-        ("solver", RelaxedADMM, "use one of relaxed or its object"),
+        (
+            "solver",
+            RELAXED | {"tauu": 1},
+            "no option of the relaxed solver is called 'tauu': .* 'tau'",
+        ),
+        ("solver", {"agens": 1}, "no option of the block solver is called 'agens': .* 'agents'"),
+        ("solver", {"tau": 1}, "the block solver has no option 'tau': it belongs to 'relaxed'"),
+        ("solver", RELAXED | {"agents": 1}, "relaxed solver has no option 'agents': it belongs to"),
+        ("solver", RELAXED | {"tau": "x"}, "tau='x': use a number"),
+        ("solver", {"agents": "x"}, "agents='x': use a whole number"),
+        ("solver", {"agents": 0}, "agents=0: use 1 or more"),
+        ("solver", {"mode": "onlin"}, "'onlin': did you mean 'online'"),
+        ("solver", {"blocks": "x"}, "blocks='x': use a number or a list"),
+        ("solver", {"blocks": True}, "blocks=True: use a number or a list"),
+        ("solver", {"blocks": 9}, "blocks=9: use 1 to 2, the number of layers"),
+        ("solver", {"blocks": [{"kind": "dens"}]}, "a block of kind 'dens'"),
+        ("solver", {"constraints": 5}, "constraints=5: use a name or a list"),
+        ("solver", {"blocks": 2, "constraints": "simplx"}, "did you mean 'simplex'"),
+        ("solver", {"constraints": "simplex"}, "needs at least two blocks: blocks=2"),
+        ("solver", {"learning_rate_schedule": "cosin"}, "did you mean 'cosine'"),
+        ("solver", {"validation_fraction": 1}, "use a number above 0 and below 1"),
+        ("solver", {"learning_rate": np.nan}, "learning_rate=nan: use a number above 0"),
+        ("solver", 5, "solver=5: use one of block, relaxed"),
+        ("solver", RelaxedADMM, "use one of block, relaxed or its object"),
         ("alpha", -1, "alpha=-1: use a number, 0 or more"),
         ("alpha", "x", "alpha='x': use a number"),
         ("alpha", None, "alpha=None: use a number"),
@@ -390,6 +452,7 @@ def test_wrong_usage_is_explained(arguments, words):
         ("max_iter = 2", "chunks = [3, 4]", r"chunks=\(3, 4\) cover 7 rows, the data has 30"),
         ("random_state = 0", "[solver]\nname = 'relaxd'", "'relaxd': did you mean 'relaxed'"),
         ("random_state = 0", "[solver]\ntauu = 1", "'tauu': did you mean 'tau'"),
+        ("random_state = 0", "[solver]\ntau = 1", "no option 'tau': it belongs to 'relaxed'"),
         ("random_state = 0", "random_state = -1", "random_state=-1: use a whole number, 0 or"),
         ("random_state = 0", "[cluster]\nmemory_limit = '1MiB'", "'1MiB' is too small"),
         ("random_state = 0", "[cluster]\nmemory_limit = 'lots'", "memory_limit='lots': use a"),
@@ -423,7 +486,7 @@ def test_a_config_that_cannot_be_fitted_is_explained(old, new, words):
 
 
 def test_a_diverged_run_failed_and_keeps_what_was_good():
-    write_config(("random_state = 0", "[solver]\nmu = 1e-30\nbeta = 1e-30"))
+    write_config(("random_state = 0", "[solver]\nname = 'relaxed'\nmu = 1e-30\nbeta = 1e-30"))
     words = "iteration 1 diverged.*iteration 0 is kept. Raise beta"
     complains(1, words, "fit", "config.toml", "--run", "run")
     assert "diverged, 0 iterations" in command("show", "run").out

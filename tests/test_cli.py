@@ -314,6 +314,19 @@ def test_show_has_no_columns_for_what_block_admm_does_not_report(tmp_path, monke
     ok("show", "run", "--plot", "picture.png")
 
 
+def test_show_knows_networks_with_constraints(tmp_path):
+    more = '\nblocks = 2\nconstraints = "simplex"'
+    ok("fit", configure(tmp_path, solver=BLOCK + more), "--run", "run")
+    assert "3 - 8 - 2, a chain of 2 blocks, 1 constrained, 50 param" in ok("show", "run").out
+
+
+def test_show_knows_networks_of_blocks(tmp_path):
+    more = '\nblocks = [{kind = "dense", width = 5}, {kind = "residual"}]'
+    ok("fit", configure(tmp_path, solver=BLOCK + more), "--run", "run")
+    words = "3 - 5 - 5 - 2, a chain of 3 blocks, 0 constrained, 62 parameters"
+    assert words in ok("show", "run").out
+
+
 def test_a_long_history_is_thinned_out(tmp_path):
     ok("fit", configure(tmp_path, max_iter=16), "--run", "run")
     text = ok("show", "run").out

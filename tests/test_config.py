@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dadmm import ADMMClassifier, ADMMRegressor, RelaxedADMM
+from dadmm import ADMMClassifier, ADMMRegressor
 from dadmm.config import SCHEMA, check_config, differences, load_config
 from dadmm.errors import InputError, OptionError
+from dadmm.options import SOLVERS
 
 PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 DIGITS = {"data": {"dataset": "digits"}}
@@ -25,12 +26,15 @@ def test_there_are_pipelines():
 
 @pytest.mark.parametrize("kind", [ADMMClassifier, ADMMRegressor])
 def test_every_option_of_an_estimator_has_a_key(kind):
-    elsewhere = {"solver", "run", "overwrite", "memory_limit", "verbose"}
-    assert set(kind().get_params()) == set(SCHEMA["model"]) - {"task"} | elsewhere
+    # What a config says elsewhere, or the command line does, or is for a second fit.
+    elsewhere = {"solver", "run", "overwrite", "memory_limit", "verbose", "warm_start"}
+    foreign = {"task"} if kind is ADMMClassifier else {"task", "class_weight"}
+    assert set(kind().get_params()) == set(SCHEMA["model"]) - foreign | elsewhere
 
 
-def test_every_option_of_the_solver_has_a_key():
-    assert set(SCHEMA["solver"]) == {field.name for field in fields(RelaxedADMM)} | {"name"}
+def test_every_option_of_the_solvers_has_a_key():
+    options = {field.name for solver in SOLVERS.values() for field in fields(solver)}
+    assert set(SCHEMA["solver"]) == options | {"name"}
 
 
 def test_a_full_config_passes():
@@ -50,6 +54,18 @@ def test_a_full_config_passes():
         },
         "a.toml",
     )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"blocks": 2, "constraints": "simplex", "learning_rate": 1},
+        {"blocks": [2, 3], "constraints": ["simplex", ""], "early_stopping": True},
+        {"name": "block", "blocks": [{"kind": "dense", "width": 5}, {"kind": "residual"}]},
+    ],
+)
+def test_block_admm_takes_numbers_names_lists_and_tables(options):
+    check_config({**DIGITS, "solver": options}, "a.toml")
 
 
 @pytest.mark.parametrize("chunks", ["auto", 5, [5, 5]])
@@ -81,6 +97,14 @@ def test_some_keys_take_values_of_several_types(chunks, memory):
         ({"solver": {"head_refit": 1}}, "[solver] head_refit=1: use true or false"),
         ({"solver": {"mu": "x"}}, "[solver] mu='x': use a number"),
         ({"solver": {"name": ["relaxed"]}}, "[solver] name=['relaxed']: use text in quotes"),
+        ({"solver": {"blocks": 1.5}}, "[solver] blocks=1.5: use a number, text, or a list"),
+        ({"solver": {"blocks": [True]}}, "[solver] blocks=[True]: use a number, text, or a list"),
+        ({"solver": {"early_stopping": 1}}, "[solver] early_stopping=1: use true or false"),
+        ({"model": {"class_weight": 1}}, "[model] class_weight=1: use text in quotes"),
+        (
+            {"model": {"task": "regression", "class_weight": "balanced"}},
+            "[model] class_weight is for task='classification': leave it out",
+        ),
         ({"data": {}}, "[data] needs either dataset, or x and y"),
         ({"data": {"dataset": "digits", "x": "a"}}, "[data] needs either dataset, or x and y"),
         ({"data": {"dataset": "digits", "y": "a"}}, "[data] needs either dataset, or x and y"),

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import dadmm
-from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, RelaxedADMM
+from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM
 from dadmm.errors import DataError, DivergenceError, OptionError, RunError, ShapeError, StoreError
 
 X, CODES = make_classification(
@@ -392,6 +392,17 @@ def test_an_identity_stem_makes_every_hidden_layer_residual():
     assert clf.network_.architecture.skips == (True, True, False)
 
 
+@only_block
+def test_blocks_of_ones_own_stand_for_the_hidden_layers(tmp_path):
+    solver = BlockADMM(blocks=[Dense(7, "tanh"), Dense(6)], constraints="non_negative")
+    clf = classifier(solver=solver, run=tmp_path / "run").fit(X, CODES)
+    assert clf.network_.architecture.widths == (5, 7, 6, 3)
+    assert clf.n_layers_ == 4
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    same_network(dadmm.load(tmp_path / "run"), clf)
+
+
 def test_scikit_learns_tools_take_the_estimators():
     pipe = make_pipeline(StandardScaler(), classifier(standardize="none"))
     assert cross_val_score(pipe, X, CODES, cv=2).mean() > 0.6
@@ -455,6 +466,18 @@ def test_options_that_are_numpy_scalars_can_be_stored(tmp_path):
     }
     fitted = classifier(**options, run=tmp_path / "run").fit(X, CODES)
     same_network(dadmm.load(tmp_path / "run"), fitted)
+
+
+@only_block
+@pytest.mark.parametrize("names", [["a", "b", "c"], [1, 5, 9]])
+@pytest.mark.parametrize("given", [float, np.float32])
+def test_weights_of_classes_survive_the_store(tmp_path, names, given):
+    names = np.array(names)
+    weights = {names[0]: given(2), names[1]: given(0.5)}
+    fitted = classifier(class_weight=weights, run=tmp_path / "run").fit(X, names[CODES])
+    found = dadmm.load(tmp_path / "run")
+    assert found.class_weight == weights
+    same_network(found, fitted)
 
 
 def test_a_run_is_replaced_only_when_told_to(tmp_path):

@@ -14,11 +14,11 @@ from dask.utils import key_split
 from distributed import Client, LocalCluster
 from sklearn.datasets import load_digits
 
-from dadmm import ADMMClassifier, ADMMRegressor, Architecture, RelaxedADMM, graph, loop
+from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, graph, loop
 from dadmm.errors import StoreError
 from dadmm.estimator import open_plan
 from dadmm.graph import FAN_IN, Plan
-from dadmm.solvers.base import Problem, combine
+from dadmm.solvers.base import Pace, Problem, combine
 from dadmm.store import Run
 
 SOLVERS = {
@@ -27,7 +27,11 @@ SOLVERS = {
     "2-splitting": RelaxedADMM(splitting=2, inner_steps=3),
     "linearized, 2 regions": RelaxedADMM(splitting=2, variant="linearized", regions=2),
     "recompute": RelaxedADMM(state="recompute"),
+    "block": BlockADMM(batch_size=16, agents=2),  # of three chunks: a round of two, one of one
+    "block, batch": BlockADMM(batch_size=16, mode="batch", blocks=2),
+    "block, consensus": BlockADMM(batch_size=16, consensus="admm", early_stopping=True),
 }
+ITERATIONS = 3
 
 
 def digits(rows=210):
@@ -37,7 +41,14 @@ def digits(rows=210):
 
 def train(solver, run=None, **options):
     return ADMMClassifier(
-        (12, 12), solver=solver, max_iter=3, tol=0, chunks=70, random_state=3, run=run, **options
+        (12, 12),
+        solver=solver,
+        max_iter=ITERATIONS,
+        tol=0,
+        chunks=70,
+        random_state=3,
+        run=run,
+        **options,
     ).fit(*digits())
 
 
@@ -118,16 +129,21 @@ def test_dask_arrays_of_other_blocks_give_the_same_bits(expected, client):
 
     x, y = digits()
     with client.as_current():
-        made = ADMMClassifier((12, 12), max_iter=3, tol=0, chunks=70, random_state=3)
+        made = ADMMClassifier(
+            (12, 12), solver=RelaxedADMM(), max_iter=3, tol=0, chunks=70, random_state=3
+        )
         made.fit(da.from_array(x, chunks=(110, 30)), da.from_array(y, chunks=64))
     assert bits(made) == expected("3-splitting")
 
 
-def test_regression_of_several_targets_gives_the_same_bits(tmp_path):
+@pytest.mark.parametrize("solver", ["relaxed", "block"])
+def test_regression_of_several_targets_gives_the_same_bits(solver, tmp_path):
     x, _ = digits()
 
     def fit(run=None):
-        made = ADMMRegressor((8,), "tanh", max_iter=3, tol=0, chunks=70, random_state=0, run=run)
+        made = ADMMRegressor(
+            (8,), "tanh", solver=solver, max_iter=3, tol=0, chunks=70, random_state=0, run=run
+        )
         return bits(made.fit(x[:, 5:], x[:, 2:5]))
 
     with dask.config.set(scheduler="sync"):
@@ -135,10 +151,13 @@ def test_regression_of_several_targets_gives_the_same_bits(tmp_path):
     assert fit(tmp_path / "run") == alone
 
 
+@pytest.mark.parametrize(
+    "solver", ["relaxed", BlockADMM(batch_size=8, agents=4)], ids=["relaxed", "block"]
+)
 @pytest.mark.parametrize("workers", [1, 3, 8])
-def test_many_chunks_on_any_number_of_threads_give_the_same_bits(workers):
+def test_many_chunks_on_any_number_of_threads_give_the_same_bits(workers, solver):
     def fit():
-        made = ADMMClassifier((8,), max_iter=2, tol=0, chunks=20, random_state=0)
+        made = ADMMClassifier((8,), solver=solver, max_iter=2, tol=0, chunks=20, random_state=0)
         return bits(made.fit(*digits()))
 
     with dask.config.set(scheduler="sync"):
@@ -147,9 +166,11 @@ def test_many_chunks_on_any_number_of_threads_give_the_same_bits(workers):
         assert fit() == alone
 
 
-def test_chunks_change_the_last_bits_only(expected):
+def test_chunks_change_the_last_bits_of_relaxed_admm_only(expected):
     _, rows, _ = expected("3-splitting")
-    other = ADMMClassifier((12, 12), max_iter=3, tol=0, chunks=300, random_state=3).fit(*digits())
+    other = ADMMClassifier(
+        (12, 12), solver=RelaxedADMM(), max_iter=3, tol=0, chunks=300, random_state=3
+    ).fit(*digits())
     objective = np.frombuffer(rows["objective"])
     np.testing.assert_allclose(other.history_["objective"], objective, rtol=1e-4)
 
@@ -218,6 +239,14 @@ def test_inner_steps_are_more_passes_in_the_same_graph():
     assert count["visit-chunk"] == 20
     assert count["couple-chunk"] == 3 * 20
     assert count["sum-grams"] == 4 * tree(20)
+
+
+def test_block_admm_is_a_round_of_tasks_for_every_two_agents():
+    found = tasks(graph.iteration(plan(BlockADMM(agents=2, blocks=3, early_stopping=True)), 3))
+    count = Counter(map(key_split, found))
+    assert count["visit-chunk"] == count["validate-chunk"] == 20
+    assert count["sum-grams"] == 10 * tree(2) + tree(20)
+    assert count["solve-weights"] == 3 * (10 + 1)
 
 
 def test_the_other_graphs_have_readable_keys_too():
@@ -340,20 +369,28 @@ def run_again(path, k):
     chunks = Run.open(path).attributes["chunks"]
     weights = {i: graph.load_weights(late, k, i) for i in solver.layers(problem)}
     anchor = dict(weights)
-    (each,) = solver.passes(problem, len(chunks))
-    sums = [
-        graph.visit(late, part, k, c, [weights[i] for i in part.layers])
-        for c in range(len(chunks))
-        for part in each.parts
-    ]
-    total = sums
-    while len(total) > 1:
-        total = [combine(total[i : i + FAN_IN]) for i in range(0, len(total), FAN_IN)]
-    for i in anchor:
-        graph.solve(late, i, f"params/{k + 1}", anchor[i], weights[i], total[0])
+    passes = solver.passes(problem, len(chunks))
+    pace = Pace(k / ITERATIONS, (k + 1) / ITERATIONS)
+    for j, each in enumerate(passes):
+        total = [
+            graph.visit(
+                late, part, k, c, pace.of(j, len(passes)), [weights[i] for i in part.layers]
+            )
+            for c in each.chunks or range(len(chunks))
+            for part in each.parts
+        ]
+        while len(total) > 1:
+            total = [combine(total[i : i + FAN_IN]) for i in range(0, len(total), FAN_IN)]
+        last = each is passes[-1]
+        for i in anchor if last else each.solves:
+            save = f"params/{k + 1}" if last else None
+            weights[i] = graph.solve(late, i, save, anchor[i], weights[i], total[0])
 
 
-@pytest.mark.parametrize("solver", ["3-splitting", "regions", "recompute"])
+@pytest.mark.parametrize(
+    "solver",
+    ["3-splitting", "regions", "recompute", "block", "block, batch", "block, consensus"],
+)
 def test_a_late_twin_of_the_last_iteration_writes_the_same_bytes(solver, expected, tmp_path):
     path = tmp_path / "run"
     seen = []
@@ -365,7 +402,13 @@ def test_a_late_twin_of_the_last_iteration_writes_the_same_bytes(solver, expecte
         seen.append(iteration)
 
     made = ADMMClassifier(
-        (12, 12), solver=SOLVERS[solver], max_iter=3, tol=0, chunks=70, random_state=3, run=path
+        (12, 12),
+        solver=SOLVERS[solver],
+        max_iter=ITERATIONS,
+        tol=0,
+        chunks=70,
+        random_state=3,
+        run=path,
     ).fit(*digits(), callback=twin)
     assert seen == [1, 2, 3]
     assert bits(made) == expected(solver)
@@ -398,12 +441,11 @@ def test_a_twin_that_writes_into_a_deleted_generation_is_swept_and_never_read(ex
                 (path / "state/1/v_1/c/2").mkdir(parents=True)
                 (path / "state/1/v_1/c/2/0").write_bytes(b"late")
 
-    ADMMClassifier(
-        (12, 12), max_iter=4, tol=0, chunks=70, random_state=3, run=path
-    ).fit(*digits(), callback=twin)  # fmt: skip
+    options = {"solver": RelaxedADMM(), "max_iter": 4, "tol": 0, "chunks": 70, "random_state": 3}
+    ADMMClassifier((12, 12), **options, run=path).fit(*digits(), callback=twin)
     assert Run.open(path).blocks.names("state") == ["3", "4"]
     assert Path(path / "commit.json").exists()
-    made = ADMMClassifier((12, 12), max_iter=4, tol=0, chunks=70, random_state=3).fit(*digits())
+    made = ADMMClassifier((12, 12), **options).fit(*digits())
     from dadmm import load
 
     assert bits(load(path)) == bits(made)

@@ -8,8 +8,9 @@ from dask.utils import parse_bytes
 
 from dadmm.errors import OptionError, ShapeError
 from dadmm.network import Architecture
-from dadmm.plan import SMALLEST, chunk_rows, visit_bytes
+from dadmm.plan import SMALLEST, chunk_rows
 from dadmm.solvers.base import Problem
+from dadmm.solvers.block import BlockADMM
 from dadmm.solvers.relaxed import RelaxedADMM
 
 SOLVER = RelaxedADMM()
@@ -18,6 +19,9 @@ SOLVER = RelaxedADMM()
 def problem(rows, features=100, hidden=(64, 64), dtype="float32"):
     arch = Architecture.build(features, hidden, 10)
     return Problem(arch, "cross_entropy", 1e-3, rows, classes=10, dtype=dtype)
+
+
+CHUNKS, _, CHUNK_BYTES = SOLVER.granularity(problem(1))
 
 
 def auto(rows, **options):
@@ -38,9 +42,21 @@ def test_small_data_is_one_chunk_and_more_data_some_for_every_worker():
     assert len(auto(CHUNKS * 10_000)) == CHUNKS
 
 
+@pytest.mark.parametrize("rows", [10_000, 100_000, 10**7, 10**7 + 1])
+@pytest.mark.parametrize("agents", [1, 2, 3, 8])
+@pytest.mark.parametrize("memory_limit", [None, "300MB"])
+def test_every_round_of_block_admm_has_a_chunk_for_each_agent(rows, agents, memory_limit):
+    chunks = chunk_rows(BlockADMM(agents=agents), problem(rows), "auto", memory_limit)
+    assert sum(chunks) == rows
+    assert len(chunks) % agents == 0
+    assert max(chunks) - min(chunks) < len(chunks)  # as equal as whole numbers are
+
+
 def test_large_data_has_chunks_of_the_size_that_storage_likes():
-    rows = auto(10**8)[0]
-    assert rows * 100 * 4 <= CHUNK_BYTES < (rows + 1) * 100 * 4
+    chunks = auto(10**8)
+    most = CHUNK_BYTES // (100 * 4)
+    assert max(chunks) <= most
+    assert len(chunks) == -(-(10**8) // most)  # no more than it takes
 
 
 def test_a_row_wider_than_a_chunk_is_a_chunk():
@@ -52,21 +68,21 @@ def test_less_memory_gives_smaller_chunks_whose_visit_fits():
     sizes = [auto(10**7, memory_limit=limit)[0] for limit in ("270MB", "300MB", "2GB", None)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[1] < sizes[2]
-    per_row, fixed = visit_bytes(SOLVER, problem(10**7))
+    per_row, fixed = SOLVER.footprint(problem(10**7))
     assert sizes[1] * per_row + fixed < 300e6
 
 
 def test_a_row_costs_more_in_a_wider_network_and_in_double_precision():
-    cost = visit_bytes(SOLVER, problem(1000))
-    wider = visit_bytes(SOLVER, problem(1000, hidden=(128, 128)))
-    double = visit_bytes(SOLVER, problem(1000, dtype="float64"))
+    cost = SOLVER.footprint(problem(1000))
+    wider = SOLVER.footprint(problem(1000, hidden=(128, 128)))
+    double = SOLVER.footprint(problem(1000, dtype="float64"))
     assert wider[0] > cost[0]
     assert wider[1] > cost[1]
     assert double[0] > cost[0]
 
 
 def test_state_that_is_not_stored_costs_memory_all_the_same():
-    assert visit_bytes(RelaxedADMM(state="recompute"), problem(1000))[0] > 4 * 2 * (64 + 64)
+    assert RelaxedADMM(state="recompute").footprint(problem(1000))[0] > 4 * 2 * (64 + 64)
 
 
 def test_too_little_memory_is_refused_with_the_number_that_suffices():
@@ -125,3 +141,15 @@ def test_given_chunks_are_taken(chunks, expected):
 def test_chunks_that_do_not_fit_the_rows_are_refused(chunks, error, message):
     with pytest.raises(error, match=message):
         chunk_rows(SOLVER, problem(10), chunks)
+
+
+def test_block_admm_counts_its_parameters_not_squares_of_widths():
+    wide = problem(1000, features=20_000, hidden=(64,))
+    _, fixed = BlockADMM().footprint(wide)
+    assert 10 * 4 * 20_000 * 64 < fixed < 1e9
+
+
+def test_a_task_of_the_grid_counts_one_block():
+    deep = problem(1000, hidden=(512,) * 8)
+    fused = BlockADMM(blocks=9).footprint(deep)[1]
+    assert BlockADMM(blocks=9, schedule="grid").footprint(deep)[1] < fused / 3

@@ -1,6 +1,7 @@
 """The proximal operators against their defining minimisations and the identities they obey."""
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ OPERATORS = {
     "l2_ball": partial(prox.l2_ball, radius=1.3),
     "nuclear_norm": partial(prox.nuclear_norm, weight=0.7),
 }
+# Projections onto sets that are not convex.
+JUMPING = {"binary": prox.binary, "k_sparse": partial(prox.k_sparse, k=2)}
+ALL = OPERATORS | JUMPING
 # The regulariser of each, without its constraint.
 PENALTIES = {
     "squared_l2": lambda z: 0.35 * np.sum(z**2),
@@ -46,9 +50,10 @@ INSIDE = {
     "simplex of 3": [[0.5, 2.5, 0.0]],
     "l2_ball": [[0.3, 1.2, 0.0]],
 }
-ROWWISE = sorted(set(OPERATORS) - {"nuclear_norm"})
+ROWWISE = sorted(set(ALL) - {"nuclear_norm"})
 
 each = pytest.mark.parametrize("name", OPERATORS)
+each_of_all = pytest.mark.parametrize("name", ALL)
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 bounded = settings(max_examples=50, deadline=None)
 entries = st.floats(-10, 10, width=32)
@@ -200,19 +205,60 @@ def test_nuclear_norm_takes_stacks_of_matrices():
     assert all(np.allclose(z[i], prox.nuclear_norm(v[i], 1.0)) for i in range(3))
 
 
-@each
+@bounded
+@given(v=hnp.arrays(np.float64, (3, 4), elements=entries))
+def test_binary_is_the_nearest_of_all_sign_patterns(v):
+    patterns = np.array(list(product([-1.0, 1.0], repeat=4)))
+    z = prox.binary(v)
+    assert set(np.unique(z)) <= {-1.0, 1.0}
+    rivals = ((v[:, None] - patterns) ** 2).sum(axis=2)
+    np.testing.assert_allclose(((v - z) ** 2).sum(axis=1), rivals.min(axis=1), rtol=1e-12)
+
+
+@each_dtype
+def test_binary_takes_either_zero_to_one(dtype):
+    v = np.array([0.0, -0.0, 1e-30, -1e-30, 5.0, -5.0], dtype)
+    assert prox.binary(v).tolist() == [1, 1, 1, -1, 1, -1]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 9])
+@bounded
+@given(v=hnp.arrays(np.float64, (3, 4), elements=entries))
+def test_k_sparse_is_the_nearest_of_all_that_keep_k_entries(k, v):
+    z = prox.k_sparse(v, k)
+    assert (np.count_nonzero(z, axis=1) <= k).all()
+    assert ((z == v) | (z == 0)).all()
+    kept = [c for c in product([0.0, 1.0], repeat=4) if sum(c) <= k]
+    rivals = ((v[:, None] * (1 - np.array(kept))) ** 2).sum(axis=2)
+    np.testing.assert_allclose(((v - z) ** 2).sum(axis=1), rivals.min(axis=1), rtol=1e-12)
+
+
+def test_k_sparse_keeps_the_first_of_equal_entries():
+    assert prox.k_sparse([[2.0, -2.0, 1.0, 2.0], [0.0, 3.0, -1.0, 1.0]], 2).tolist() == [
+        [2.0, -2.0, 0.0, 0.0],
+        [0.0, 3.0, -1.0, 0.0],
+    ]
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_sparse_keeps_at_least_one(k):
+    with pytest.raises(OptionError, match=f"k={k}"):
+        prox.k_sparse([[1.0, 2.0]], k)
+
+
+@each_of_all
 @each_dtype
 def test_dtype_and_input_are_kept_and_results_written_in_place(name, dtype):
     v = normal(3, 20, 6).astype(dtype)
     before = v.copy()
-    z = OPERATORS[name](v)
+    z = ALL[name](v)
     assert z.dtype == dtype
     assert z.shape == v.shape
     assert np.array_equal(v, before)
     other = np.empty_like(v)
-    assert OPERATORS[name](v, out=other) is other
+    assert ALL[name](v, out=other) is other
     assert np.array_equal(other, z)
-    assert OPERATORS[name](v, out=v) is v
+    assert ALL[name](v, out=v) is v
     assert np.array_equal(v, z)
 
 
@@ -231,21 +277,21 @@ def test_numpy_scalars_as_weights_do_not_widen_float32():
         assert z.dtype == np.float32
 
 
-@each
+@each_of_all
 def test_lists_of_integers_are_taken_as_float64(name):
-    z = OPERATORS[name]([[3, -1], [0, 2]])
+    z = ALL[name]([[3, -1], [0, 2]])
     assert z.dtype == np.float64
-    assert np.array_equal(z, OPERATORS[name](np.array([[3.0, -1.0], [0.0, 2.0]])))
+    assert np.array_equal(z, ALL[name](np.array([[3.0, -1.0], [0.0, 2.0]])))
 
 
 @pytest.mark.parametrize("name", ROWWISE)
 @each_dtype
 def test_rows_do_not_depend_on_each_other(name, dtype):
     v = normal(5, 103, 9).astype(dtype)
-    whole = OPERATORS[name](v)
+    whole = ALL[name](v)
     for part in [np.s_[:1], np.s_[17:40], np.s_[::3], np.s_[[5, 3, 102]]]:
-        assert np.array_equal(OPERATORS[name](v[part]), whole[part])
-    assert np.array_equal(OPERATORS[name](v[7]), whole[7])
+        assert np.array_equal(ALL[name](v[part]), whole[part])
+    assert np.array_equal(ALL[name](v[7]), whole[7])
 
 
 @pytest.mark.parametrize("name", ROWWISE)
@@ -253,7 +299,7 @@ def test_rows_do_not_depend_on_each_other(name, dtype):
 def test_huge_and_tiny_entries_neither_overflow_nor_warn(name, dtype):
     huge = np.finfo(dtype).max / 8
     v = np.array([[huge, -huge, 0], [huge, huge, huge], [1e-30, 0, -1e-30], [0, 0, 0]], dtype)
-    assert np.isfinite(OPERATORS[name](v)).all()
+    assert np.isfinite(ALL[name](v)).all()
 
 
 @each_dtype

@@ -11,7 +11,17 @@ import pytest
 import xarray as xr
 import zarr
 
-from dadmm import ADMMClassifier, ADMMRegressor, RelaxedADMM, load, resume, store
+from dadmm import (
+    ADMMClassifier,
+    ADMMRegressor,
+    BlockADMM,
+    Dense,
+    RelaxedADMM,
+    Residual,
+    load,
+    resume,
+    store,
+)
 from dadmm.errors import StoreError
 from dadmm.estimator import open_plan
 from dadmm.network import Scaling
@@ -28,9 +38,8 @@ def data(rows=90, seed=0):
 
 
 def small(**options):
-    return ADMMClassifier(
-        (6, 6), **{"max_iter": 3, "tol": 0, "chunks": 40, "random_state": 0, **options}
-    )
+    defaults = {"solver": "relaxed", "max_iter": 3, "tol": 0, "chunks": 40, "random_state": 0}
+    return ADMMClassifier((6, 6), **{**defaults, **options})
 
 
 @pytest.fixture
@@ -620,6 +629,26 @@ def test_xarray_opens_state_history_and_data_with_named_dimensions(fitted):
     np.testing.assert_array_equal(history["objective"], fitted.history_["objective"])
 
 
+def test_xarray_opens_what_block_admm_keeps_per_sample_and_per_chunk(tmp_path):
+    solver = BlockADMM(blocks=2, mode="batch", consensus="admm", batch_size=16)
+    fitted = small(solver=solver, run=tmp_path / "run").fit(*data())
+
+    def group(name):
+        return xr.open_zarr(tmp_path / "run", group=name, consolidated=False)
+
+    state, params = group("state/3"), group("params/3")
+    assert set(state) == {"z_1", "u_1", "pi_1", "sent_1", "pi_2", "sent_2"}
+    assert state["z_1"].dims == ("sample", "z_1_unit")
+    assert state["pi_1"].dims == ("chunk", "pi_1_unit")
+    assert dict(state.sizes) | {"sample": 90, "chunk": 3} == dict(state.sizes)
+    assert params["theta_1"].dims == params["m_1"].dims == ("parameter_1",)
+    assert params["count_1"].dims == ()
+    # In each of 3 passes: 3 mini-batches of the chunks of 40 rows, then 1 of the chunk of 10.
+    assert int(params["count_1"]) == 3 * (3 + 1)
+    assert group("network")["w_2"].dims == ("in_2", "out_2")
+    np.testing.assert_array_equal(group("network")["w_1"], fitted.network_.params["w_1"])
+
+
 @pytest.mark.filterwarnings("ignore:Object at commit.json is not recognized")
 def test_zarr_finds_the_whole_tree_from_the_root(fitted):
     found = dict(zarr.open_group(fitted.run_, mode="r").members(max_depth=None))
@@ -664,6 +693,28 @@ def test_a_finished_run_leaves_the_documented_layout_and_nothing_else(fitted):
     assert set(os.listdir(root)) == top
     assert Run.open(root).blocks.names("state") == ["2", "3"]
     assert Run.open(root).blocks.names("params") == ["1", "2", "3"]
+
+
+def test_online_block_admm_leaves_nothing_per_sample(tmp_path):
+    small(solver=BlockADMM(blocks=2), run=tmp_path / "run").fit(*data())
+    assert not {"state", "constants"} & set(os.listdir(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        BlockADMM(blocks=[2, 3], constraints=["simplex", ""]),
+        BlockADMM(blocks=[Dense(5, "tanh"), Residual("relu")], constraints="non_negative"),
+        BlockADMM(mode="batch", blocks=2, agents=np.int64(1), rho=np.float32(0.5)),
+    ],
+    ids=["layers", "blocks", "numpy"],
+)
+def test_a_stored_block_solver_is_the_one_that_was_stored(tmp_path, solver):
+    fitted = small(solver=solver, run=tmp_path / "run").fit(*data())
+    assert open_plan(Run.open(tmp_path / "run")).solver == solver
+    found = load(tmp_path / "run")
+    np.testing.assert_array_equal(found.predict_proba(data()[0]), fitted.predict_proba(data()[0]))
+    assert resume(tmp_path / "run", max_iter=4).n_iter_ == 4
 
 
 def test_a_stored_plan_is_the_plan_that_was_stored(tmp_path):

@@ -197,6 +197,9 @@ class Solver(Protocol):
         What the data's size and the memory allow goes before the first two.
         """
 
+    def footprint(self, problem: Problem) -> tuple[int, int]:
+        """Return an estimate of (bytes per row, bytes whatever the rows) of one visit."""
+
     def layers(self, problem: Problem) -> tuple[int, ...]:
         """Return the numbers of the layers that `prepare` and `solve` are called for."""
 

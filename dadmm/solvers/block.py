@@ -88,6 +88,7 @@ class BlockADMM:
     clip_norm : float
         Largest norm of a block's gradient; 0 does not clip.
     batch_size : int
+        Rows of a mini-batch; 0 takes 128, or fewer, so that a pass is 16 steps of each agent.
     local_epochs : int
         Times an agent goes through its chunk before a consensus.
     consensus : {"average", "admm"}
@@ -111,7 +112,7 @@ class BlockADMM:
     """
 
     blocks: Any = field(
-        default=1, metadata={"types": (int, list, tuple), "words": "a number or a list"}
+        default=1, metadata={"types": (int, np.integer, list, tuple), "words": "a number or a list"}
     )
     mode: str = "online"
     rho: float = 1.0
@@ -129,10 +130,10 @@ class BlockADMM:
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float = 0.0
-    batch_size: int = 128
+    batch_size: int = 0
     local_epochs: int = 1
     consensus: str = "average"
-    sigma: float = 0.01
+    sigma: float = 0.1
     agents: int = 2
     schedule: str = "fused"
     early_stopping: bool = False
@@ -162,11 +163,11 @@ class BlockADMM:
         for option in ("momentum", "beta2"):
             if not 0 <= getattr(self, option) < 1:
                 raise OptionError(f"{option}={getattr(self, option)!r}: use 0 to below 1")
-        for option in ("weight_decay", "clip_norm"):
+        for option in ("weight_decay", "clip_norm", "batch_size"):
             if not 0 <= getattr(self, option) < np.inf:
                 raise OptionError(f"{option}={getattr(self, option)!r}: use 0 or more")
         for option in (
-            "inner_steps", "z_steps", "batch_size", "local_epochs", "agents", "n_iter_no_change"
+            "inner_steps", "z_steps", "local_epochs", "agents", "n_iter_no_change"
         ):  # fmt: skip
             if getattr(self, option) < 1:
                 raise OptionError(f"{option}={getattr(self, option)!r}: use 1 or more")
@@ -184,7 +185,14 @@ class BlockADMM:
             raise OptionError(
                 f"schedule='grid' moves Z once per visit: use z_steps=1, not {self.z_steps}"
             )
-        self.chain(problem)
+        chain = self.chain(problem)
+        for i, constraint in chain.constraints:
+            activation = getattr(chain.blocks[i - 1], "activation", None)
+            if constraint.name == "binary" and activation in ("relu", "sigmoid", "softplus"):
+                raise OptionError(
+                    f"constraint 'binary' after {activation}, which is never negative, makes every "
+                    "code 1: use activation='tanh', or dadmm.Dense(width, 'identity') there"
+                )
 
     def chain(self, problem: Problem) -> Chain:
         """Return the network as a chain, with the constraints at the ends of the blocks."""
@@ -297,7 +305,8 @@ class BlockADMM:
 
     def model(self, problem: Problem) -> Architecture | Chain:
         """Return the shape of the network that predicts."""
-        plain = isinstance(self.blocks, int) or all(isinstance(i, int) for i in self.blocks)
+        blocks = _frozen(self.blocks)
+        plain = isinstance(blocks, int) or all(isinstance(i, (int, np.integer)) for i in blocks)
         if plain and not self.chain(problem).constraints:
             return problem.architecture
         return self.chain(problem)
@@ -337,6 +346,27 @@ class BlockADMM:
     def granularity(self, problem: Problem) -> tuple[int, int, int]:
         """Return (fewest chunks, what their number is a multiple of, most bytes of one)."""
         return self.agents, self.agents, 64 * 2**20
+
+    def footprint(self, problem: Problem) -> tuple[int, int]:
+        """Return an estimate of (bytes per row, bytes whatever the rows) of one visit.
+
+        A row costs its raw and scaled inputs, its targets, and what is kept of it; the fixed part
+        is the parameters, their gradient and moments, what was given and what is returned (sums
+        are float64), and the activations of one mini-batch.
+        """
+        size = np.dtype(problem.dtype).itemsize
+        chain = self.chain(problem)
+        state = 3 * sum(self.variables(problem).values())
+        row = 8 * chain.widths[0] + size * (chain.widths[0] + 2 * chain.widths[-1] + state)
+        sizes = [self._size(problem, t) for t in self.layers(problem)]
+        held = max(sizes) if self.schedule == "grid" else sum(sizes)
+        copies = 10 * size + 3 * 8 + 4 * size * (self.consensus == "admm")
+        batch = max(self.batch_rows(problem), EVALUATED)
+        return row, copies * held + 5 * size * batch * sum(chain.widths)
+
+    def batch_rows(self, problem: Problem) -> int:
+        """Return the rows of a mini-batch."""
+        return self.batch_size or int(np.clip(problem.rows // (16 * self.agents), 8, 128))
 
     def idle(self, problem: Problem, part: Part, weights: Arrays) -> bool:
         """Return False: every visit has something to do."""
@@ -461,6 +491,8 @@ def _row(block: Array | None) -> Array | None:
 
 
 def _frozen(value: Any) -> Any:
+    if isinstance(value, np.integer):
+        return int(value)
     return tuple(value) if isinstance(value, list) else value
 
 

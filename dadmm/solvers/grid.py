@@ -5,7 +5,7 @@ task through the store.  The updates are those of `dadmm.solvers.block`, with Z 
 visit for all rows of the chunk instead of once per mini-batch::
 
     online    forward-block 1 .. T-1     Z_t = P(f_t(Z_{t-1}))
-              train-block T .. 1         target_{t-1} = P(Z_{t-1} - J_t' e_t / rho), where rho e_t is
+              train-block T .. 1         target_{t-1} = P(Z_{t-1} - J_t' e_t), where rho e_t is
                                          the loss's gradient or rho (f_t - target_t); then
                                          mini-batches on the block's own problem
     batch     pull-block 1 .. T          f_t(Z_{t-1}), and the pull on Z_{t-1}      (side by side)
@@ -251,15 +251,16 @@ class _Task:
         solver, chunk, span, t = self.solver, self.chunk, self.span, self.t
         pace, state = chunk.pace, chunk.state
         rng = np.random.default_rng([*chunk.seed, t])
-        count = -(-len(rows) // solver.batch_size)
+        size = solver.batch_rows(self.problem)
+        count = -(-len(rows) // size)
         total, step = count * solver.local_epochs, 0
         goal = None
         if t < self.last:
             goal = state[f"target_{t}"] if solver.mode == "online" else state[f"z_{t}"]
         for _ in range(solver.local_epochs):
             order = rng.permutation(rows)
-            for first in range(0, len(order), solver.batch_size):
-                picked = order[first : first + solver.batch_size]
+            for first in range(0, len(order), size):
+                picked = order[first : first + size]
                 done = pace.begin + (pace.end - pace.begin) * step / total
                 now = solver.learning_rate * pace.factor
                 now *= rate(solver.learning_rate_schedule, done)

@@ -215,12 +215,13 @@ class Local:
         assert chunk.y is not None
         rng = np.random.default_rng(chunk.seed)
         weight = chunk.weight
-        batches = -(-len(rows) // solver.batch_size)
+        size = solver.batch_rows(self.problem)
+        batches = -(-len(rows) // size)
         total, step = batches * solver.local_epochs, 0
         for _ in range(solver.local_epochs):
             order = rng.permutation(rows)
-            for first in range(0, len(order), solver.batch_size):
-                picked = order[first : first + solver.batch_size]
+            for first in range(0, len(order), size):
+                picked = order[first : first + size]
                 x = gather("x", chunk.x, picked)
                 y = gather("y", chunk.y, picked)
                 w = None if weight is None else weight[picked]

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -199,6 +200,20 @@ class RelaxedADMM:
         must not depend on it, or results would.
         """
         return 8, 1, 16 * 2**20
+
+    def footprint(self, problem: Problem) -> tuple[int, int]:
+        """Return an estimate of (bytes per row, bytes whatever the rows) of one visit.
+
+        A row costs its raw and scaled inputs, its state, and the features and temporaries of the
+        forward pass; the fixed part is weights, inverses and sums, in up to three copies.
+        """
+        size = np.dtype(problem.dtype).itemsize
+        widths = problem.architecture.widths
+        state = sum(self.variables(problem).values()) or 2 * sum(widths[1:])
+        row = widths[0] + 2 * state + 3 * max(widths[1:]) + 6 * widths[-1]
+        square = sum((width + 1) ** 2 for width in widths[:-1])
+        product = sum((a + 1) * b for a, b in pairwise(widths))
+        return 8 * widths[0] + size * row, 3 * 8 * (square + 2 * product)
 
     def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
         """One pass; for the proximal 2-splitting more, which repeat only the weight step."""

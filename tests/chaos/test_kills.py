@@ -22,7 +22,7 @@ import pytest
 from distributed import Client, LocalCluster
 from sklearn.datasets import load_digits
 
-from dadmm import ADMMClassifier, RelaxedADMM, load, resume
+from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, resume
 from dadmm.errors import StoreError
 
 pytestmark = pytest.mark.processes
@@ -33,6 +33,8 @@ SOLVERS = {
     "3-splitting": RelaxedADMM(),
     "2-splitting": RelaxedADMM(splitting=2, inner_steps=2),
     "regions": RelaxedADMM(regions=3),
+    "block": BlockADMM(batch_size=8),
+    "block, batch": BlockADMM(mode="batch", blocks=2, batch_size=8, consensus="admm"),
 }
 
 
@@ -179,7 +181,14 @@ def wait_until(reached, started):
 
 
 @pytest.mark.parametrize(
-    ("solver", "kills", "seed"), [("3-splitting", 3, 1), ("2-splitting", 1, 2), ("regions", 1, 3)]
+    ("solver", "kills", "seed"),
+    [
+        ("3-splitting", 3, 1),
+        ("2-splitting", 1, 2),
+        ("regions", 1, 3),
+        ("block", 1, 4),
+        ("block, batch", 2, 5),
+    ],
 )
 def test_a_driver_killed_again_and_again(solver, kills, seed, undisturbed, tmp_path):
     run, moments = tmp_path / "run", random.Random(seed)
