@@ -651,10 +651,10 @@ def open_plan(run: Run, solver: Solver | None = None) -> Plan:
         if solver is None:
             solver = make_solver(stored["config"]["solver"])
         elif solver_table(solver) != stored["config"]["solver"]:
-            raise OptionError(f"{run.url} was trained by another solver than the one passed")
+            raise OptionError("it was trained by another solver than the one passed")
         return Plan(run, solver, problem, tuple(stored["chunks"]), int(stored["seed"]))
     except (KeyError, TypeError, InputError) as error:
-        raise StoreError(f"{run.url} holds a config that cannot be used: {error}") from error
+        raise StoreError(f"{run.url} cannot be used: {error}") from error
 
 
 def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | ADMMRegressor:

@@ -81,6 +81,7 @@ def solver_table(solver: Solver) -> dict[str, Any]:
         if isinstance(value, np.generic):
             value = value.item()
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            value = [v if isinstance(v, (int, str)) else block_to_table(v) for v in value]
+            items = [v.item() if isinstance(v, np.generic) else v for v in value]
+            value = [v if isinstance(v, (int, str)) else block_to_table(v) for v in items]
         table[field.name] = value
     return table

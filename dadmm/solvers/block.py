@@ -359,10 +359,12 @@ class BlockADMM:
         state = 3 * sum(self.variables(problem).values())
         row = 8 * chain.widths[0] + size * (chain.widths[0] + 2 * chain.widths[-1] + state)
         sizes = [self._size(problem, t) for t in self.layers(problem)]
-        held = max(sizes) if self.schedule == "grid" else sum(sizes)
+        active = [sum(chain.widths[lo - 1 : hi + 1]) for lo, hi in self.spans(problem)]
+        together = max if self.schedule == "grid" else sum
+        held, width = together(sizes), together(active)
         copies = 10 * size + 3 * 8 + 4 * size * (self.consensus == "admm")
         batch = max(self.batch_rows(problem), EVALUATED)
-        return row, copies * held + 5 * size * batch * sum(chain.widths)
+        return row, copies * held + 5 * size * batch * width
 
     def batch_rows(self, problem: Problem) -> int:
         """Return the rows of a mini-batch."""
@@ -518,7 +520,7 @@ def _chain(
             )
         cut = tuple(zip(firsts, (*(b - 1 for b in firsts[1:]), depth), strict=True))
         chain = Chain.of(arch)
-    elif blocks and all(isinstance(b, Block) for b in blocks):
+    elif blocks and all(isinstance(b, Block) and not isinstance(b, type) for b in blocks):
         links = [*blocks, Dense(arch.widths[-1], "identity")]
         chain = Chain.build(arch.widths[0], links)
         n = len(blocks)
@@ -528,6 +530,9 @@ def _chain(
             f"blocks={blocks!r}: use their number, a list of layers that start one, or a list of "
             "dadmm.Dense, dadmm.Residual or dadmm.TorchBlock"
         )
+    for t, (lo, hi) in enumerate(cut, start=1):
+        if not any(size(chain.shapes(i)) for i in range(lo, hi + 1)):
+            raise OptionError(f"block {t} has nothing to learn: join it with one that has")
     named = (constraints,) * (len(cut) - 1) if isinstance(constraints, str) else constraints
     if len(named) != len(cut) - 1:
         raise OptionError(
