@@ -28,7 +28,6 @@ from threadpoolctl import threadpool_limits
 from dadmm.losses import get_loss
 from dadmm.network import Scaling
 from dadmm.solvers.base import (
-    Array,
     Arrays,
     Chunk,
     Pace,
@@ -107,11 +106,10 @@ def visit(
     merged = {name: array for layer in weights for name, array in layer.items()}
     if plan.solver.idle(plan.problem, part, merged):
         return {}
-    x, y, weight = _data(plan, part, chunk)
     read = plan.run.blocks.read
     state = {name: read(f"state/{iteration}/{name}", chunk) for name in part.reads}
     state |= {name: read(f"state/{iteration + 1}/{name}", chunk) for name in part.fresh}
-    seen = Chunk(x, y, state, (plan.seed, iteration, chunk), pace, weight)
+    seen = _chunk(plan, part, chunk, state, iteration, pace)
     sums = plan.solver.visit(plan.problem, part, merged, seen)
     for name in part.writes:
         plan.run.blocks.write(f"state/{iteration + 1}/{name}", chunk, state[name])
@@ -121,8 +119,7 @@ def visit(
 def start(plan: Plan, chunk: int, weights: Sequence[Arrays]) -> Sums:
     """Make and save the first state of a chunk."""
     merged = {name: array for layer in weights for name, array in layer.items()}
-    x, y, _ = _data(plan, Part("start-chunk", x=True, y=True), chunk)
-    seen = Chunk(x, y, {}, (plan.seed, 0, chunk))
+    seen = _chunk(plan, Part("start-chunk", x=True, y=True), chunk, {}, 0, WHOLE)
     state, sums = plan.solver.start(plan.problem, merged, seen)
     for name, block in state.items():
         plan.run.blocks.write(f"state/0/{name}", chunk, block)
@@ -178,23 +175,26 @@ def keep_constants(plan: Plan, sums: Sums) -> int:
     return len(sums)
 
 
-def _data(plan: Plan, part: Part, chunk: int) -> tuple[Array | None, Array | None, Array | None]:
+def _chunk(plan: Plan, part: Part, chunk: int, state: Arrays, iteration: int, pace: Pace) -> Chunk:
     """Read a chunk's inputs, targets and weights, scaled and encoded as the solver wants them."""
-    problem = plan.problem
+    problem, read = plan.problem, plan.run.blocks.read
     scaling = _scaling(plan)
     x = y = weight = None
     if part.x:
-        raw = plan.run.blocks.read("data/x", chunk)
-        x = scaling["x"].apply(raw, problem.dtype, _work.take("x", raw.shape, problem.dtype))
+        x = read("data/x", chunk)
+        if not plan.solver.raw:
+            out = _work.take("x", x.shape, problem.dtype)
+            x = scaling["x"].apply(x, problem.dtype, out)
     if part.y:
-        y = plan.run.blocks.read("data/y", chunk)
+        y = read("data/y", chunk)
         if problem.classes:
             y = get_loss(problem.loss).encode(y[:, 0], problem.classes, problem.dtype)
         else:
             y = scaling["y"].apply(y, problem.dtype)
         if problem.weighted:
-            weight = plan.run.blocks.read("data/weight", chunk)[:, 0].astype(problem.dtype)
-    return x, y, weight
+            weight = read("data/weight", chunk)[:, 0].astype(problem.dtype)
+    left = scaling["x"] if plan.solver.raw else None
+    return Chunk(x, y, state, (plan.seed, iteration, chunk), pace, weight, left)
 
 
 _kept_scaling: tuple[str, dict[str, Scaling]] = "", {}

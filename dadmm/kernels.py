@@ -531,6 +531,19 @@ def softmax_prox(v: Array, y: Array, beta: float, out: Array) -> None:
 
 
 @njit(**_options)
+def gather_scaled(x: Array, rows: Array, centre: Array, factor: Array, out: Array) -> None:
+    """Take some rows of a matrix and scale its columns: ``out = (x[rows] - centre) * factor``.
+
+    Computed in the dtype of `centre` and `factor`.  Twin: `dadmm.network.Scaling.apply`.
+    """
+    columns = x.shape[1]
+    for i in range(len(rows)):
+        row = rows[i]
+        for j in range(columns):
+            out[i, j] = (centre.dtype.type(x[row, j]) - centre[j]) * factor[j]
+
+
+@njit(**_options)
 def bias_piecewise(a: Array, bias: Array, slope: float, v: Array, skip: bool, out: Array) -> None:
     """Forward half of a piecewise linear layer: ``a += bias``; ``out = act(a) + skip * v``.
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dadmm import kernels
 from dadmm.activations import get_activation
 from dadmm.errors import OptionError, ShapeError, unknown
 from dadmm.workspace import Workspace
@@ -195,6 +196,14 @@ class Scaling:
         found = np.subtract(x, self.centre.astype(wide), dtype=wide, out=out if fits else None)
         found *= (1.0 / self.scale).astype(wide)
         return np.asarray(found, dtype)
+
+    def take(self, x: Array, rows: Array, out: Array) -> Array:
+        """Return some rows of `x` scaled, in `out`, (rows, columns): what `apply` would give."""
+        wide = np.result_type(x.dtype, out.dtype)
+        kernels.gather_scaled(
+            x, rows, self.centre.astype(wide), (1.0 / self.scale).astype(wide), out
+        )
+        return out
 
     def undo(self, z: Array) -> Array:
         """Map scaled values back to the units of the data."""

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dadmm.network import Architecture, Model
+from dadmm.network import Architecture, Model, Scaling
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -146,7 +146,7 @@ class Chunk:
     Parameters
     ----------
     x : (rows, features) array or None
-        Scaled inputs.
+        Inputs, scaled unless `scaling` is given.
     y : (rows, outputs) array or None
         Targets in the loss's own encoding.
     state : dict of str to (rows, width) array
@@ -157,6 +157,9 @@ class Chunk:
         How much of the run is done, for methods that slow down.
     weight : (rows,) array or None
         Weights of the samples, whose mean over all is 1.
+    scaling : Scaling or None
+        How `x` is yet to be scaled, for solvers that ask for raw inputs: a visit that works on a
+        few rows at a time needs no scaled copy of them all.
     """
 
     x: Array | None
@@ -165,6 +168,7 @@ class Chunk:
     seed: tuple[int, ...] = (0,)
     pace: Pace = Pace()
     weight: Array | None = None
+    scaling: Scaling | None = None
 
     @property
     def rows(self) -> int:
@@ -180,6 +184,7 @@ class Solver(Protocol):
 
     name: str
     hint: str  # what to try when training diverges
+    raw: bool  # whether visits scale the inputs themselves
     dtype: str
 
     def check(self, problem: Problem) -> None:

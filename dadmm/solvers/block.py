@@ -44,7 +44,7 @@ from dadmm.schedules import check_schedule, plateau
 from dadmm.solvers import consensus, grid
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Sums, numbers
-from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, held_out
+from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, held_out, inputs
 
 MODES = ("online", "batch")
 OPTIMIZERS = ("adam", "sgd")
@@ -142,6 +142,7 @@ class BlockADMM:
     dtype: str = "float32"
 
     name: ClassVar[str] = "block"
+    raw: ClassVar[bool] = True
     hint: ClassVar[str] = "Lower learning_rate, set clip_norm, and standardise the data."
 
     # ------------------------------------------------------------------ what the method is made of
@@ -313,14 +314,13 @@ class BlockADMM:
 
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
         """Batch: Z from the forward pass, U = 0.  Consensus ADMM: pi = 0."""
-        assert chunk.x is not None
         state: Arrays = {}
         if self.mode == "batch":
             widths = {n: w for n, w in self.variables(problem).items() if n[:2] in ("z_", "u_")}
             state = {n: np.zeros((chunk.rows, w), problem.dtype) for n, w in widths.items()}
             spans = self._spans(problem, weights)
             for rows in batches(chunk.rows, EVALUATED):
-                v = chunk.x[rows]
+                v = inputs(chunk, np.arange(chunk.rows)[rows], problem.dtype)
                 for t, span in enumerate(spans[:-1], start=1):
                     v = span.forward(v)
                     constraint = self.boundaries(problem)[t - 1]

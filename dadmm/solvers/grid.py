@@ -26,7 +26,7 @@ from dadmm.schedules import momentum, rate
 from dadmm.solvers import consensus
 from dadmm.solvers.algebra import row_squares
 from dadmm.solvers.base import Array, Arrays, Chunk, Part, Problem, Sums
-from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, gather, held_out
+from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, gather, held_out, inputs
 
 if TYPE_CHECKING:
     from dadmm.solvers.block import BlockADMM
@@ -175,11 +175,17 @@ class _Task:
     def _empty(self, like: Array) -> Array:
         return np.empty((len(like), self.span.width), self.dtype)
 
+    def _rows(self, rows: Array) -> Array:
+        """Return some rows of what the block reads."""
+        if self.t == 1:
+            return inputs(self.chunk, rows, self.dtype)
+        return gather("below", self.below, rows)
+
     def forward(self) -> None:
         """``Z_t = P(f_t(Z_{t-1}))``."""
         out = self._empty(self.below)
         for rows in batches(len(out), EVALUATED):
-            found = self.span.forward(self.below[rows])
+            found = self.span.forward(self._rows(np.arange(len(self.below))[rows]))
             out[rows] = found if self.constraint is None else self.constraint.project(found)
         self.chunk.state[f"z_{self.t}"] = out
 
@@ -191,7 +197,7 @@ class _Task:
         bend = np.empty((len(self.below), 1), self.dtype) if t > 1 else None
         weight = min(self.criterion.lipschitz, 1.0) if t == self.last else self.solver.rho
         for rows in batches(len(self.below), EVALUATED):
-            out = self.span.forward(self.below[rows])
+            out = self.span.forward(self._rows(np.arange(len(self.below))[rows]))
             if f is not None:
                 f[rows] = out
             if pull is None or bend is None:
@@ -225,21 +231,28 @@ class _Task:
             rho = self.dtype.type(solver.rho)
             if target is not None or t == self.last:
                 for rows in batches(len(self.below), EVALUATED):
-                    upstream = self._upstream(self.span.forward(self.below[rows]), rows)
+                    upstream = self._upstream(
+                        self.span.forward(self._rows(np.arange(len(self.below))[rows])), rows
+                    )
                     if target is not None:
-                        moved = self.below[rows] - self.span.pull(upstream) / rho
+                        moved = (
+                            self._rows(np.arange(len(self.below))[rows])
+                            - self.span.pull(upstream) / rho
+                        )
                         target[rows] = moved if self.lower is None else self.lower.project(moved)
             if target is not None:
                 state[f"target_{t - 1}"] = target
         elif t == self.last:
             for rows in batches(len(self.below), EVALUATED):
-                self._upstream(self.span.forward(self.below[rows]), rows)
+                self._upstream(
+                    self.span.forward(self._rows(np.arange(len(self.below))[rows])), rows
+                )
         train, _ = held_out(solver, chunk)
         self._learn(train)
         if solver.mode == "batch" and t < self.last:
             u, z = state[f"u_{t}"], state[f"z_{t}"]
             for rows in batches(len(u), EVALUATED):
-                u[rows] += z[rows] - self.span.forward(self.below[rows])
+                u[rows] += z[rows] - self.span.forward(self._rows(np.arange(len(self.below))[rows]))
         local = self.local
         sums: Sums = {f"residual_{t}": local.residual}
         if t == self.last:
@@ -265,7 +278,7 @@ class _Task:
                 now = solver.learning_rate * pace.factor
                 now *= rate(solver.learning_rate_schedule, done)
                 beta1 = momentum(solver.learning_rate_schedule, done, solver.momentum)
-                v = gather("below", self.below, picked)
+                v = self._rows(picked)
                 for inner in range(solver.inner_steps):
                     out = span.forward(v)
                     if goal is None:

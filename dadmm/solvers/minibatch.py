@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -211,7 +211,6 @@ class Local:
     def run(self, chunk: Chunk, rows: Array, pace: Pace) -> None:
         """Visit `rows` of a chunk in fresh random orders, `local_epochs` times."""
         solver = self.solver
-        assert chunk.x is not None
         assert chunk.y is not None
         rng = np.random.default_rng(chunk.seed)
         weight = chunk.weight
@@ -222,7 +221,7 @@ class Local:
             order = rng.permutation(rows)
             for first in range(0, len(order), size):
                 picked = order[first : first + size]
-                x = gather("x", chunk.x, picked)
+                x = inputs(chunk, picked, self.problem.dtype)
                 y = gather("y", chunk.y, picked)
                 w = None if weight is None else weight[picked]
                 done = pace.begin + (pace.end - pace.begin) * step / total
@@ -242,11 +241,10 @@ class Local:
 
     def evaluate(self, chunk: Chunk, rows: Array) -> None:
         """Run the network forward on `rows`, and add up its scores."""
-        assert chunk.x is not None
         assert chunk.y is not None
         for part in batches(len(rows), EVALUATED):
             picked = rows[part]
-            v = gather("x", chunk.x, picked)
+            v = inputs(chunk, picked, self.problem.dtype)
             y = gather("y", chunk.y, picked)
             for span, constraint in zip(self.spans, self.constraints, strict=True):
                 v = span.forward(v)
@@ -418,6 +416,15 @@ def weighted_value(criterion: Loss, out: Array, y: Array, w: Array) -> float:
     """Sum over rows of the loss times the row's weight."""
     rows = zip(out, y, w, strict=True)
     return float(sum(criterion.value(a[None], b[None]) * float(c) for a, b, c in rows))
+
+
+def inputs(chunk: Chunk, rows: Array, dtype: Any) -> Array:
+    """Return some rows of a chunk's inputs, scaled, in memory that is used again."""
+    assert chunk.x is not None
+    if chunk.scaling is None:
+        return gather("x", chunk.x, rows)
+    out = _work.take("batch x", (len(rows), chunk.x.shape[1]), dtype)
+    return chunk.scaling.take(chunk.x, rows, out)
 
 
 def gather(name: str, block: Array, rows: Array) -> Array:

@@ -107,6 +107,7 @@ class RelaxedADMM:
     dtype: str = "float32"
 
     name: ClassVar[str] = "relaxed"
+    raw: ClassVar[bool] = False
     hint: ClassVar[str] = (
         "Raise beta (at least 1) and tau, lower over_relaxation to 1, and standardise the data."
     )
