@@ -1,5 +1,6 @@
 """What a reader is told to run, runs: README, notebooks and pipelines."""
 
+import os
 import re
 import subprocess
 import sys
@@ -37,3 +38,38 @@ def test_the_digits_script_trains_then_goes_on_from_its_store(tmp_path):
     scores = [re.findall(r"accuracy +([\d.]+)", text.stdout) for text in (first, again)]
     assert scores[0] == scores[1]
     assert float(scores[0][1]) > 0.965
+
+
+def script(name, *arguments):
+    """Run a pipeline's script; return what it prints."""
+    command = [sys.executable, str(ROOT / "pipelines" / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
+    return done.stdout
+
+
+def test_the_codes_script_trains_bits_that_backpropagation_cannot():
+    scores = [float(score) for score in re.findall(r" ([\d.]+)$", script("codes.py"), re.MULTILINE)]
+    trained, drawn, free = scores
+    assert trained > 0.92
+    assert drawn < 0.8
+    assert free >= trained - 0.01
+
+
+needs_data = pytest.mark.skipif(
+    "DADMM_DATA" not in os.environ,
+    reason="set DADMM_DATA to a folder with mnist.npz and winequality-white.csv to run on them",
+)
+
+
+@needs_data
+def test_the_wine_script_beats_ridge(tmp_path):
+    found = re.search(r"dadmm ([\d.]+)  ridge ([\d.]+)", script("wine.py", tmp_path / "run"))
+    ours, ridge = map(float, found.groups())
+    assert ours > ridge + 0.05
+
+
+@needs_data
+@pytest.mark.processes
+def test_the_mnist_script_reads_digits(tmp_path):
+    score = re.search(r"test accuracy +([\d.]+)", script("mnist.py", tmp_path / "run"))
+    assert float(score.group(1)) >= 0.983
