@@ -9,8 +9,8 @@ race     Seconds of training until 97 %, 97.5 % and 98 % of the test set are rig
          2 worker processes, torch's Adam on 2 threads and on 1, scikit-learn's MLPClassifier
          (without residuals, which it has not).  For each accuracy, each side runs the schedule,
          length and learning rate that reached it soonest on a tenth of the training rows held out
-         (torch: constant, cosine and one-cycle over 2 to 8 epochs, 1e-3, 2e-3, 4e-3; ours:
-         cosine and one-cycle over 2 to 5 passes, 2e-3, 4e-3, 6e-3, 1 or 4 rounds a pass).  Then three
+         (torch: constant, cosine and one-cycle over 2 to 8 epochs, 1e-3, 2e-3, 4e-3; ours: cosine
+         and one-cycle over 2 to 5 passes, 2e-3, 4e-3, 6e-3, 1 or 4 rounds a pass).  Then three
          seeds on all rows, the sides one after another within a seed; medians.  Starting
          workers, importing and compiling are not counted; evaluating is not either.
 visit    What share of a visit its matrix products alone would take, and seconds per pass with the

@@ -26,6 +26,8 @@ from dadmm.workspace import Workspace
 Array = NDArray[Any]
 Params = Mapping[str, Array]
 Shapes = dict[str, tuple[int, ...]]
+# Rows of a forward pass at once.
+ROWS = 1024
 
 
 class Tape:
@@ -269,12 +271,17 @@ class Chain:
             yield v
 
     def forward(self, params: Params, x: Array) -> Array:
-        """Return the outputs for scaled inputs, (rows, widths[-1])."""
+        """Return the outputs for scaled inputs, (rows, widths[-1]).
+
+        A few rows at a time: what blocks keep for a backward pass must not grow with the rows.
+        """
         work = Workspace()
-        # Two sets of buffers, used in turn, are all that a forward pass needs.
-        tapes = [Tape(work, str(i % 2)) for i in range(self.depth)]
-        *_, out = self.steps(params, x, tapes)
-        return out
+        tapes = [Tape(work, str(i)) for i in range(self.depth)]
+        outs = []
+        for first in range(0, max(len(x), 1), ROWS):
+            *_, out = self.steps(params, x[first : first + ROWS], tapes)
+            outs.append(out.copy())
+        return np.concatenate(outs)
 
 
 def own(params: Params, i: int) -> dict[str, Array]:

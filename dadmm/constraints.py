@@ -1,4 +1,4 @@
-"""Constraints on the outputs of a block, by name: sets that rows are projected onto."""
+"""Constraints on the outputs of a block, by name: projections, and proximal maps."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ CONSTRAINTS: dict[str, tuple[Callable[[Array, float], Array], str]] = {
     "simplex": (lambda v, _: prox.simplex(v), ""),
     "k_sparse": (lambda v, k: prox.k_sparse(v, int(k)), "entries kept in a row"),
     "l2_ball": (lambda v, radius: prox.l2_ball(v, radius), "the radius"),
+    "l1": (lambda v, weight: prox.l1(v, weight), "the weight"),
+    "squared_l2": (lambda v, weight: prox.squared_l2(v, weight), "the weight"),
     "box": (lambda v, half: prox.box(v, -half, half), "the largest absolute value"),
 }
 
 
 @dataclass(frozen=True, order=True)
 class Constraint:
-    """A set that every row of a block's output must lie in.
+    """What is done to each row of a block's output: a projection onto a set, or a proximal map.
 
     Parameters
     ----------

@@ -168,6 +168,9 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         initial = None
         if before is not None:
             initial = _continue_from(before, solver, problem, classes)
+            # Other orders of the rows than the last time.
+            steps = int(initial.get("count_1", 0))
+            seed = int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
         chunks = chunk_rows(solver, problem, self.chunks, self.memory_limit)
         attributes: dict[str, Any] = {
             "config": self._config(solver),
@@ -619,14 +622,14 @@ def _continue_from(
     params: dict[str, Array] = before._parameters
     needed = solver.initial(problem, 0)
     same = classes is None or np.array_equal(classes, before.classes_)
-    if not same or {n: a.shape for n, a in params.items()} != {
-        n: a.shape for n, a in needed.items()
-    }:
+    same = same and solver.model(problem) == before.network_.architecture
+    found, wanted = ({n: a.shape for n, a in arrays.items()} for arrays in (params, needed))
+    if not same or found != wanted:
         raise ShapeError(
             "this data or network differs from those of the last fit (features, classes, layers "
             "or solver): start a new estimator, or set warm_start=False"
         )
-    return params
+    return {name: array.astype(needed[name].dtype) for name, array in params.items()}
 
 
 ESTIMATORS: dict[str, type[_ADMMEstimator]] = {

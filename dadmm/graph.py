@@ -258,8 +258,8 @@ def iteration(plan: Plan, k: int, pace: Pace = WHOLE) -> Delayed:
     anchor = tasks.load(k, plan.solver.layers(plan.problem), "iterate")
     weights = dict(anchor)
     passes = plan.solver.passes(plan.problem, len(plan.chunks))
-    for j, each in enumerate(passes):
-        totals = tasks.visits(each, k, f"iterate-{j}", weights, pace.of(j, len(passes)))
+    for j, (each, now) in enumerate(zip(passes, pace.shared(passes), strict=True)):
+        totals = tasks.visits(each, k, f"iterate-{j}", weights, now)
         last = j == len(passes) - 1
         for layer in anchor if last else each.solves:
             call = tasks.add(solve, "solve-weights", k, j, layer)

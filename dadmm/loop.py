@@ -133,7 +133,7 @@ def _iterate(
         row = dict(compute(graph.iteration(plan, k, pace)))
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
-            run.sweep(k)
+            run.sweep(k, plan.solver.best(rows))
             run.commit(k, status="diverged")
             raise DivergenceError(
                 f"iteration {k + 1} diverged ({', '.join(bad)} not finite); iteration {k} is kept. "

@@ -199,6 +199,10 @@ class Scaling:
 
     def take(self, x: Array, rows: Array, out: Array) -> Array:
         """Return some rows of `x` scaled, in `out`, (rows, columns): what `apply` would give."""
+        plain = x.dtype.isnative and x.dtype.kind in "iuf" and x.dtype.itemsize <= 8
+        if not plain or x.dtype == np.float16:  # what compiled code does not know
+            out[...] = self.apply(x[rows], out.dtype)
+            return out
         wide = np.result_type(x.dtype, out.dtype)
         kernels.gather_scaled(
             x, rows, self.centre.astype(wide), (1.0 / self.scale).astype(wide), out

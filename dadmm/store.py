@@ -577,7 +577,7 @@ class Run:
         """Store parameters in a group, ``params/<iteration>`` or ``network``."""
         for name, array in params.items():
             kind, _, layer = name.rpartition("_")
-            if kind in ("w", "b"):
+            if kind in ("w", "b") and array.ndim in (1, 2):
                 dims = (f"in_{layer}", f"out_{layer}")[-array.ndim :]
             elif array.ndim == 1:
                 dims = (f"parameter_{layer}",)

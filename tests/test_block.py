@@ -11,7 +11,7 @@ from dadmm.blocks import Dense, Residual, views
 from dadmm.errors import OptionError
 from dadmm.losses import get_loss
 from dadmm.network import Architecture
-from dadmm.solvers.base import Chunk, Problem, combine, iterate
+from dadmm.solvers.base import Chunk, Pace, Problem, combine, iterate
 from dadmm.solvers.minibatch import Local, Span, held_out
 
 LOSSES = ("squared", "huber", "hinge", "cross_entropy")
@@ -209,7 +209,7 @@ def test_the_reported_loss_is_that_of_the_weighted_samples(loss):
     params, (chunk,) = begin(solver, p, weight=weight)
     _, row = iterate(solver, p, params, {}, [chunk])
     values = [loss_of(solver, p, params, chunk.x[i : i + 1], chunk.y[i : i + 1]) for i in range(20)]
-    assert row["objective"] == pytest.approx(np.mean(weight * values))
+    assert row["objective"] == pytest.approx(np.average(values, weights=weight))
 
 
 # --------------------------------------------------------------------------------------- batch
@@ -345,6 +345,35 @@ def test_early_stopping_trains_on_some_rows_and_validates_on_the_others():
     np.testing.assert_array_equal(a["theta_1"], b["theta_1"])
 
 
+def test_every_chunk_of_two_rows_or_more_holds_one_out():
+    solver = block(early_stopping=True, validation_fraction=0.01)
+    for rows in (2, 3, 40):
+        train, held = held_out(solver, Chunk(np.zeros((rows, 1)), None, {}, (0, 0, 0)))
+        assert len(held) >= 1
+        assert len(train) >= 1
+    with pytest.raises(OptionError, match="none can be held out"):
+        solver.score(problem(), {"forward_rows": 0})
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_the_rounds_of_an_iteration_share_its_time_and_looking_takes_none(early_stopping):
+    rounds = block(agents=2, early_stopping=early_stopping).passes(problem(), 4)
+    paces = Pace(0.5, 0.75).shared(rounds)
+    assert [(p.begin, p.end) for p in paces[:2]] == [(0.5, 0.625), (0.625, 0.75)]
+    assert all(p.begin == p.end == 0.75 for p in paces[2:])
+
+
+def test_the_constraints_between_blocks_are_reported():
+    """Online, Z_t - f_t(Z_{t-1}) is the pull over rho, whatever the schedule."""
+    p = problem(n=40)
+    found = [
+        go(block(blocks=3, batch_size=99, schedule=schedule), p)[2][0]["primal_residual"]
+        for schedule in ("fused", "grid")
+    ]
+    assert found[0] > 0
+    assert found[0] == pytest.approx(found[1])
+
+
 def test_early_stopping_keeps_the_best_and_stops_when_nothing_gets_better():
     solver = block(early_stopping=True, n_iter_no_change=3)
     rows = [{"validation_score": s} for s in (0.1, 0.5, 0.4, 0.45)]
@@ -402,6 +431,8 @@ def test_small_data_has_small_batches_unless_told(rows, size):
         ({"batch_size": -1}, "0 or more"),
         ({"clip_norm": -1.0}, "0 or more"),
         ({"validation_fraction": 1.0}, "below 1"),
+        ({"z_rate": 2.0}, "below 2"),
+        ({"blocks": [3], "constraints": "k_sparse:6"}, "keeps all of the 6 entries"),
     ],
 )
 def test_options_that_cannot_work_are_refused_in_a_line(options, says):

@@ -42,11 +42,11 @@ def test_admm_keeps_the_consensus_equal_to_its_definition(agents, schedule):
     """w = sum_c rows_c/n (w_c + pi_c/sigma) over all chunks, however many were visited."""
     p = problem(n=70)
     solver = block(
-        consensus="admm", agents=agents, sigma=0.2, batch_size=8, learning_rate=1e-2, blocks=2,
+        consensus="admm", agents=agents, sigma=0.2, batch_size=8, learning_rate=1e-2, blocks=3,
         schedule=schedule,
     )  # fmt: skip
     params, chunks, _ = go(solver, p, passes=4, chunks=4)
-    for t in (1, 2):
+    for t in (1, 2, 3):
         sent = sum(c.rows / p.rows * c.state[f"sent_{t}"][0] for c in chunks)
         np.testing.assert_allclose(params[f"theta_{t}"], sent, atol=1e-10)
         assert any(c.state[f"pi_{t}"].any() for c in chunks)

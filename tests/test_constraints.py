@@ -14,7 +14,10 @@ TEXTS = {
     "k_sparse:2": lambda v: prox.k_sparse(v, 2),
     "l2_ball:1.5": lambda v: prox.l2_ball(v, 1.5),
     "box:0.25": lambda v: prox.box(v, -0.25, 0.25),
+    "l1:0.1": lambda v: prox.l1(v, 0.1),
+    "squared_l2:0.5": lambda v: prox.squared_l2(v, 0.5),
 }
+PENALTIES = ("l1:0.1", "squared_l2:0.5")  # proximal maps that are not projections
 each = pytest.mark.parametrize("text", TEXTS)
 
 
@@ -41,8 +44,9 @@ def test_a_constraint_projects_rows_and_leaves_them_alone(text, dtype):
     np.testing.assert_array_equal(v, before)
     assert z.dtype == dtype
     assert not np.may_share_memory(z, v)
-    again = constraint.project(z)
-    np.testing.assert_allclose(again, z, rtol=1e-6, atol=1e-7)
+    if text not in PENALTIES:
+        again = constraint.project(z)
+        np.testing.assert_allclose(again, z, rtol=1e-6, atol=1e-7)
 
 
 def test_rows_inside_are_their_own_projection():

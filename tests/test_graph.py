@@ -30,6 +30,8 @@ SOLVERS = {
     "block": BlockADMM(batch_size=16, agents=2),  # of three chunks: a round of two, one of one
     "block, batch": BlockADMM(batch_size=16, mode="batch", blocks=2),
     "block, consensus": BlockADMM(batch_size=16, consensus="admm", early_stopping=True),
+    "block, grid": BlockADMM(batch_size=16, schedule="grid", consensus="admm", blocks=3),
+    "block, batch grid": BlockADMM(batch_size=16, schedule="grid", mode="batch", blocks=2),
 }
 ITERATIONS = 3
 

@@ -313,14 +313,15 @@ def test_a_record_read_from_memory_is_a_copy():
     assert (run.url, run.durable) == (None, False)
 
 
-def test_the_order_of_the_data_in_memory_does_not_change_a_bit(tmp_path):
+@pytest.mark.parametrize("solver", ["block", "relaxed"])
+def test_the_order_of_the_data_in_memory_does_not_change_a_bit(tmp_path, solver):
     x, y = data()
-    plain = small().fit(x, y).network_.params
+    plain = small(solver=solver).fit(x, y).network_.params
     for other in (
-        small().fit(np.asfortranarray(x), y),
-        small().fit(np.concatenate([x, x], axis=1)[:, :5], y),
-        small().fit(x.astype(">f4"), y),
-        small(run=tmp_path / "run").fit(np.asfortranarray(x.astype(">f4")), y),
+        small(solver=solver).fit(np.asfortranarray(x), y),
+        small(solver=solver).fit(np.concatenate([x, x], axis=1)[:, :5], y),
+        small(solver=solver).fit(x.astype(">f4"), y),
+        small(solver=solver, run=tmp_path / "run").fit(np.asfortranarray(x.astype(">f4")), y),
     ):
         for name, array in other.network_.params.items():
             assert array.tobytes() == plain[name].tobytes()

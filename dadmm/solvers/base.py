@@ -107,7 +107,7 @@ class Pass:
     parts : tuple of Part
         What each chunk is visited for; parts that read `fresh` wait for those that write.
     solves : tuple of int
-        Layers whose weights the total updates.
+        Layers whose weights the total updates; none for a pass that only looks.
     chunks : tuple of int or None
         The chunks visited; None for all.
     """
@@ -133,10 +133,15 @@ class Pace:
     end: float = 0.0
     factor: float = 1.0
 
-    def of(self, j: int, passes: int) -> Pace:
-        """Return where pass j (from 0) of an iteration stands that is itself at this pace."""
-        length = (self.end - self.begin) / passes
-        return Pace(self.begin + j * length, self.begin + (j + 1) * length, self.factor)
+    def shared(self, passes: Sequence[Pass]) -> list[Pace]:
+        """Return where each pass of an iteration stands; one that only looks takes no time."""
+        training = [bool(each.solves) for each in passes]
+        length = (self.end - self.begin) / max(sum(training), 1)
+        ends = self.begin + length * np.cumsum(training)
+        return [
+            Pace(float(end - length * trains), float(end), self.factor)
+            for end, trains in zip(ends, training, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -172,11 +177,9 @@ class Chunk:
 
     @property
     def rows(self) -> int:
-        """The number of samples in the chunk."""
-        for block in (self.x, self.y, *self.state.values()):
-            if block is not None:
-                return len(block)
-        return 0
+        """The number of samples in the chunk; what is kept per chunk has one row."""
+        given = (self.x, self.y, *self.state.values())
+        return max((len(block) for block in given if block is not None), default=0)
 
 
 class Solver(Protocol):
@@ -308,11 +311,11 @@ def iterate(
     weights: dict[int, dict[str, Any]] = {i: dict(own) for i, own in prepared.items()}
     pace = pace or Pace()
     passes = solver.passes(problem, len(chunks))
-    for j, each in enumerate(passes):
+    for j, (each, now) in enumerate(zip(passes, pace.shared(passes), strict=True)):
         merged = {name: array for own in weights.values() for name, array in own.items()}
         found: dict[int, list[Sums]] = {}
         for c in range(len(chunks)) if each.chunks is None else each.chunks:
-            chunk = replace(chunks[c], pace=pace.of(j, len(passes)))
+            chunk = replace(chunks[c], pace=now)
             before = {name: block.copy() for name, block in chunk.state.items()}
             for part in each.parts:
                 if solver.idle(problem, part, merged):
@@ -320,7 +323,9 @@ def iterate(
                 state = {name: before[name] for name in part.reads}
                 state |= {name: chunk.state[name] for name in part.fresh}
                 state = {name: block.copy() for name, block in state.items()}
-                visited = solver.visit(problem, part, merged, replace(chunk, state=state))
+                x, y = chunk.x if part.x else None, chunk.y if part.y else None
+                seen = replace(chunk, state=state, x=x, y=y)
+                visited = solver.visit(problem, part, merged, seen)
                 found.setdefault(part.group, []).append(visited)
                 chunk.state.update({name: state[name] for name in part.writes})
         totals = {group: combine(sums) for group, sums in found.items()}

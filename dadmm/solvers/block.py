@@ -31,19 +31,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 
-from dadmm.blocks import Block, Chain, Dense, flatten, size, views
+from dadmm.blocks import Chain, flatten, size, views
 from dadmm.constraints import Constraint
 from dadmm.errors import OptionError, unknown
 from dadmm.network import Architecture
-from dadmm.schedules import check_schedule, plateau
+from dadmm.schedules import check_schedule, momentum, plateau
 from dadmm.solvers import consensus, grid
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Sums, numbers
+from dadmm.solvers.cut import chain_of, frozen
 from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, held_out, inputs
 
 MODES = ("online", "batch")
@@ -66,22 +66,25 @@ class BlockADMM:
     mode : {"online", "batch"}
         Start Z from a forward pass and store nothing, or keep Z and U per sample.
     rho : float
-        Penalty of the constraints between blocks, per sample.
+        Penalty of the constraints between blocks, per sample.  Where one Z step online has no
+        constraint to meet, it cancels out.
     constraints : str or list of str
         What each Z_t (t < T), or all of them, must lie in: "non_negative", "binary", "simplex",
-        "k_sparse:8", "l2_ball:1.5", "box:1"; "" for nothing.  They hold at prediction too.
+        "k_sparse:8", "l2_ball:1.5", "box:1", or a proximal map, "l1:0.1", "squared_l2:0.1"; "" for
+        nothing.  They hold at prediction too.
     inner_steps : int
         Optimiser steps on each block's own problem per mini-batch.
     z_steps : int
         Gradient steps on Z per mini-batch.
     z_rate : float
-        Length of those steps, in units of 1 / (estimated curvature).
+        Length of those steps, in units of 1 / (estimated curvature), below 2.  Not used by the
+        one step that the default takes, nor with constraints: both are of length 1 / rho.
     optimizer : {"adam", "sgd"}
     learning_rate : float
         The largest of the run.
     learning_rate_schedule : {"one_cycle", "constant", "cosine", "plateau"}
     momentum, beta2, epsilon : float
-        Of the optimiser; `momentum` is Adam's beta1 (one cycle sets its own).
+        Of the optimiser; `momentum` is Adam's beta1 too, for which one cycle sets its own.
     weight_decay : float
         Decoupled: weights shrink by learning rate times this at every step.  (`alpha` of the
         estimators is the weight of |W|^2 / 2 in the objective.)
@@ -100,9 +103,11 @@ class BlockADMM:
         rounds make a pass.  Part of the method: results do not depend on the workers.
     schedule : {"fused", "grid"}
         A task runs all blocks of a chunk, or only one: a worker then holds one block's
-        parameters and the activations on its two sides.
+        parameters and the activations on its two sides.  In the grid's batch mode the loss and
+        the score reported along the way are those of the last block on its Z.
     early_stopping : bool
-        Hold rows out, stop when the network stops getting better on them, return the best one.
+        Hold rows out, stop when the network stops getting better on them (unless the estimator's
+        `tol` is 0), return the best one: by accuracy or R^2, whatever the samples' weights.
     validation_fraction : float
         Share of the rows held out.
     n_iter_no_change : int
@@ -151,7 +156,7 @@ class BlockADMM:
         """Raise `OptionError`, naming the option and its range, for options that cannot work."""
         for option, least, most in (
             ("rho", 0, np.inf),
-            ("z_rate", 0, np.inf),
+            ("z_rate", 0, 2),
             ("learning_rate", 0, np.inf),
             ("epsilon", 0, 1),
             ("sigma", 0, np.inf),
@@ -188,6 +193,11 @@ class BlockADMM:
             )
         chain = self.chain(problem)
         for i, constraint in chain.constraints:
+            if constraint.name == "k_sparse" and (constraint.number or 0) >= chain.widths[i]:
+                raise OptionError(
+                    f"constraint {constraint} keeps all of the {chain.widths[i]} entries there: "
+                    "use fewer"
+                )
             activation = getattr(chain.blocks[i - 1], "activation", None)
             if constraint.name == "binary" and activation in ("relu", "sigmoid", "softplus"):
                 raise OptionError(
@@ -197,11 +207,11 @@ class BlockADMM:
 
     def chain(self, problem: Problem) -> Chain:
         """Return the network as a chain, with the constraints at the ends of the blocks."""
-        return _chain(problem.architecture, _frozen(self.blocks), _frozen(self.constraints))[0]
+        return chain_of(problem.architecture, frozen(self.blocks), frozen(self.constraints))[0]
 
     def spans(self, problem: Problem) -> tuple[tuple[int, int], ...]:
         """Return the first and last link of the chain in each of the T blocks."""
-        return _chain(problem.architecture, _frozen(self.blocks), _frozen(self.constraints))[1]
+        return chain_of(problem.architecture, frozen(self.blocks), frozen(self.constraints))[1]
 
     def boundaries(self, problem: Problem) -> list[Constraint | None]:
         """Return the constraint on the output of each block; the last has none."""
@@ -275,7 +285,7 @@ class BlockADMM:
             for first in range(0, chunks, self.agents)
         ]
         if self.early_stopping:
-            found.append(Pass((self._evaluation(problem, "validate-chunk"),), layers))
+            found.append(Pass((self._evaluation(problem, "validate-chunk"),), ()))
         return tuple(found)
 
     def _evaluation(self, problem: Problem, name: str) -> Part:
@@ -306,7 +316,7 @@ class BlockADMM:
 
     def model(self, problem: Problem) -> Architecture | Chain:
         """Return the shape of the network that predicts."""
-        blocks = _frozen(self.blocks)
+        blocks = frozen(self.blocks)
         plain = isinstance(blocks, int) or all(isinstance(i, (int, np.integer)) for i in blocks)
         if plain and not self.chain(problem).constraints:
             return problem.architecture
@@ -366,6 +376,12 @@ class BlockADMM:
         batch = max(self.batch_rows(problem), EVALUATED)
         return row, copies * held + 5 * size * batch * width
 
+    def momentum_at(self, done: float) -> float:
+        """Return the optimiser's momentum when the share `done` of a run is behind it."""
+        if self.optimizer == "sgd":
+            return self.momentum
+        return momentum(self.learning_rate_schedule, done, self.momentum)
+
     def batch_rows(self, problem: Problem) -> int:
         """Return the rows of a mini-batch."""
         return self.batch_size or int(np.clip(problem.rows // (16 * self.agents), 8, 128))
@@ -397,7 +413,11 @@ class BlockADMM:
         local = Local(self, problem, spans)
         picked = np.arange(chunk.rows) if rows is None else rows
         local.evaluate(chunk, picked)
-        found: Sums = {"forward_loss": local.loss, "forward_rows": local.seen}
+        found: Sums = {
+            "forward_loss": local.loss,
+            "forward_mass": local.mass,
+            "forward_rows": local.seen,
+        }
         if problem.classes:
             found["forward_correct"] = local.right
         else:
@@ -431,7 +451,7 @@ class BlockADMM:
     def report(self, problem: Problem, details: Sums) -> dict[str, float]:
         """One row of history: the loss and the score are those seen while training."""
         seen = max(details["seen"], 1)
-        row = {"objective": details["loss"] / seen}
+        row = {"objective": details["loss"] / max(details["mass"], 1e-300)}
         if problem.classes:
             row["train_score"] = details["correct"] / seen
         else:
@@ -451,15 +471,18 @@ class BlockADMM:
 
     def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
         """Mean loss and score of the network on the rows that it was run forward on."""
-        rows = max(sums["forward_rows"], 1)
+        rows = sums["forward_rows"]
+        if not rows:
+            raise OptionError("early_stopping needs chunks of 2 rows or more: none can be held out")
         if problem.classes:
             score = sums["forward_correct"] / rows
         else:
             outputs = problem.architecture.widths[-1]
             firsts = sum(sums[f"forward_first_{j}"] ** 2 for j in range(outputs))
             spread = sums["forward_second"] - firsts / rows
-            score = 1.0 - sums["forward_error"] / max(spread, 1e-300)
-        return {"forward_loss": sums["forward_loss"] / rows, "train_score": float(score)}
+            score = 1.0 - sums["forward_error"] / spread if spread > 0 else 0.0
+        mean = sums["forward_loss"] / max(sums["forward_mass"], 1e-300)
+        return {"forward_loss": mean, "train_score": float(score)}
 
     # ------------------------------------------------------------------------- once per pass
 
@@ -485,61 +508,5 @@ class BlockADMM:
         return min(losses[-patience:]) > min(losses[:-patience]) - tol
 
 
-# ------------------------------------------------------------------------------------- the chain
-
-
 def _row(block: Array | None) -> Array | None:
     return None if block is None else block[0]
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, np.integer):
-        return int(value)
-    return tuple(value) if isinstance(value, list) else value
-
-
-@lru_cache(maxsize=64)
-def _chain(
-    arch: Architecture, blocks: Any, constraints: Any
-) -> tuple[Chain, tuple[tuple[int, int], ...]]:
-    """Return the chain of an architecture's layers or of given blocks, and its cut."""
-    if isinstance(blocks, int):
-        depth = arch.depth
-        if not 1 <= blocks <= depth:
-            raise OptionError(f"blocks={blocks}: use 1 to {depth}, the number of layers")
-        groups = np.array_split(np.arange(1, depth + 1), blocks)
-        cut = tuple((int(g[0]), int(g[-1])) for g in groups)
-        chain = Chain.of(arch)
-    elif blocks and all(isinstance(b, (int, np.integer)) for b in blocks):
-        depth = arch.depth
-        firsts = (1, *(int(b) for b in blocks))
-        if list(firsts) != sorted(set(firsts)) or firsts[-1] > depth:
-            raise OptionError(
-                f"blocks={list(blocks)}: give the first layers of the blocks after the first, "
-                f"rising, from 2 to {depth}"
-            )
-        cut = tuple(zip(firsts, (*(b - 1 for b in firsts[1:]), depth), strict=True))
-        chain = Chain.of(arch)
-    elif blocks and all(isinstance(b, Block) and not isinstance(b, type) for b in blocks):
-        links = [*blocks, Dense(arch.widths[-1], "identity")]
-        chain = Chain.build(arch.widths[0], links)
-        n = len(blocks)
-        cut = (*((i, i) for i in range(1, n)), (n, n + 1))
-    else:
-        raise OptionError(
-            f"blocks={blocks!r}: use their number, a list of layers that start one, or a list of "
-            "dadmm.Dense, dadmm.Residual or dadmm.TorchBlock"
-        )
-    for t, (lo, hi) in enumerate(cut, start=1):
-        if not any(size(chain.shapes(i)) for i in range(lo, hi + 1)):
-            raise OptionError(f"block {t} has nothing to learn: join it with one that has")
-    named = (constraints,) * (len(cut) - 1) if isinstance(constraints, str) else constraints
-    if len(named) != len(cut) - 1:
-        raise OptionError(
-            f"constraints={constraints!r}: give one for each of the {len(cut) - 1} variables "
-            "between blocks, or one for all"
-        )
-    at = {hi: Constraint.parse(c) for (_, hi), c in zip(cut[:-1], named, strict=True) if c}
-    if constraints and isinstance(constraints, str) and not at:
-        raise OptionError(f"constraints={constraints!r} needs at least two blocks: blocks=2")
-    return Chain.build(chain.widths[0], chain.blocks, at), cut

@@ -11,7 +11,8 @@ For a round in which the chunks S are visited, with ``a_c = rows_c / rows_S``::
 The second is consensus ADMM as in BADM (arXiv 2407.01640): after every round w is ``sum_c
 rows_c/n (w_c + pi_c / sigma)`` over all chunks, whether they were all visited or only some (as in
 FedADMM, arXiv 2204.03529, with its server step of |S| / C; a step of 1 counts what the others did
-twice, and diverged here).  Adam's moments and the step count are averaged over S either way.
+twice, and diverged here).  Adam's moments are averaged over S either way, and the longest
+count of steps is kept.
 Derived from the papers' abstracts, checked by tests/test_consensus.py.
 """
 

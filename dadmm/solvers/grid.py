@@ -17,14 +17,15 @@ Batch steps look at their neighbours' Z of before (Jacobi).  Derived, like the r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dadmm.losses import get_loss
-from dadmm.schedules import momentum, rate
+from dadmm.schedules import rate
 from dadmm.solvers import consensus
-from dadmm.solvers.algebra import row_squares
+from dadmm.solvers.algebra import row_squares, square
 from dadmm.solvers.base import Array, Arrays, Chunk, Part, Problem, Sums
 from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, gather, held_out, inputs
 
@@ -118,7 +119,7 @@ def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chun
     (t,) = part.couple
     state, dtype = chunk.state, np.dtype(problem.dtype)
     if part.name.startswith("move-block"):
-        _move(solver, problem, t, state)
+        _move(solver, problem, t, chunk)
         return {}
     span = Span(solver, problem, weights, t, _first(state.get(f"pi_{t}")))
     below = chunk.x if t == 1 else state[f"z_{t - 1}"]
@@ -130,26 +131,25 @@ def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chun
     if part.name.startswith("pull-block"):
         task.pull()
         return {}
-    return task.train()
+    return task.learn()
 
 
 def _first(block: Array | None) -> Array | None:
     return None if block is None else block[0]
 
 
-def _move(solver: BlockADMM, problem: Problem, t: int, state: Arrays) -> None:
+def _move(solver: BlockADMM, problem: Problem, t: int, chunk: Chunk) -> None:
     """One gradient step on Z_t, at the length that the row's curvature allows."""
-    z, rho = state[f"z_{t}"], state[f"z_{t}"].dtype.type(solver.rho)
+    state, rows = chunk.state, held_out(solver, chunk)[0]
+    z, u, f, pull = (state[f"{kind}_{t}"][rows] for kind in ("z", "u", "f", "pull"))
+    rho = z.dtype.type(solver.rho)
     constraint = solver.boundaries(problem)[t - 1]
-    step = z + state[f"u_{t}"]
-    step -= state[f"f_{t}"]
-    step *= rho
-    step += state[f"pull_{t}"]
+    step = (z + u - f) * rho + pull
     if constraint is not None:
-        z[...] = constraint.project(z - step / rho)
+        state[f"z_{t}"][rows] = constraint.project(z - step / rho)
         return
-    step *= z.dtype.type(solver.z_rate) / (rho + state[f"bend_{t}"])
-    z -= step
+    step *= z.dtype.type(solver.z_rate) / (rho + state[f"bend_{t}"][rows])
+    state[f"z_{t}"][rows] = z - step
 
 
 class _Task:
@@ -171,9 +171,11 @@ class _Task:
         self.lower = solver.boundaries(problem)[self.t - 2] if self.t > 1 else None
         self.criterion = get_loss(problem.loss)
         self.local = Local(solver, problem, [span])
+        self.train, _ = held_out(solver, chunk)
 
-    def _empty(self, like: Array) -> Array:
-        return np.empty((len(like), self.span.width), self.dtype)
+    def _new(self, width: int) -> Array:
+        """Return zeros for all rows of the chunk; those held out stay 0."""
+        return np.zeros((len(self.below), width), self.dtype)
 
     def _rows(self, rows: Array) -> Array:
         """Return some rows of what the block reads."""
@@ -181,37 +183,39 @@ class _Task:
             return inputs(self.chunk, rows, self.dtype)
         return gather("below", self.below, rows)
 
+    def _pieces(self) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield rows to train on, a few at a time, with the block's input and output for them."""
+        for piece in batches(len(self.train), EVALUATED):
+            rows = self.train[piece]
+            v = self._rows(rows)
+            yield rows, v, self.span.forward(v)
+
     def forward(self) -> None:
         """``Z_t = P(f_t(Z_{t-1}))``."""
-        out = self._empty(self.below)
-        for rows in batches(len(out), EVALUATED):
-            found = self.span.forward(self._rows(np.arange(len(self.below))[rows]))
-            out[rows] = found if self.constraint is None else self.constraint.project(found)
-        self.chunk.state[f"z_{self.t}"] = out
+        z = self._new(self.span.width)
+        for rows, _, out in self._pieces():
+            z[rows] = out if self.constraint is None else self.constraint.project(out)
+        self.chunk.state[f"z_{self.t}"] = z
 
     def pull(self) -> None:
         """``f_t(Z_{t-1})``, and what the block asks of Z_{t-1}."""
         state, t = self.chunk.state, self.t
-        f = None if t == self.last else self._empty(self.below)
-        pull = np.empty_like(self.below) if t > 1 else None
-        bend = np.empty((len(self.below), 1), self.dtype) if t > 1 else None
+        f = self._new(self.span.width)
+        pull, bend = self._new(self.below.shape[1] if t > 1 else 0), self._new(1)
         weight = min(self.criterion.lipschitz, 1.0) if t == self.last else self.solver.rho
-        for rows in batches(len(self.below), EVALUATED):
-            out = self.span.forward(self._rows(np.arange(len(self.below))[rows]))
-            if f is not None:
-                f[rows] = out
-            if pull is None or bend is None:
-                continue
-            upstream = self._upstream(out, rows)
-            pull[rows] = self.span.pull(upstream)
-            sizes = np.maximum(row_squares(upstream), 1e-30)
-            bend[rows, 0] = weight * row_squares(pull[rows]) / sizes
-        if f is not None:
+        for rows, _, out in self._pieces():
+            f[rows] = out
+            if t > 1:
+                upstream = self._upstream(out, rows)
+                pull[rows] = found = self.span.pull(upstream)
+                sizes = np.maximum(row_squares(upstream), 1e-30)
+                bend[rows, 0] = weight * row_squares(found) / sizes
+        if t < self.last:
             state[f"f_{t}"] = f
-        if pull is not None and bend is not None:
+        if t > 1:
             state[f"pull_{t - 1}"], state[f"bend_{t - 1}"] = pull, bend
 
-    def _upstream(self, out: Array, rows: slice) -> Array:
+    def _upstream(self, out: Array, rows: Array) -> Array:
         """Gradient of the block's own term in its output, row by row."""
         chunk, t = self.chunk, self.t
         if t == self.last:
@@ -223,61 +227,51 @@ class _Task:
             return (out - chunk.state[f"target_{t}"][rows]) * rho
         return (out - chunk.state[f"u_{t}"][rows] - chunk.state[f"z_{t}"][rows]) * rho
 
-    def train(self) -> Sums:
+    def learn(self) -> Sums:
         """Move the targets below (online), learn, update U (batch); return the sums."""
-        solver, chunk, t, state = self.solver, self.chunk, self.t, self.chunk.state
+        solver, t, state = self.solver, self.t, self.chunk.state
         if solver.mode == "online":
-            target = np.empty_like(self.below) if t > 1 else None
+            target = self._new(self.below.shape[1] if t > 1 else 0)
             rho = self.dtype.type(solver.rho)
-            if target is not None or t == self.last:
-                for rows in batches(len(self.below), EVALUATED):
-                    upstream = self._upstream(
-                        self.span.forward(self._rows(np.arange(len(self.below))[rows])), rows
-                    )
-                    if target is not None:
-                        moved = (
-                            self._rows(np.arange(len(self.below))[rows])
-                            - self.span.pull(upstream) / rho
-                        )
-                        target[rows] = moved if self.lower is None else self.lower.project(moved)
-            if target is not None:
+            for rows, v, out in self._pieces():
+                upstream = self._upstream(out, rows)
+                if t > 1:
+                    moved = v - self.span.pull(upstream) / rho
+                    target[rows] = moved if self.lower is None else self.lower.project(moved)
+            if t > 1:
                 state[f"target_{t - 1}"] = target
         elif t == self.last:
-            for rows in batches(len(self.below), EVALUATED):
-                self._upstream(
-                    self.span.forward(self._rows(np.arange(len(self.below))[rows])), rows
-                )
-        train, _ = held_out(solver, chunk)
-        self._learn(train)
+            for rows, _, out in self._pieces():
+                self._upstream(out, rows)
+        self._mini_batches()
         if solver.mode == "batch" and t < self.last:
             u, z = state[f"u_{t}"], state[f"z_{t}"]
-            for rows in batches(len(u), EVALUATED):
-                u[rows] += z[rows] - self.span.forward(self._rows(np.arange(len(self.below))[rows]))
-        local = self.local
-        sums: Sums = {f"residual_{t}": local.residual}
+            for rows, _, out in self._pieces():
+                u[rows] += z[rows] - out
+        sums: Sums = {f"residual_{t}": self.local.residual}
         if t == self.last:
-            sums |= local.scores()
-        return sums | consensus.contribution(solver, [self.span], len(train), chunk)
+            sums |= self.local.scores()
+        return sums | consensus.contribution(solver, [self.span], len(self.train), self.chunk)
 
-    def _learn(self, rows: Array) -> None:
-        """Mini-batches on the block's own problem."""
+    def _mini_batches(self) -> None:
+        """Learn from mini-batches of the block's own problem."""
         solver, chunk, span, t = self.solver, self.chunk, self.span, self.t
         pace, state = chunk.pace, chunk.state
         rng = np.random.default_rng([*chunk.seed, t])
         size = solver.batch_rows(self.problem)
-        count = -(-len(rows) // size)
+        count = -(-len(self.train) // size)
         total, step = count * solver.local_epochs, 0
         goal = None
         if t < self.last:
             goal = state[f"target_{t}"] if solver.mode == "online" else state[f"z_{t}"]
-        for _ in range(solver.local_epochs):
-            order = rng.permutation(rows)
+        for epoch in range(solver.local_epochs):
+            order = rng.permutation(self.train)
             for first in range(0, len(order), size):
                 picked = order[first : first + size]
                 done = pace.begin + (pace.end - pace.begin) * step / total
                 now = solver.learning_rate * pace.factor
                 now *= rate(solver.learning_rate_schedule, done)
-                beta1 = momentum(solver.learning_rate_schedule, done, solver.momentum)
+                beta1 = solver.momentum_at(done)
                 v = self._rows(picked)
                 for inner in range(solver.inner_steps):
                     out = span.forward(v)
@@ -289,10 +283,10 @@ class _Task:
                         g *= g.dtype.type(1.0 / len(picked))
                     else:
                         g = out - gather("goal", goal, picked)
+                        if not inner and not epoch:
+                            self.local.residual += square(g)
                         if solver.mode == "batch":
                             g -= gather("u", state[f"u_{t}"], picked)
-                        if not inner:
-                            self.local.residual += float(row_squares(g).sum())
                         g *= g.dtype.type(solver.rho / len(picked))
                     span.learn(g, now, beta1, pull=False)
                 step += 1

@@ -16,7 +16,7 @@ import numpy as np
 from dadmm import kernels
 from dadmm.blocks import Block, Tape, views
 from dadmm.losses import Loss, get_loss
-from dadmm.schedules import momentum, rate
+from dadmm.schedules import rate
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import Array, Arrays, Chunk, Pace, Problem, Sums
 from dadmm.workspace import Workspace
@@ -193,9 +193,9 @@ class Local:
 
     Attributes
     ----------
-    loss, right, error, seen : float
-        Sums over the rows visited, of the network's loss, right answers and squared errors, each
-        taken before the step that learns from the row.
+    loss, mass, right, error, seen : float
+        Sums over the rows visited, of the weighted loss, the weights, right answers, squared
+        errors, and 1, each taken before the step that learns from the row.
     residual : float
         Sum of ``|Z_t - f_t(Z_{t-1})|^2``.
     """
@@ -204,7 +204,7 @@ class Local:
         self.solver, self.problem, self.spans = solver, problem, spans
         self.criterion: Loss = get_loss(problem.loss)
         self.constraints = solver.boundaries(problem)
-        self.loss = self.error = self.residual = 0.0
+        self.loss = self.error = self.residual = self.mass = 0.0
         self.right = self.seen = 0
         self.targets = np.zeros((2, problem.architecture.widths[-1]))
 
@@ -227,7 +227,7 @@ class Local:
                 done = pace.begin + (pace.end - pace.begin) * step / total
                 now = solver.learning_rate * pace.factor
                 now *= rate(solver.learning_rate_schedule, done)
-                beta1 = momentum(solver.learning_rate_schedule, done, solver.momentum)
+                beta1 = solver.momentum_at(done)
                 if solver.mode == "batch":
                     kept = {n: chunk.state[n][picked] for n in solver.variables(self.problem)}
                     self._batch(x, y, w, kept, now, beta1)
@@ -256,7 +256,7 @@ class Local:
 
     def scores(self) -> Sums:
         """Return what was measured, as sums."""
-        found: Sums = {"loss": self.loss, "seen": self.seen}
+        found: Sums = {"loss": self.loss, "mass": self.mass, "seen": self.seen}
         if self.problem.classes:
             return found | {"correct": self.right}
         return found | {"squared_error": self.error}
@@ -282,7 +282,8 @@ class Local:
                 f = outs[t]
                 z = constraint.project(f - g * g.dtype.type(len(x)) / rho)
                 g = (f - z) * (rho / g.dtype.type(len(x)))
-                self.residual += square(f - z)
+            if t < len(self.spans) - 1:
+                self.residual += square(g) * (len(x) / self.solver.rho) ** 2
             pull = self.spans[t].learn(g, rate, beta1, pull=t > 0)
             if pull is not None:
                 g = pull
@@ -392,6 +393,7 @@ class Local:
         """Add a mini-batch to the running scores; return the loss's gradient, row by row."""
         problem = self.problem
         self.seen += len(out)
+        self.mass += len(out) if w is None else float(w.sum(dtype=np.float64))
         if problem.loss == "cross_entropy":
             g = _work.take("criterion", out.shape, out.dtype)
             weight = _ones(len(out), out.dtype) if w is None else w
@@ -449,7 +451,7 @@ def held_out(solver: BlockADMM, chunk: Chunk) -> tuple[Array, Array]:
     if not solver.early_stopping:
         return rows, rows[:0]
     order = np.random.default_rng([chunk.seed[0], 7, chunk.seed[-1]]).permutation(rows)
-    kept = max(1, round(len(rows) * (1.0 - solver.validation_fraction)))
+    kept = max(1, min(round(len(rows) * (1.0 - solver.validation_fraction)), len(rows) - 1))
     return np.sort(order[:kept]), np.sort(order[kept:])
 
 

@@ -37,15 +37,13 @@ from dadmm.errors import OptionError, unknown
 from dadmm.losses import get_loss
 from dadmm.network import Architecture
 from dadmm.network import layers as forward_layers
+from dadmm.solvers import weights as weight_step
 from dadmm.solvers.algebra import (
     cross,
     gram,
-    inverse_spd,
-    largest_eigenvalue,
-    solve_spd,
     square,
 )
-from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums, numbers
+from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums
 from dadmm.solvers.sweep import sweep, tile_rows
 from dadmm.workspace import Workspace
 
@@ -340,44 +338,8 @@ class RelaxedADMM:
     # ---------------------------------------------------------------------- once per iteration
 
     def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
-        """Return a layer's parameters and the inverse of M, the curvature of V in the layer below.
-
-        M is the same for every sample.  It is inverted in float64: its condition is that of
-        ``nu I + mu W W'``, so a product with the inverse is as good as a solve, and faster.
-        """
-        arch = problem.architecture
-        dtype = problem.dtype
-        w = params[f"w_{layer}"]
-        out = {
-            f"w_{layer}": np.ascontiguousarray(w, dtype),
-            f"b_{layer}": np.ascontiguousarray(params[f"b_{layer}"], dtype),
-        }
-        below = layer - 1
-        if not 1 <= below < arch.depth:
-            return out
-        wide = w.astype(np.float64)
-        product = wide @ wide.T
-        skip = float(arch.skip(layer))
-        right = self.border(problem, below)  # between the layer below and this one
-        left = self.border(problem, below - 1)
-        if layer == arch.depth:
-            own = self.nu if self.splitting == 3 else self.mu
-            diagonal = own + self.tau
-            product *= self.beta + (self.beta + 4.0) * right
-        elif self.splitting == 3:
-            diagonal = self.nu * (1.0 + skip * (1 + right)) + self.tau
-            product *= self.mu * (1 + right)
-        else:
-            lipschitz = get_activation(arch.activation).lipschitz
-            product *= self.mu * lipschitz**2 * (1 + skip) * (1 + right)
-            diagonal = self.mu * (1 + 2 * skip * (1 + right)) + self.tau
-            norm = float(np.linalg.norm(wide, 2)) if np.isfinite(wide).all() else np.nan
-            curvature = self.mu * (skip + lipschitz * norm) ** 2
-            out[f"curvature_{layer}"] = np.array(max(self.tau, curvature))
-        diagonal += left * (2 * self.nu * arch.skip(below) if self.splitting == 3 else self.mu)
-        product.flat[:: len(product) + 1] += diagonal
-        out[f"inverse_{layer}"] = inverse_spd(product).astype(dtype)
-        return out
+        """Return what visits need of a layer; see `dadmm.solvers.weights.prepare`."""
+        return weight_step.prepare(self, problem, layer, params)
 
     def border(self, problem: Problem, i: int) -> bool:
         """Whether layers i and i+1 are in different regions."""
@@ -477,66 +439,8 @@ class RelaxedADMM:
     def solve(
         self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
     ) -> tuple[Arrays, Sums]:
-        """Solve for [W_i; b_i]; the bias row is not regularised.
-
-        Parameters
-        ----------
-        anchor, weights : dict
-            The layer's parameters at the start of the iteration, and now (they differ only
-            between the inner steps of the proximal 2-splitting).
-        sums : dict
-            Totals over all rows; a layer that the last pass did not visit keeps its weights.
-        """
-        arch = problem.architecture
-        names = (f"w_{layer}", f"b_{layer}")
-        old = np.vstack([weights[name].astype(np.float64) for name in names])
-        settled = f"settled_{layer}"
-        details: Sums = dict(weights.get("details", {}))
-        if layer == self.layers(problem)[-1]:
-            details = {**numbers(sums), **details}  # of the first pass, which alone sweeps
-        if f"cross_{layer}" not in sums:  # not visited, or settled: stays as it is
-            return {name: weights[name] for name in (*names, settled) if name in weights}, details
-        n = problem.rows
-        g = np.asarray(sums[f"gram_{layer}"], np.float64) / n
-        c = np.asarray(sums[f"cross_{layer}"], np.float64) / n
-        ridge = np.full(len(g), problem.alpha)
-        ridge[-1] = 0.0
-        penalty = ridge[:, None] * old
-        tau = self.tau
-        if layer > arch.depth:  # the readout: majorised Newton, exact for the squared loss
-            curvature = min(get_loss(problem.loss).lipschitz, 1.0)
-            tau = 1e-8
-            gradient = c + penalty
-        elif layer == arch.depth or self.splitting == 3:
-            curvature = self.beta if layer == arch.depth else self.mu
-            gradient = curvature * (g @ old - c) + penalty
-        else:
-            activation = get_activation(arch.activation)
-            bound = activation.mix + activation.bend * sums.get(f"max_offset_{layer}", 0.0)
-            curvature = self.mu * bound
-            gradient = self.mu * c + penalty
-            if self.variant == "linearized":
-                curvature = max(tau, curvature * largest_eigenvalue(g))
-                g, tau = np.zeros_like(g), curvature
-        start = np.vstack([anchor[name].astype(np.float64) for name in names])
-        matrix = curvature * g
-        matrix.flat[:: len(matrix) + 1] += ridge + tau
-        step = solve_spd(matrix, gradient + tau * (old - start) * (self.variant == "proximal"))
-        new = old - step
-        dtype = weights[names[0]].dtype
-        params = {names[0]: new[:-1].astype(dtype), names[1]: new[-1].astype(dtype)}
-        if layer > arch.depth:
-            return params, {**details, "readout": square(new)}
-        details |= {
-            f"penalty_{layer}": float((ridge[:, None] * start**2).sum()),
-            f"step_w_{layer}": square(new - start),
-            f"size_w_{layer}": square(new),
-        }
-        if not (old - start).any():
-            details[f"slope_w_{layer}"] = square(gradient)
-        elif square(step) <= self.inner_tol**2 * square(new - start):
-            params[settled] = np.array(True)
-        return params, details
+        """Solve for [W_i; b_i]; see `dadmm.solvers.weights.solve`."""
+        return weight_step.solve(self, problem, layer, anchor, weights, sums)
 
     def report(self, problem: Problem, details: Sums) -> dict[str, float]:
         """One row of history; per-sample quantities are means over the samples.
