@@ -323,9 +323,11 @@ def curve(pool):
 
 
 def peak():
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return this process's peak memory since the last call, in bytes (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    Path("/proc/self/clear_refs").write_text("5")
+    return found * 1024
 
 
 def memory(pool):
@@ -339,6 +341,7 @@ def memory(pool):
         solver = dadmm.BlockADMM(blocks=8, schedule=schedule, agents=1)
         with tempfile.TemporaryDirectory() as folder, workers(4) as client:
             client.run(lambda: __import__("dadmm.solvers.grid"))
+            client.run(peak)
             before = max(client.run(peak).values())
             dadmm.ADMMClassifier(
                 (2048,) * 8, solver=solver, max_iter=1, random_state=0, chunks=1000,

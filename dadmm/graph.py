@@ -79,9 +79,10 @@ class Plan:
 # ----------------------------------------------------------------------------------------- tasks
 
 
-def load_weights(plan: Plan, iteration: int, layer: int) -> Arrays:
-    """Read a layer's parameters and prepare what visits need of it."""
-    params = plan.run.load_params(iteration, plan.solver.parameters(plan.problem, layer))
+def load_weights(plan: Plan, iteration: int, layer: int, training: bool = True) -> Arrays:
+    """Read a layer's parameters and prepare what visits need of it, or evaluations alone."""
+    names = plan.solver.parameters if training else plan.solver.exported
+    params = plan.run.load_params(iteration, names(plan.problem, layer))
     return plan.solver.prepare(plan.problem, layer, params)
 
 
@@ -275,7 +276,7 @@ def finish(plan: Plan, k: int) -> Delayed:
     tasks = _Tasks(plan)
     each = plan.solver.finish(plan.problem)
     layers = each.parts[0].layers
-    weights = tasks.load(k, layers, "finish")
+    weights = tasks.load(k, layers, "finish", training=False)
     for j in range(plan.solver.finish_passes(plan.problem)):
         total = tasks.visits(each, k, f"finish-{j}", weights)[0]
         for layer in each.solves:
@@ -323,10 +324,12 @@ class _Tasks:
         """Return the graph, to be computed for one task."""
         return Delayed(task.key, self.tasks)
 
-    def load(self, k: int, layers: Sequence[int], stage: str) -> dict[int, TaskRef]:
+    def load(
+        self, k: int, layers: Sequence[int], stage: str, training: bool = True
+    ) -> dict[int, TaskRef]:
         """Load the weights of layers."""
         return {
-            layer: self.add(load_weights, "load-weights", k, stage, layer)(k, layer)
+            layer: self.add(load_weights, "load-weights", k, stage, layer)(k, layer, training)
             for layer in layers
         }
 

@@ -594,7 +594,7 @@ class Run:
             params = {name: self.blocks.get(f"network/{name}") for name in names}
         else:
             for layer in solver.finish(problem).parts[0].layers:
-                names = list(solver.parameters(problem, layer))
+                names = list(solver.exported(problem, layer))
                 stored = self.load_params(best or record["iteration"], names)
                 params |= solver.export(problem, layer, stored)
         scaling = self.load_scaling()

@@ -373,25 +373,40 @@ def run_again(path, k):
     anchor = dict(weights)
     passes = solver.passes(problem, len(chunks))
     pace = Pace(k / ITERATIONS, (k + 1) / ITERATIONS)
-    for j, each in enumerate(passes):
-        total = [
-            graph.visit(
-                late, part, k, c, pace.of(j, len(passes)), [weights[i] for i in part.layers]
-            )
-            for c in each.chunks or range(len(chunks))
-            for part in each.parts
-        ]
-        while len(total) > 1:
-            total = [combine(total[i : i + FAN_IN]) for i in range(0, len(total), FAN_IN)]
+    for each, now in zip(passes, pace.shared(passes), strict=True):
+        found = {}
+        for c in range(len(chunks)) if each.chunks is None else each.chunks:
+            for part in each.parts:
+                needed = [weights[i] for i in part.layers]
+                sums = graph.visit(late, part, k, c, now, needed)
+                found.setdefault(part.group, []).append(sums)
+        totals = {group: added(sums) for group, sums in found.items()}
         last = each is passes[-1]
         for i in anchor if last else each.solves:
             save = f"params/{k + 1}" if last else None
-            weights[i] = graph.solve(late, i, save, anchor[i], weights[i], total[0])
+            total = totals.get(i, totals.get(0, {}))
+            weights[i] = graph.solve(late, i, save, anchor[i], weights[i], total)
+
+
+def added(sums):
+    """Add up as the graph's tree does."""
+    while len(sums) > 1:
+        sums = [combine(sums[i : i + FAN_IN]) for i in range(0, len(sums), FAN_IN)]
+    return sums[0]
 
 
 @pytest.mark.parametrize(
     "solver",
-    ["3-splitting", "regions", "recompute", "block", "block, batch", "block, consensus"],
+    [
+        "3-splitting",
+        "regions",
+        "recompute",
+        "block",
+        "block, batch",
+        "block, consensus",
+        "block, grid",
+        "block, batch grid",
+    ],
 )
 def test_a_late_twin_of_the_last_iteration_writes_the_same_bytes(solver, expected, tmp_path):
     path = tmp_path / "run"

@@ -214,6 +214,9 @@ class Solver(Protocol):
     def parameters(self, problem: Problem, layer: int) -> tuple[str, ...]:
         """Return the names of the arrays that are stored of a layer."""
 
+    def exported(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return which of these arrays the network that predicts is made of."""
+
     def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
         """Return a layer's parameters as the network that predicts names them."""
 

@@ -263,6 +263,10 @@ class BlockADMM:
         """Return what is stored of a block: flat parameters, both moments, the step count."""
         return tuple(f"{kind}_{layer}" for kind in ("theta", "m", "v", "count"))
 
+    def exported(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return the parameters alone."""
+        return (f"theta_{layer}",)
+
     def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
         """Return the rounds of a pass over the data: `agents` chunks, then a consensus."""
         layers = self.layers(problem)
@@ -351,7 +355,7 @@ class BlockADMM:
 
     def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
         """Return the parameters as they are."""
-        return {name: params[name] for name in self.parameters(problem, layer)}
+        return {name: params[name] for name in self.parameters(problem, layer) if name in params}
 
     def granularity(self, problem: Problem) -> tuple[int, int, int]:
         """Return (fewest chunks, what their number is a multiple of, most bytes of one)."""
@@ -409,10 +413,11 @@ class BlockADMM:
     def _evaluate(self, problem: Problem, weights: Arrays, chunk: Chunk, rows: Any | None) -> Sums:
         """Run the network forward on some rows of a chunk, or on all."""
         assert chunk.x is not None
-        spans = self._spans(problem, weights)
-        local = Local(self, problem, spans)
-        picked = np.arange(chunk.rows) if rows is None else rows
-        local.evaluate(chunk, picked)
+        params: Arrays = {}
+        for t in self.layers(problem):
+            params |= self.export(problem, t, weights)
+        local = Local(self, problem, [])
+        local.evaluate(chunk, np.arange(chunk.rows) if rows is None else rows, params)
         found: Sums = {
             "forward_loss": local.loss,
             "forward_mass": local.mass,

@@ -239,16 +239,16 @@ class Local:
                     self._sweeps(x, y, w, now, beta1)
                 step += 1
 
-    def evaluate(self, chunk: Chunk, rows: Array) -> None:
-        """Run the network forward on `rows`, and add up its scores."""
+    def evaluate(self, chunk: Chunk, rows: Array, params: Arrays) -> None:
+        """Run the network of these parameters forward on `rows`, and add up its scores."""
+        chain = self.solver.chain(self.problem)
+        tapes = [Tape(_work, str(i)) for i in range(1, chain.depth + 1)]
         assert chunk.y is not None
         for part in batches(len(rows), EVALUATED):
             picked = rows[part]
             v = inputs(chunk, picked, self.problem.dtype)
             y = gather("y", chunk.y, picked)
-            for span, constraint in zip(self.spans, self.constraints, strict=True):
-                v = span.forward(v)
-                v = v if constraint is None else constraint.project(v)
+            *_, v = chain.steps(params, v, tapes)
             self.measure(v, y, None if chunk.weight is None else chunk.weight[picked])
             if not self.problem.classes:
                 wide = y.astype(np.float64)

@@ -179,6 +179,10 @@ class RelaxedADMM:
         """Return the weights and the bias of a layer."""
         return f"w_{layer}", f"b_{layer}"
 
+    def exported(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return them all."""
+        return self.parameters(problem, layer)
+
     def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
         """Return a layer's parameters; those of the refitted head as the last layer's."""
         number = min(layer, problem.architecture.depth)
