@@ -70,7 +70,7 @@ def test_z_steps_lower_the_augmented_lagrangian():
     x, y = data("squared", p.rows)
     solver = block(blocks=3, mode="batch", z_rate=1.0)
     params, (chunk,) = begin(solver, p)
-    spans = [Span(solver, p, params, t) for t in solver.layers(p)]
+    spans = [Span(solver, p, params, t, slot=t) for t in solver.layers(p)]
     rng = np.random.default_rng(1)
     z = [
         chunk.state[f"z_{t}"] + 0.3 * rng.standard_normal(chunk.state[f"z_{t}"].shape)
@@ -227,7 +227,7 @@ def test_batch_keeps_z_and_u_and_u_adds_up_the_residuals():
     for _ in range(3):
         before = {name: array.copy() for name, array in chunk.state.items()}
         params, _ = iterate(solver, p, params, {}, [chunk])
-        spans = [Span(solver, p, params, t) for t in solver.layers(p)]
+        spans = [Span(solver, p, params, t, slot=t) for t in solver.layers(p)]
         below = [chunk.x, chunk.state["z_1"]]
         for t in (1, 2):
             residual = chunk.state[f"z_{t}"] - spans[t - 1].forward(below[t - 1])

@@ -345,7 +345,7 @@ class BlockADMM:
 
     def _spans(self, problem: Problem, weights: Arrays, state: Arrays | None = None) -> list[Span]:
         return [
-            Span(self, problem, weights, t, _row((state or {}).get(f"pi_{t}")))
+            Span(self, problem, weights, t, _row((state or {}).get(f"pi_{t}")), slot=t)
             for t in self.layers(problem)
         ]
 

@@ -64,6 +64,9 @@ class Span:
         t.
     multiplier : (size,) array or None
         This chunk's pi, for ``<pi, theta - w> + sigma/2 |theta - w|^2``.
+    slot : int
+        Spans that are alive at the same time need different ones: their arrays lie in memory that
+        is used again.
 
     Attributes
     ----------
@@ -82,14 +85,16 @@ class Span:
         weights: Arrays,
         number: int,
         multiplier: Array | None = None,
+        slot: int = 0,
     ) -> None:
         self.solver, self.alpha, self.number = solver, problem.alpha, number
+        self.slot = slot
         self.anchor = weights[f"theta_{number}"]
         self.count = float(weights[f"count_{number}"])
         self.theta = self._own("theta", weights)
         self.m = self._own("m", weights)
         self.v = self._own("v", weights)
-        self.gradient = _work.take(f"gradient {number}", self.theta.shape, self.theta.dtype)
+        self.gradient = _work.take(f"gradient {slot}", self.theta.shape, self.theta.dtype)
         self.rate = self.beta1 = 0.0
         chain = solver.chain(problem)
         lo, hi = solver.spans(problem)[number - 1]
@@ -111,11 +116,13 @@ class Span:
             params, gradients = (
                 views(flat[begin:edge], shapes) for flat in (self.theta, self.gradient)
             )
-            self.links.append(Link(block, params, gradients, tuple(slots), Tape(_work, str(i))))
+            self.links.append(
+                Link(block, params, gradients, tuple(slots), Tape(_work, f"{slot}.{i - lo}"))
+            )
 
     def _own(self, kind: str, weights: Arrays) -> Array:
         given = weights[f"{kind}_{self.number}"]
-        flat = _work.take(f"{kind} {self.number}", given.shape, given.dtype)
+        flat = _work.take(f"{kind} {self.slot}", given.shape, given.dtype)
         flat[...] = given
         return flat
 
