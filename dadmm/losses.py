@@ -41,13 +41,15 @@ class Loss(ABC):
     has_proba: ClassVar[bool] = False
 
     @abstractmethod
-    def value(self, v: FloatArray, y: FloatArray) -> float:
+    def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows of the loss, accumulated in float64.
 
         Parameters
         ----------
         v, y : ndarray, (rows, outputs)
             Outputs and targets.
+        weight : ndarray, (rows,), optional
+            What each row's loss is multiplied by.
 
         Returns
         -------
@@ -157,9 +159,9 @@ class Squared(Loss):
     name = "squared"
     lipschitz = 1.0
 
-    def value(self, v: FloatArray, y: FloatArray) -> float:
+    def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
-        return 0.5 * float(np.sum(np.square(np.subtract(v, y, dtype=np.float64))))
+        return 0.5 * _total(np.square(np.subtract(v, y, dtype=np.float64)), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``v - y``; see `Loss.gradient`."""
@@ -185,11 +187,11 @@ class CrossEntropy(Loss):
     classification_only = True
     has_proba = True
 
-    def value(self, v: FloatArray, y: FloatArray) -> float:
+    def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
         v = np.subtract(v, np.max(v, axis=1, keepdims=True), dtype=np.float64)
         log_sum = np.log(np.sum(np.exp(v), axis=1, keepdims=True))
-        return float(np.sum(y * (log_sum - v)))
+        return _total(y * (log_sum - v), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``softmax(v) - y``; see `Loss.gradient`."""
@@ -253,9 +255,9 @@ class Hinge(Loss):
     lipschitz = float("inf")
     classification_only = True
 
-    def value(self, v: FloatArray, y: FloatArray) -> float:
+    def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
-        return float(np.sum(np.maximum(1.0 - np.multiply(y, v, dtype=np.float64), 0.0)))
+        return _total(np.maximum(1.0 - np.multiply(y, v, dtype=np.float64), 0.0), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``-y_j`` where ``y_j v_j < 1``, else 0; see `Loss.gradient`."""
@@ -308,11 +310,11 @@ class Huber(Loss):
         if not self.delta > 0:
             raise OptionError(f"delta of the huber loss must be above 0, not {self.delta}")
 
-    def value(self, v: FloatArray, y: FloatArray) -> float:
+    def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
         r = np.abs(np.subtract(v, y, dtype=np.float64))
         inner = np.minimum(r, self.delta)
-        return float(np.sum(inner * (r - 0.5 * inner)))
+        return _total(inner * (r - 0.5 * inner), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``v - y``, clipped to `delta`; see `Loss.gradient`."""
@@ -360,6 +362,11 @@ def get_loss(loss: str | Loss) -> Loss:
     if loss not in LOSSES:
         raise unknown("loss", loss, LOSSES)
     return LOSSES[loss]
+
+
+def _total(terms: FloatArray, weight: FloatArray | None) -> float:
+    """Return the sum of (rows, outputs) terms, each row times its weight if there are weights."""
+    return float(np.sum(terms if weight is None else terms * weight[:, None]))
 
 
 def _wright_omega(x: FloatArray) -> FloatArray:

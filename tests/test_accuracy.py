@@ -11,6 +11,11 @@ from sklearn.model_selection import train_test_split
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM
 from dadmm.datasets import load_data, load_dataset
 
+needs_wine = pytest.mark.skipif(
+    "DADMM_DATA" not in os.environ,
+    reason="set DADMM_DATA to a folder with winequality-white.csv to test on it",
+)
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -44,10 +49,7 @@ def test_thirty_residual_layers_train(digits, activation):
     assert clf.score(x_test, y_test) > 0.8  # chance is 0.1
 
 
-@pytest.mark.skipif(
-    "DADMM_DATA" not in os.environ,
-    reason="set DADMM_DATA to a folder with winequality-white.csv to test on it",
-)
+@needs_wine
 @pytest.mark.parametrize("solver", ["block", "relaxed"])
 def test_white_wine_is_rated_better_than_by_ridge(solver):
     x, y = load_dataset("wine-white")
@@ -76,10 +78,7 @@ def on_mnist(mnist, hidden=(256, 256, 256), seed=0, rows=60_000, **options):
     return clf.fit(x_train[:rows], y_train[:rows]).score(x_test, y_test)
 
 
-@pytest.mark.skipif(
-    "DADMM_DATA" not in os.environ,
-    reason="set DADMM_DATA to a folder with winequality-white.csv to test on it",
-)
+@needs_wine
 def test_early_stopping_rates_wine_better_still():
     x, y = load_dataset("wine-white")
     x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, random_state=0)

@@ -42,9 +42,18 @@ from dadmm.network import Architecture
 from dadmm.schedules import check_schedule, momentum, plateau
 from dadmm.solvers import consensus, grid
 from dadmm.solvers.algebra import square
-from dadmm.solvers.base import Array, Arrays, Chunk, Part, Pass, Problem, Sums, numbers
+from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums, numbers
 from dadmm.solvers.cut import chain_of, frozen
-from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, held_out, inputs
+from dadmm.solvers.minibatch import (
+    EVALUATED,
+    Local,
+    Span,
+    batches,
+    held_out,
+    inputs,
+    per_chunk,
+    steps,
+)
 
 MODES = ("online", "batch")
 OPTIMIZERS = ("adam", "sgd")
@@ -318,6 +327,13 @@ class BlockADMM:
         """Return a block's parameters under their names in the network."""
         return views(weights[f"theta_{layer}"], self._shapes(problem, layer))
 
+    def _network(self, problem: Problem, weights: Arrays) -> Arrays:
+        """Return the parameters of all blocks under their names in the network."""
+        found: Arrays = {}
+        for t in self.layers(problem):
+            found |= self.export(problem, t, weights)
+        return found
+
     def model(self, problem: Problem) -> Architecture | Chain:
         """Return the shape of the network that predicts."""
         blocks = frozen(self.blocks)
@@ -332,20 +348,19 @@ class BlockADMM:
         if self.mode == "batch":
             widths = {n: w for n, w in self.variables(problem).items() if n[:2] in ("z_", "u_")}
             state = {n: np.zeros((chunk.rows, w), problem.dtype) for n, w in widths.items()}
-            spans = self._spans(problem, weights)
+            params = self._network(problem, weights)
+            ends = {hi: f"z_{t}" for t, (_, hi) in enumerate(self.spans(problem)[:-1], start=1)}
             for rows in batches(chunk.rows, EVALUATED):
-                v = inputs(chunk, np.arange(chunk.rows)[rows], problem.dtype)
-                for t, span in enumerate(spans[:-1], start=1):
-                    v = span.forward(v)
-                    constraint = self.boundaries(problem)[t - 1]
-                    v = v if constraint is None else constraint.project(v)
-                    state[f"z_{t}"][rows] = v
+                x = inputs(chunk, np.arange(chunk.rows)[rows], problem.dtype)
+                for i, v in enumerate(steps(self, problem, params, x), start=1):
+                    if i in ends:
+                        state[ends[i]][rows] = v
         state |= consensus.start(self, problem, weights)
         return state, {}
 
-    def _spans(self, problem: Problem, weights: Arrays, state: Arrays | None = None) -> list[Span]:
+    def _spans(self, problem: Problem, weights: Arrays, state: Arrays) -> list[Span]:
         return [
-            Span(self, problem, weights, t, _row((state or {}).get(f"pi_{t}")), slot=t)
+            Span(self, problem, weights, t, per_chunk(state, f"pi_{t}"), slot=t)
             for t in self.layers(problem)
         ]
 
@@ -413,11 +428,9 @@ class BlockADMM:
     def _evaluate(self, problem: Problem, weights: Arrays, chunk: Chunk, rows: Any | None) -> Sums:
         """Run the network forward on some rows of a chunk, or on all."""
         assert chunk.x is not None
-        params: Arrays = {}
-        for t in self.layers(problem):
-            params |= self.export(problem, t, weights)
         local = Local(self, problem, [])
-        local.evaluate(chunk, np.arange(chunk.rows) if rows is None else rows, params)
+        picked = np.arange(chunk.rows) if rows is None else rows
+        local.evaluate(chunk, picked, self._network(problem, weights))
         found: Sums = {
             "forward_loss": local.loss,
             "forward_mass": local.mass,
@@ -511,7 +524,3 @@ class BlockADMM:
             return max(scores[-patience:]) <= max(scores[:-patience])
         losses = [row["objective"] for row in rows]
         return min(losses[-patience:]) > min(losses[:-patience]) - tol
-
-
-def _row(block: Array | None) -> Array | None:
-    return None if block is None else block[0]

@@ -23,11 +23,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dadmm.losses import get_loss
-from dadmm.schedules import rate
 from dadmm.solvers import consensus
 from dadmm.solvers.algebra import row_squares, square
 from dadmm.solvers.base import Array, Arrays, Chunk, Part, Problem, Sums
-from dadmm.solvers.minibatch import EVALUATED, Local, Span, batches, gather, held_out, inputs
+from dadmm.solvers.minibatch import (
+    EVALUATED,
+    Local,
+    Span,
+    batches,
+    gather,
+    held_out,
+    inputs,
+    mini_batches,
+    per_chunk,
+    project,
+)
 
 if TYPE_CHECKING:
     from dadmm.solvers.block import BlockADMM
@@ -121,7 +131,7 @@ def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chun
     if part.name.startswith("move-block"):
         _move(solver, problem, t, chunk)
         return {}
-    span = Span(solver, problem, weights, t, _first(state.get(f"pi_{t}")))
+    span = Span(solver, problem, weights, t, per_chunk(state, f"pi_{t}"))
     below = chunk.x if t == 1 else state[f"z_{t - 1}"]
     assert below is not None
     task = _Task(solver, problem, span, below, chunk, dtype)
@@ -132,10 +142,6 @@ def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chun
         task.pull()
         return {}
     return task.learn()
-
-
-def _first(block: Array | None) -> Array | None:
-    return None if block is None else block[0]
 
 
 def _move(solver: BlockADMM, problem: Problem, t: int, chunk: Chunk) -> None:
@@ -194,7 +200,7 @@ class _Task:
         """``Z_t = P(f_t(Z_{t-1}))``."""
         z = self._new(self.span.width)
         for rows, _, out in self._pieces():
-            z[rows] = out if self.constraint is None else self.constraint.project(out)
+            z[rows] = project(self.constraint, out)
         self.chunk.state[f"z_{self.t}"] = z
 
     def pull(self) -> None:
@@ -237,7 +243,7 @@ class _Task:
                 upstream = self._upstream(out, rows)
                 if t > 1:
                     moved = v - self.span.pull(upstream) / rho
-                    target[rows] = moved if self.lower is None else self.lower.project(moved)
+                    target[rows] = project(self.lower, moved)
             if t > 1:
                 state[f"target_{t - 1}"] = target
         elif t == self.last:
@@ -256,37 +262,25 @@ class _Task:
     def _mini_batches(self) -> None:
         """Learn from mini-batches of the block's own problem."""
         solver, chunk, span, t = self.solver, self.chunk, self.span, self.t
-        pace, state = chunk.pace, chunk.state
-        rng = np.random.default_rng([*chunk.seed, t])
-        size = solver.batch_rows(self.problem)
-        count = -(-len(self.train) // size)
-        total, step = count * solver.local_epochs, 0
+        state, seed = chunk.state, [*chunk.seed, t]
         goal = None
         if t < self.last:
             goal = state[f"target_{t}"] if solver.mode == "online" else state[f"z_{t}"]
-        for epoch in range(solver.local_epochs):
-            order = rng.permutation(self.train)
-            for first in range(0, len(order), size):
-                picked = order[first : first + size]
-                done = pace.begin + (pace.end - pace.begin) * step / total
-                now = solver.learning_rate * pace.factor
-                now *= rate(solver.learning_rate_schedule, done)
-                beta1 = solver.momentum_at(done)
-                v = self._rows(picked)
-                for inner in range(solver.inner_steps):
-                    out = span.forward(v)
-                    if goal is None:
-                        assert chunk.y is not None
-                        g = self.criterion.gradient(out, gather("y", chunk.y, picked))
-                        if chunk.weight is not None:
-                            g *= chunk.weight[picked][:, None]
-                        g *= g.dtype.type(1.0 / len(picked))
-                    else:
-                        g = out - gather("goal", goal, picked)
-                        if not inner and not epoch:
-                            self.local.residual += square(g)
-                        if solver.mode == "batch":
-                            g -= gather("u", state[f"u_{t}"], picked)
-                        g *= g.dtype.type(solver.rho / len(picked))
-                    span.learn(g, now, beta1, pull=False)
-                step += 1
+        batched = mini_batches(solver, self.problem, self.train, seed, chunk.pace)
+        for picked, rate, beta1, epoch in batched:
+            v = self._rows(picked)
+            for inner in range(solver.inner_steps):
+                out = span.forward(v)
+                if goal is None:
+                    assert chunk.y is not None
+                    w = None if chunk.weight is None else chunk.weight[picked]
+                    g = self.local.gradient(out, gather("y", chunk.y, picked), w)
+                    g *= g.dtype.type(1.0 / len(picked))
+                else:
+                    g = out - gather("goal", goal, picked)
+                    if not inner and not epoch:
+                        self.local.residual += square(g)
+                    if solver.mode == "batch":
+                        g -= gather("u", state[f"u_{t}"], picked)
+                    g *= g.dtype.type(solver.rho / len(picked))
+                span.learn(g, rate, beta1, pull=False)

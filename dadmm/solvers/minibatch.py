@@ -15,6 +15,7 @@ import numpy as np
 
 from dadmm import kernels
 from dadmm.blocks import Block, Tape, views
+from dadmm.constraints import Constraint
 from dadmm.losses import Loss, get_loss
 from dadmm.schedules import rate
 from dadmm.solvers.algebra import square
@@ -95,7 +96,6 @@ class Span:
         self.m = self._own("m", weights)
         self.v = self._own("v", weights)
         self.gradient = _work.take(f"gradient {slot}", self.theta.shape, self.theta.dtype)
-        self.rate = self.beta1 = 0.0
         chain = solver.chain(problem)
         lo, hi = solver.spans(problem)[number - 1]
         self.width = chain.widths[hi]
@@ -151,7 +151,6 @@ class Span:
         The pull is that of the parameters before the step.
         """
         clip = self.solver.clip_norm
-        self.rate, self.beta1 = rate, beta1
         self.count += 1
         found: Array | None = g
         for i in range(len(self.links) - 1, -1, -1):
@@ -161,17 +160,17 @@ class Span:
                 link.params, found, link.tape, link.gradients, pull or i > 0
             )
             if not clip:  # while the gradient is in the cache
-                self._update(link)
+                self._update(link, rate, beta1)
         if clip:
             norm = float(np.linalg.norm(self.gradient))
             if norm > clip:
                 self.gradient *= self.gradient.dtype.type(clip / norm)
             for link in self.links:
-                self._update(link)
+                self._update(link, rate, beta1)
         return found
 
-    def _update(self, link: Link) -> None:
-        solver, rate, beta1 = self.solver, self.rate, self.beta1
+    def _update(self, link: Link, rate: float, beta1: float) -> None:
+        solver = self.solver
         for slot in link.slots:
             if slot.multiplier is not None:
                 kernels.augment(slot.g, slot.multiplier, slot.theta, slot.anchor, solver.sigma)
@@ -219,43 +218,29 @@ class Local:
         """Visit `rows` of a chunk in fresh random orders, `local_epochs` times."""
         solver = self.solver
         assert chunk.y is not None
-        rng = np.random.default_rng(chunk.seed)
-        weight = chunk.weight
-        size = solver.batch_rows(self.problem)
-        batches = -(-len(rows) // size)
-        total, step = batches * solver.local_epochs, 0
-        for _ in range(solver.local_epochs):
-            order = rng.permutation(rows)
-            for first in range(0, len(order), size):
-                picked = order[first : first + size]
-                x = inputs(chunk, picked, self.problem.dtype)
-                y = gather("y", chunk.y, picked)
-                w = None if weight is None else weight[picked]
-                done = pace.begin + (pace.end - pace.begin) * step / total
-                now = solver.learning_rate * pace.factor
-                now *= rate(solver.learning_rate_schedule, done)
-                beta1 = solver.momentum_at(done)
-                if solver.mode == "batch":
-                    kept = {n: chunk.state[n][picked] for n in solver.variables(self.problem)}
-                    self._batch(x, y, w, kept, now, beta1)
-                    for name, block in kept.items():
-                        chunk.state[name][picked] = block
-                elif solver.plain:
-                    self._online(x, y, w, now, beta1)
-                else:
-                    self._sweeps(x, y, w, now, beta1)
-                step += 1
+        names = tuple(solver.variables(self.problem))
+        for picked, now, beta1, _ in mini_batches(solver, self.problem, rows, chunk.seed, pace):
+            x = inputs(chunk, picked, self.problem.dtype)
+            y = gather("y", chunk.y, picked)
+            w = None if chunk.weight is None else chunk.weight[picked]
+            if solver.mode == "batch":
+                kept = {name: chunk.state[name][picked] for name in names}
+                self._batch(x, y, w, kept, now, beta1)
+                for name, block in kept.items():
+                    chunk.state[name][picked] = block
+            elif solver.plain:
+                self._online(x, y, w, now, beta1)
+            else:
+                self._sweeps(x, y, w, now, beta1)
 
     def evaluate(self, chunk: Chunk, rows: Array, params: Arrays) -> None:
         """Run the network of these parameters forward on `rows`, and add up its scores."""
-        chain = self.solver.chain(self.problem)
-        tapes = [Tape(_work, str(i)) for i in range(1, chain.depth + 1)]
         assert chunk.y is not None
         for part in batches(len(rows), EVALUATED):
             picked = rows[part]
             v = inputs(chunk, picked, self.problem.dtype)
             y = gather("y", chunk.y, picked)
-            *_, v = chain.steps(params, v, tapes)
+            *_, v = steps(self.solver, self.problem, params, v)
             self.measure(v, y, None if chunk.weight is None else chunk.weight[picked])
             if not self.problem.classes:
                 wide = y.astype(np.float64)
@@ -270,16 +255,22 @@ class Local:
 
     # --------------------------------------------------------------------------- per mini-batch
 
+    def _forward(self, x: Array) -> tuple[list[Array], list[Array]]:
+        """Return the outputs of all blocks, each given the one before it projected, and those."""
+        outs: list[Array] = []
+        projected = [x]
+        for span, constraint in zip(self.spans, self.constraints, strict=True):
+            outs.append(span.forward(projected[-1]))
+            projected.append(project(constraint, outs[-1]))
+        return outs, projected[1:]
+
     def _online(self, x: Array, y: Array, w: Array | None, rate: float, beta1: float) -> None:
         """One Z step from the forward pass, and one step of the parameters, block by block.
 
         ``Z_t = P(F_t - pull / rho)``, and block t learns from ``rho (F_t - Z_t)``, which is the
         pull itself where there is no constraint: it needs no second forward pass.
         """
-        outs, v = [], x
-        for span, constraint in zip(self.spans, self.constraints, strict=True):
-            outs.append(span.forward(v))
-            v = outs[-1] if constraint is None else constraint.project(outs[-1])
+        outs, _ = self._forward(x)
         g = self.measure(outs[-1], y, w)
         g *= g.dtype.type(1.0 / len(x))
         for t in range(len(self.spans) - 1, -1, -1):
@@ -297,13 +288,9 @@ class Local:
 
     def _sweeps(self, x: Array, y: Array, w: Array | None, rate: float, beta1: float) -> None:
         """Several Z steps from the forward pass, then several steps of the parameters."""
-        z, v = [], x
-        for t, (span, constraint) in enumerate(zip(self.spans, self.constraints, strict=True)):
-            out = span.forward(v)
-            if t < len(self.spans) - 1:
-                v = out.copy() if constraint is None else constraint.project(out)
-                z.append(v)
-        self.measure(out, y, w)
+        outs, projected = self._forward(x)
+        self.measure(outs[-1], y, w)
+        z = [block.copy() for block in projected[:-1]]  # outputs lie in memory used again
         zero = [np.zeros_like(block) for block in z]
         scale = self._move(x, y, w, z, zero)
         for _ in range(self.solver.inner_steps):
@@ -316,11 +303,8 @@ class Local:
         last = len(self.spans) - 1
         z = [kept[f"z_{t + 1}"] for t in range(last)]
         u = [kept[f"u_{t + 1}"] for t in range(last)]
-        v = x
-        for span, constraint in zip(self.spans, self.constraints, strict=True):
-            v = span.forward(v)
-            v = v if constraint is None else constraint.project(v)
-        self.measure(v, y, w)
+        outs, _ = self._forward(x)
+        self.measure(outs[-1], y, w)
         self._move(x, y, w, z, u)
         for _ in range(self.solver.inner_steps):
             self._parameters(x, y, w, z, u, [1.0] * (last + 1), rate, beta1)
@@ -343,9 +327,7 @@ class Local:
         shares = [1.0] * (last + 1)
         for _ in range(solver.z_steps):
             outs = [s.forward(v) for s, v in zip(self.spans, [x, *z], strict=True)]
-            upstream = self.criterion.gradient(outs[-1], y)
-            if w is not None:
-                upstream *= w[:, None]
+            upstream = self.gradient(outs[-1], y, w)
             curvature = min(self.criterion.lipschitz, 1.0)
             for t in range(last - 1, -1, -1):
                 pull = self.spans[t + 1].pull(upstream)
@@ -390,11 +372,16 @@ class Local:
                 g -= u[t]
                 g *= g.dtype.type(self.solver.rho * scale[t] / len(x))
             else:
-                g = self.criterion.gradient(out, y)
-                if w is not None:
-                    g *= w[:, None]
+                g = self.gradient(out, y, w)
                 g *= g.dtype.type(1.0 / len(x))
             span.learn(g, rate, beta1, pull=False)
+
+    def gradient(self, out: Array, y: Array, w: Array | None) -> Array:
+        """Return the gradient of each row's weighted loss in its outputs."""
+        g = self.criterion.gradient(out, y)
+        if w is not None:
+            g *= w[:, None]
+        return g
 
     def measure(self, out: Array, y: Array, w: Array | None) -> Array:
         """Add a mini-batch to the running scores; return the loss's gradient, row by row."""
@@ -408,12 +395,8 @@ class Local:
             self.loss += value
             self.right += right
             return g
-        g = self.criterion.gradient(out, y)
-        if w is None:
-            self.loss += self.criterion.value(out, y)
-        else:
-            g *= w[:, None]
-            self.loss += weighted_value(self.criterion, out, y, w)
+        g = self.gradient(out, y, w)
+        self.loss += self.criterion.value(out, y, w)
         if problem.classes:
             self.right += int((out.argmax(axis=1) == y.argmax(axis=1)).sum())
         else:
@@ -421,10 +404,36 @@ class Local:
         return g
 
 
-def weighted_value(criterion: Loss, out: Array, y: Array, w: Array) -> float:
-    """Sum over rows of the loss times the row's weight."""
-    rows = zip(out, y, w, strict=True)
-    return float(sum(criterion.value(a[None], b[None]) * float(c) for a, b, c in rows))
+def mini_batches(
+    solver: BlockADMM, problem: Problem, rows: Array, seed: Sequence[int], pace: Pace
+) -> Iterator[tuple[Array, float, float, int]]:
+    """Yield (rows of a mini-batch, learning rate, momentum, epoch), in fresh random orders."""
+    rng = np.random.default_rng(seed)
+    size = solver.batch_rows(problem)
+    total, step = -(-len(rows) // size) * solver.local_epochs, 0
+    for epoch in range(solver.local_epochs):
+        order = rng.permutation(rows)
+        for piece in batches(len(order), size):
+            done = pace.begin + (pace.end - pace.begin) * step / total
+            now = solver.learning_rate * pace.factor * rate(solver.learning_rate_schedule, done)
+            yield order[piece], now, solver.momentum_at(done), epoch
+            step += 1
+
+
+def project(constraint: Constraint | None, v: Array) -> Array:
+    """Return `v` projected, or as it is where there is no constraint."""
+    return v if constraint is None else constraint.project(v)
+
+
+def steps(solver: BlockADMM, problem: Problem, params: Arrays, v: Array) -> Iterator[Array]:
+    """Yield the outputs of the chain's links, which stay until the next call."""
+    chain = solver.chain(problem)
+    return chain.steps(params, v, [Tape(_work, str(i)) for i in range(1, chain.depth + 1)])
+
+
+def per_chunk(state: Arrays, name: str) -> Array | None:
+    """Return what a chunk remembers under a name, (size,), or None."""
+    return state[name][0] if name in state else None
 
 
 def inputs(chunk: Chunk, rows: Array, dtype: Any) -> Array:

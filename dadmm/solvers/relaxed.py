@@ -456,31 +456,30 @@ class RelaxedADMM:
         depth = problem.architecture.depth
         n = problem.rows
         row: dict[str, float] = {}
-        sums = details
 
         def total(prefix: str) -> float:
-            return float(sum(sums[k] for k in sorted(sums) if k.startswith(prefix)))
+            return float(sum(details[k] for k in sorted(details) if k.startswith(prefix)))
 
-        residual = sums["head_residual"] / n
+        residual = details["head_residual"] / n
         hidden = range(1, depth)
-        split = {i: sums[f"split_{i}"] / n for i in hidden}
-        pre = {i: sums.get(f"pre_{i}", 0.0) / n for i in hidden}
+        split = {i: details[f"split_{i}"] / n for i in hidden}
+        pre = {i: details.get(f"pre_{i}", 0.0) / n for i in hidden}
         outer = self.nu if self.splitting == 3 else self.mu
         row["objective"] = (
-            (sums["loss"] + sums["multiplier_term"]) / n
+            (details["loss"] + details["multiplier_term"]) / n
             + self.beta / 2 * residual
             + outer / 2 * sum(split.values())
             + self.mu / 2 * sum(pre.values())
             + total("penalty_") / 2
         )
-        row |= self.score(problem, sums)
+        row |= self.score(problem, details)
         row["primal_residual"] = residual**0.5
         slopes = (total("slope_v_") + total("slope_u_")) / n
         slopes += (1 + self.beta**2) * residual + total("slope_w_")
         row["stationarity"] = slopes**0.5
         row["step"] = ((total("step_v_") + total("step_u_")) / n + total("step_w_")) ** 0.5
         row["size"] = ((total("size_v_") + total("size_u_")) / n + total("size_w_")) ** 0.5
-        row["size"] += 0.0 * sums.get("readout", 0.0)  # NaN there is divergence too
+        row["size"] += 0.0 * details.get("readout", 0.0)  # NaN there is divergence too
         for i in hidden:
             row[f"residual_v_{i}"] = split[i] ** 0.5
             if self.splitting == 3:
