@@ -35,6 +35,39 @@ class StoreError(DadmmError):
     """A run store that cannot be used: missing, damaged, in the way, or of another version."""
 
 
+class DamageError(StoreError):
+    """Bytes of a run store that are not what was written, or are gone.
+
+    Parameters
+    ----------
+    url : str
+        The run.
+    name : str
+        The array, such as ``state/12/v_1`` (generation 12), or the file.
+    chunk : int or None
+        The chunk; None for the whole of `name`.
+    what : str
+        What is wrong with it.
+    """
+
+    def __init__(self, url: str, name: str, chunk: int | None, what: str) -> None:
+        super().__init__(url, name, chunk, what)
+        self.url, self.name, self.chunk, self.what = url, name, chunk, what
+
+    def __str__(self) -> str:
+        kind, _, rest = self.name.partition("/")
+        which = "" if self.chunk is None else f"chunk {self.chunk} of "
+        cure = ""
+        if kind in ("state", "params"):
+            generation = rest.partition("/")[0]
+            cure = f"; dadmm resume goes back to what is intact before generation {generation}"
+        return f"{self.url}: {which}{self.name} {self.what}{cure}"
+
+
+class RecoveryWarning(UserWarning):
+    """A run that goes on from an earlier iteration, because something in its store was damaged."""
+
+
 class RunError(DadmmError):
     """A run that could not go on: a worker lost for good, a disk that is full."""
 

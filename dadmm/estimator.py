@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from os import PathLike
@@ -25,13 +25,23 @@ from sklearn.exceptions import NotFittedError
 from threadpoolctl import threadpool_info
 
 from dadmm import data, loop
-from dadmm.errors import InputError, OptionError, RunError, ShapeError, StoreError, unknown
+from dadmm.errors import (
+    DadmmError,
+    DamageError,
+    InputError,
+    OptionError,
+    RunError,
+    ShapeError,
+    StoreError,
+    unknown,
+)
 from dadmm.graph import Plan
 from dadmm.losses import get_loss
 from dadmm.network import Architecture, Network, Scaling
 from dadmm.options import TYPES, check_type, make_solver, solver_table
 from dadmm.plan import chunk_rows
 from dadmm.progress import progress
+from dadmm.recovery import last_record, rows_of
 from dadmm.solvers.base import Problem, Solver
 from dadmm.solvers.block import BlockADMM
 from dadmm.store import Run
@@ -237,28 +247,32 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
                 if callback is not None:
                     callback(k, row)
 
-            done = (plan.run.committed() or {}).get("iteration", 0)
+            done = (last_record(plan.run) or {}).get("iteration", 0)
             if done:
                 shown(done, {})
             try:
                 loop.train(plan, most, self.tol, both, initial)
-            finally:
-                if plan.run.committed() is not None:
-                    self._take(plan)
+            except BaseException:
+                with suppress(DadmmError, OSError):
+                    if plan.run.committed() is not None:
+                        self._take(plan)
+                raise
+        self._take(plan)
         return self
 
     def _take(self, plan: Plan) -> None:
         """Set the fitted attributes from what the run has committed."""
         run, problem = plan.run, plan.problem
         record = run.committed() or {}
-        self.history_ = run.history()
-        best = plan.solver.best(loop.rows_of(self.history_))
+        history = run.history()
+        best = plan.solver.best(rows_of(history))
+        self.history_ = history.drop_vars("generation", errors="ignore")
         self.network_ = run.network(plan.solver, problem, best)
         self._parameters = {
             name: array
             for layer in plan.solver.layers(problem)
             for name, array in run.load_params(
-                best or record["iteration"], plan.solver.parameters(problem, layer)
+                run.generation(best), plan.solver.parameters(problem, layer)
             ).items()
         }
         self.n_iter_ = int(record["iteration"])
@@ -286,12 +300,14 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         """Open the run's store: the given path; else memory, which local workers share."""
         if self.run is not None:
             run = Run.create(self.run, attributes, overwrite=self.overwrite)
-            try:
-                yield run
-            except BaseException:
-                if not run.has_data:
-                    run.delete()  # nobody could resume it, and it would be in the way
-                raise
+            with run.locked():
+                try:
+                    yield run
+                except BaseException:
+                    with suppress(OSError):
+                        if not run.has_data:
+                            run.delete()  # nobody could resume it, and it would be in the way
+                    raise
             return
         if _client() is None:
             yield Run.in_memory(attributes)
@@ -691,8 +707,12 @@ def resume(
     verbose: bool = False,
     callback: loop.Callback | None = None,
     solver: Solver | None = None,
+    force: bool = False,
 ) -> ADMMClassifier | ADMMRegressor:
     """Go on with a stored run from its last committed iteration, to the same bits.
+
+    Where bytes of the store are damaged, it goes back to what is intact, and warns
+    (`RecoveryWarning`).
 
     Parameters
     ----------
@@ -703,28 +723,35 @@ def resume(
     solver : solver object or None
         As for `load`.
 
+    force : bool
+        Take the run from another driver that seems to be at work on it.
+
     Raises
     ------
     StoreError
-        If there is no run, or it was killed before its data was stored.
+        If there is no run, it was killed before its data was stored, or another driver is at work
+        on it.
     """
     run = Run.open(path)
     plan = open_plan(run, solver)
-    if not run.has_data:
-        raise StoreError(f"{path} was stopped before its data was stored: start the fit again")
-    estimator = _stored_estimator(run, plan.solver)
-    estimator.verbose = verbose
-    if max_iter is not None:
-        estimator.max_iter = max_iter
-        estimator._check_options()
-    record = run.committed() or {}
-    done = record.get("final") and (
-        record["iteration"] >= estimator.max_iter or record["status"] == "converged"
-    )
-    if done:
-        estimator._take(plan)
-        return estimator
-    return estimator._train(plan, callback)
+    with run.locked(force):
+        if not run.has_data:
+            raise StoreError(f"{path} was stopped before its data was stored: start the fit again")
+        estimator = _stored_estimator(run, plan.solver)
+        estimator.verbose = verbose
+        if max_iter is not None:
+            estimator.max_iter = max_iter
+            estimator._check_options()
+        record = last_record(run) or {}
+        done = record.get("final") and (
+            record["iteration"] >= estimator.max_iter or record["status"] == "converged"
+        )
+        if done:
+            # A finished network that is damaged is made again.
+            with suppress(DamageError):
+                estimator._take(plan)
+                return estimator
+        return estimator._train(plan, callback)
 
 
 def _stored_estimator(run: Run, solver: Solver) -> Any:

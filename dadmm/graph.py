@@ -47,6 +47,23 @@ _work = Workspace()
 
 
 @dataclass(frozen=True)
+class Step:
+    """Which iteration, and where it reads and writes.
+
+    Parameters
+    ----------
+    iteration : int
+        k, of the iteration k -> k + 1.
+    source, target : int
+        The generations that hold k, and that will hold k + 1.
+    """
+
+    iteration: int
+    source: int
+    target: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What every task of a run needs to know; small, and the same for all of them.
 
@@ -71,6 +88,26 @@ class Plan:
     seed: int
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
+    def begin(self, generation: int) -> None:
+        """Make room for a generation of state."""
+        problem, make = self.problem, self.run.begin
+        widths = self.solver.variables(problem)
+        make(generation, problem.rows, self.chunks[0], widths, problem.dtype)
+        sizes = self.solver.memory(problem)
+        make(generation, len(self.chunks), 1, sizes, problem.dtype, dim="chunk")
+
+    def parameters(self, generation: int) -> list[str]:
+        """Return the names of all arrays of a generation of parameters."""
+        layers, names = self.solver.layers(self.problem), self.solver.parameters
+        return [
+            f"params/{generation}/{name}" for layer in layers for name in names(self.problem, layer)
+        ]
+
+    def arrays(self, generation: int) -> list[str]:
+        """Return the names of all arrays of a generation, of state and parameters."""
+        kept = {**self.solver.variables(self.problem), **self.solver.memory(self.problem)}
+        return [f"state/{generation}/{name}" for name in kept] + self.parameters(generation)
+
     def __getstate__(self) -> dict[str, Any]:
         # Each of the many tasks carries a plan, and none needs the many chunks.
         return {**self.__dict__, "chunks": ()}
@@ -79,17 +116,17 @@ class Plan:
 # ----------------------------------------------------------------------------------------- tasks
 
 
-def load_weights(plan: Plan, iteration: int, layer: int, training: bool = True) -> Arrays:
+def load_weights(plan: Plan, generation: int, layer: int, training: bool = True) -> Arrays:
     """Read a layer's parameters and prepare what visits need of it, or evaluations alone."""
     names = plan.solver.parameters if training else plan.solver.exported
-    params = plan.run.load_params(iteration, names(plan.problem, layer))
+    params = plan.run.load_params(generation, names(plan.problem, layer))
     return plan.solver.prepare(plan.problem, layer, params)
 
 
 def visit(
     plan: Plan,
     part: Part,
-    iteration: int,
+    step: Step,
     chunk: int,
     pace: Pace,
     weights: Sequence[Arrays],
@@ -108,22 +145,23 @@ def visit(
     if plan.solver.idle(plan.problem, part, merged):
         return {}
     read = plan.run.blocks.read
-    state = {name: read(f"state/{iteration}/{name}", chunk) for name in part.reads}
-    state |= {name: read(f"state/{iteration + 1}/{name}", chunk) for name in part.fresh}
-    seen = _chunk(plan, part, chunk, state, iteration, pace)
+    state = {name: read(f"state/{step.source}/{name}", chunk) for name in part.reads}
+    state |= {name: read(f"state/{step.target}/{name}", chunk) for name in part.fresh}
+    seen = _chunk(plan, part, chunk, state, step.iteration, pace)
     sums = plan.solver.visit(plan.problem, part, merged, seen)
     for name in part.writes:
-        plan.run.blocks.write(f"state/{iteration + 1}/{name}", chunk, state[name])
+        plan.run.blocks.write(f"state/{step.target}/{name}", chunk, state[name])
     return sums
 
 
-def start(plan: Plan, chunk: int, weights: Sequence[Arrays]) -> Sums:
-    """Make and save the first state of a chunk."""
+def start(plan: Plan, generation: int | None, chunk: int, weights: Sequence[Arrays]) -> Sums:
+    """Make the first state of a chunk, and save it unless only the sums are wanted."""
     merged = {name: array for layer in weights for name, array in layer.items()}
     seen = _chunk(plan, Part("start-chunk", x=True, y=True), chunk, {}, 0, WHOLE)
     state, sums = plan.solver.start(plan.problem, merged, seen)
-    for name, block in state.items():
-        plan.run.blocks.write(f"state/0/{name}", chunk, block)
+    if generation is not None:
+        for name, block in state.items():
+            plan.run.blocks.write(f"state/{generation}/{name}", chunk, block)
     return sums
 
 
@@ -178,22 +216,22 @@ def keep_constants(plan: Plan, sums: Sums) -> int:
 
 def _chunk(plan: Plan, part: Part, chunk: int, state: Arrays, iteration: int, pace: Pace) -> Chunk:
     """Read a chunk's inputs, targets and weights, scaled and encoded as the solver wants them."""
-    problem, read = plan.problem, plan.run.blocks.read
+    problem, read = plan.problem, plan.run.read_data
     scaling = _scaling(plan)
     x = y = weight = None
     if part.x:
-        x = read("data/x", chunk)
+        x = read("x", chunk)
         if not plan.solver.raw:
             out = _work.take("x", x.shape, problem.dtype)
             x = scaling["x"].apply(x, problem.dtype, out)
     if part.y:
-        y = read("data/y", chunk)
+        y = read("y", chunk)
         if problem.classes:
             y = get_loss(problem.loss).encode(y[:, 0], problem.classes, problem.dtype)
         else:
             y = scaling["y"].apply(y, problem.dtype)
         if problem.weighted:
-            weight = read("data/weight", chunk)[:, 0].astype(problem.dtype)
+            weight = read("weight", chunk)[:, 0].astype(problem.dtype)
     left = scaling["x"] if plan.solver.raw else None
     return Chunk(x, y, state, (plan.seed, iteration, chunk), pace, weight, left)
 
@@ -238,56 +276,73 @@ def _one_blas_thread() -> None:
 # ---------------------------------------------------------------------------------------- graphs
 
 
-def first(plan: Plan) -> Delayed:
-    """Return the graph that makes generation 0 from parameters 0."""
-    tasks = _Tasks(plan)
-    weights = tasks.load(0, plan.solver.layers(plan.problem), "start")
-    sums = [
-        tasks.add(start, "start-chunk", 0, c, spread=True)(c, list(weights.values()))
-        for c in range(len(plan.chunks))
-    ]
-    total = tasks.tree_sum(sums, 0, "start")
-    return tasks.result(tasks.add(keep_constants, "keep-constants", 0)(total))
+def first(plan: Plan, params: int = 0, state: int | None = 0) -> Delayed:
+    """Return the graph that makes a generation of state from one of parameters.
 
-
-def iteration(plan: Plan, k: int, pace: Pace = WHOLE) -> Delayed:
-    """Return the graph of iteration k -> k+1; it computes to the row of history.
-
-    It reads generation k and parameters k, and writes generation k+1 and parameters k+1.
+    It stores the sums that never change too; `state` None stores nothing else.
     """
     tasks = _Tasks(plan)
-    anchor = tasks.load(k, plan.solver.layers(plan.problem), "iterate")
+    weights = tasks.load(params, plan.solver.layers(plan.problem), "start")
+    sums = [
+        tasks.add(start, "start-chunk", params, c, spread=True)(state, c, list(weights.values()))
+        for c in range(len(plan.chunks))
+    ]
+    total = tasks.tree_sum(sums, params, "start")
+    return tasks.result(tasks.add(keep_constants, "keep-constants", params)(total))
+
+
+def iteration(plan: Plan, step: Step, pace: Pace = WHOLE) -> Delayed:
+    """Return the graph of an iteration; it computes to the row of history.
+
+    It reads one generation of state and parameters and writes the other.
+    """
+    tasks = _Tasks(plan)
+    k = step.target
+    anchor = tasks.load(step.source, plan.solver.layers(plan.problem), f"iterate-{k}")
     weights = dict(anchor)
     passes = plan.solver.passes(plan.problem, len(plan.chunks))
     for j, (each, now) in enumerate(zip(passes, pace.shared(passes), strict=True)):
-        totals = tasks.visits(each, k, f"iterate-{j}", weights, now)
+        totals = tasks.visits(each, step, f"iterate-{j}", weights, now)
         last = j == len(passes) - 1
         for layer in anchor if last else each.solves:
             call = tasks.add(solve, "solve-weights", k, j, layer)
-            save = f"params/{k + 1}" if last else None
+            save = f"params/{step.target}" if last else None
             weights[layer] = call(
                 layer, save, anchor[layer], weights[layer], totals.get(layer, totals.get(0, {}))
             )
     return tasks.result(tasks.add(report, "report", k)(list(weights.values())))
 
 
-def finish(plan: Plan, k: int) -> Delayed:
-    """Return the graph that refits the head to parameters k, stores the network and scores it."""
+def finish(plan: Plan, k: int, generation: int) -> Delayed:
+    """Return the graph that refits the head to the parameters of a generation, and scores them.
+
+    It stores the network.  `k` is the iteration that the generation holds.
+    """
     tasks = _Tasks(plan)
+    step = Step(k, generation, generation)
     each = plan.solver.finish(plan.problem)
     layers = each.parts[0].layers
-    weights = tasks.load(k, layers, "finish", training=False)
+    weights = tasks.load(generation, layers, "finish", training=False)
     for j in range(plan.solver.finish_passes(plan.problem)):
-        total = tasks.visits(each, k, f"finish-{j}", weights)[0]
+        total = tasks.visits(each, step, f"finish-{j}", weights)[0]
         for layer in each.solves:
-            call = tasks.add(solve, "solve-weights", k, "finish", j, layer)
+            call = tasks.add(solve, "solve-weights", generation, "finish", j, layer)
             weights[layer] = call(layer, None, weights[layer], weights[layer], total)
-    total = tasks.visits(each, k, "score", weights)[0]
+    total = tasks.visits(each, step, "score", weights)[0]
     saved = [
-        tasks.add(carry, "save-network", k, layer)(layer, "network", weights[layer])
+        tasks.add(carry, "save-network", generation, layer)(layer, "network", weights[layer])
         for layer in layers
     ]
-    return tasks.result(tasks.add(final_report, "report", k, "finish")(total, saved))
+    return tasks.result(tasks.add(final_report, "report", generation, "finish")(total, saved))
+
+
+def task_of(key: str) -> str | None:
+    """Say in words what a task of these graphs works on; None for another key."""
+    prefix, _, rest = key.rpartition("-")
+    name = prefix.split("-")
+    if not rest.isdecimal() or name[0] not in ("visit", "validate", "start", "store", "check"):
+        return None
+    return f"chunk {rest} ({key})"
 
 
 class _Tasks:
@@ -334,16 +389,17 @@ class _Tasks:
         }
 
     def visits(
-        self, each: Pass, k: int, stage: str, weights: Mapping[int, TaskRef], pace: Pace = WHOLE
+        self, each: Pass, step: Step, stage: str, weights: Mapping[int, TaskRef], pace: Pace = WHOLE
     ) -> dict[int, TaskRef]:
         """Visit every chunk of a pass in every part, and add up, group by group."""
         found: dict[int, list[TaskRef]] = {}
+        k = step.target
         for chunk in range(len(self.plan.chunks)) if each.chunks is None else each.chunks:
             writers: list[TaskRef] = []
             for p, part in enumerate(each.parts):
                 call = self.add(visit, part.name, k, stage, p, chunk, spread=True)
                 needed = [weights[layer] for layer in part.layers]
-                sums = call(part, k, chunk, pace, needed, list(writers) if part.fresh else [])
+                sums = call(part, step, chunk, pace, needed, list(writers) if part.fresh else [])
                 found.setdefault(part.group, []).append(sums)
                 if part.writes:
                     writers.append(sums)

@@ -4,24 +4,57 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xarray as xr
-from dask.base import get_scheduler
 from numpy.typing import NDArray
 
 from dadmm import graph
-from dadmm.errors import DadmmError, DivergenceError, RunError
+from dadmm.errors import DadmmError, DamageError, DivergenceError
+from dadmm.execute import compute, store_errors
 from dadmm.graph import Plan
+from dadmm.recovery import fall_back, last_record, whole_rows
 from dadmm.solvers.base import Pace
+from dadmm.store import KEPT_PARAMS
 
 Array = NDArray[Any]
 Callback = Callable[[int, Mapping[str, float]], None]
 
-RETRIES = 2
+# A session that keeps finding damage has a broken disk.
+FALL_BACKS = 3
+
+
+@dataclass
+class Position:
+    """How far a run is.
+
+    Parameters
+    ----------
+    iteration, generation : int
+        The committed iteration, and the generation that holds it.
+    previous : int or None
+        The generation that holds the iteration before, if it is still there.
+    rows : list of dict
+        The history.
+    fresh : int
+        The generation that comes next.
+    """
+
+    iteration: int
+    generation: int
+    previous: int | None
+    rows: list[dict[str, float]]
+    fresh: int
+
+    def held(self, best: int | None) -> list[int]:
+        """Return the generations whose parameters are kept."""
+        last = [int(row["generation"]) for row in self.rows[-KEPT_PARAMS:] if "generation" in row]
+        if best and "generation" in self.rows[best - 1]:
+            last.append(int(self.rows[best - 1]["generation"]))
+        return [self.generation, *last]
 
 
 def train(
@@ -55,6 +88,9 @@ def train(
     ------
     DivergenceError
         If a number of the report is not finite; the last good iteration stays committed.
+    DamageError
+        If bytes of the store are damaged.  A session that resumes first goes back to what is
+        intact, and warns.
     RunError
         If a task failed for a reason outside the method: disk full, workers gone.
     KeyboardInterrupt
@@ -63,121 +99,95 @@ def train(
     run = plan.run
     with graph.one_blas_thread():
         try:
-            k, rows = _begin_or_resume(plan, initial)
-            while k < max_iter and not plan.solver.converged(rows, tol):
-                rows.append(_iterate(plan, k, max_iter, rows))
-                k += 1
-                if callback is not None:
-                    callback(k, rows[-1])
-            final = compute(graph.finish(plan, plan.solver.best(rows) or k))
+            at, resumed = _begin_or_resume(plan, initial)
+            for _ in range(FALL_BACKS if resumed else 0):
+                try:
+                    return _go(plan, at, max_iter, tol, callback)
+                except DamageError as damage:
+                    with store_errors():
+                        at = fall_back(plan, at, damage)
+            return _go(plan, at, max_iter, tol, callback)
         except KeyboardInterrupt:
-            if record := run.committed():
-                run.commit(record["iteration"], status="interrupted")
+            with suppress(OSError, DadmmError):
+                run.mark("interrupted")
             raise
-        status = "converged" if plan.solver.converged(rows, tol) else "finished"
-        with store_errors():
-            run.commit(k, status=status, final=final)
+
+
+def _go(plan: Plan, at: Position, max_iter: int, tol: float, callback: Callback | None) -> str:
+    """Iterate from a position until done, and finish."""
+    run, solver = plan.run, plan.solver
+    while at.iteration < max_iter and not solver.converged(at.rows, tol):
+        _iterate(plan, at, max_iter)
+        if callback is not None:
+            callback(at.iteration, at.rows[-1])
+    status = "converged" if solver.converged(at.rows, tol) else "finished"
+    with store_errors():
+        best = solver.best(at.rows) or at.iteration
+        kept = at.generation if best == at.iteration else int(at.rows[best - 1]["generation"])
+        final = compute(graph.finish(plan, best, kept))
+        run.commit(at.iteration, at.generation, None, at.previous, status, final)
     return status
 
 
-def _begin_or_resume(
-    plan: Plan, initial: Mapping[str, Array] | None
-) -> tuple[int, list[dict[str, float]]]:
-    """Return the committed iteration and the rows of history up to it."""
+def _begin_or_resume(plan: Plan, initial: Mapping[str, Array] | None) -> tuple[Position, bool]:
+    """Return where to go on, and whether an earlier session got there."""
+    run, resumed = plan.run, True
     with store_errors():
-        record = plan.run.committed()
-        k = _start(plan, initial) if record is None else int(record["iteration"])
-        rows = rows_of(plan.run.history())
-        plan.run.sweep(k, plan.solver.best(rows))
-        return k, rows
+        record = last_record(run)
+        if record is None:
+            resumed = False
+            _start(plan, initial)
+            record = run.committed() or {}
+        g = int(record["generation"])
+        rows = whole_rows(run)
+        # A number is skipped: tasks of an earlier session may still write into the one after g.
+        at = Position(int(record["iteration"]), g, record["previous"], rows, g + 1)
+        if resumed:
+            at.fresh = max([g, *run.generations()]) + 2
+            run.tidy()
+        _sweep(plan, at)
+        return at, resumed
 
 
-def rows_of(history: xr.Dataset) -> list[dict[str, float]]:
-    """Return a history as one dict of numbers per iteration."""
-    names = [str(name) for name in history.data_vars]
-    columns = [history[name].values.tolist() for name in names]
-    return [
-        {name: value for name, value in zip(names, row, strict=True) if not math.isnan(value)}
-        for row in zip(*columns, strict=True)
-    ]
+def _sweep(plan: Plan, at: Position) -> None:
+    """Delete what is not needed to go on, or to go back by one iteration."""
+    before = [] if at.previous is None or not plan.run.blocks.spare else [at.previous]
+    plan.run.sweep([at.generation, *before], at.held(plan.solver.best(at.rows)) + before)
 
 
-def _start(plan: Plan, initial: Mapping[str, Array] | None) -> int:
+def _start(plan: Plan, initial: Mapping[str, Array] | None) -> None:
     """Make generation 0 and commit it."""
     run = plan.run
     params = plan.solver.initial(plan.problem, plan.seed) if initial is None else initial
     run.save_params("params/0", params)
-    _begin(plan, 0)
+    plan.begin(0)
     compute(graph.first(plan))
-    run.commit(0)
-    return 0
+    run.blocks.settle("constants")
+    run.commit(0, 0)
 
 
-def _begin(plan: Plan, generation: int) -> None:
-    problem, begin = plan.problem, plan.run.begin
-    widths = plan.solver.variables(problem)
-    begin(generation, problem.rows, plan.chunks[0], widths, problem.dtype)
-    sizes = plan.solver.memory(problem)
-    begin(generation, len(plan.chunks), 1, sizes, problem.dtype, dim="chunk")
-
-
-def _iterate(
-    plan: Plan, k: int, max_iter: int, rows: Sequence[Mapping[str, float]]
-) -> dict[str, float]:
-    """Do iteration k -> k+1 and commit it; return its row of history."""
-    run = plan.run
-    pace = Pace(k / max_iter, (k + 1) / max_iter, plan.solver.factor(rows))
-    begin = time.perf_counter()
+def _iterate(plan: Plan, at: Position, max_iter: int) -> None:
+    """Do iteration k -> k+1 and commit it; move the position on."""
+    run, k = plan.run, at.iteration
+    pace = Pace(k / max_iter, (k + 1) / max_iter, plan.solver.factor(at.rows))
+    started = time.perf_counter()
     with store_errors():
-        _begin(plan, k + 1)
-        row = dict(compute(graph.iteration(plan, k, pace)))
+        plan.begin(at.fresh)
+        row = dict(compute(graph.iteration(plan, graph.Step(k, at.generation, at.fresh), pace)))
         bad = [name for name, value in row.items() if not math.isfinite(value)]
         if bad:
-            run.sweep(k, plan.solver.best(rows))
-            run.commit(k, status="diverged")
+            _sweep(plan, at)
+            run.mark("diverged")
             raise DivergenceError(
                 f"iteration {k + 1} diverged ({', '.join(bad)} not finite); iteration {k} is kept. "
                 f"{plan.solver.hint}"
             )
-        row["seconds"] = time.perf_counter() - begin
-        run.commit(k + 1, row)
-        run.sweep(k + 1, plan.solver.best([*rows, row]))
-    return row
-
-
-def compute(task: Any) -> Any:
-    """Compute a graph where Dask's own rule says: a current client, else threads.
-
-    Raises
-    ------
-    RunError
-        For whatever stopped the graph and is not an error of dadmm's own: one line that says
-        what, with the original as its cause.
-    """
-    scheduler = get_scheduler(collections=[task])
-    distributed = "distributed" in getattr(scheduler, "__module__", "")
-    with store_errors():
-        try:
-            return task.compute(**({"retries": RETRIES} if distributed else {}))
-        except (DadmmError, OSError):
-            raise
-        except Exception as error:
-            what = f"{type(error).__name__}: {_line(error)}"
-            raise RunError(f"a task failed for good: {what}") from error
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Turn an error of the file system, such as a full disk, into a `RunError` of one line."""
-    try:
-        yield
-    except OSError as error:
-        what = f"the run store could not be read or written: {_line(error)}"
-        raise RunError(what) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        row |= {"seconds": time.perf_counter() - started, "generation": float(at.fresh)}
+        run.commit(k + 1, at.fresh, row, at.generation)
+        at.rows.append(row)
+        at.iteration, at.previous = k + 1, at.generation
+        at.generation, at.fresh = at.fresh, at.fresh + 1
+        _sweep(plan, at)
 
 
 def convergence_rate(steps: Array) -> tuple[float, float]:

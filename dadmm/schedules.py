@@ -43,7 +43,7 @@ def plateau(rows: Sequence[Mapping[str, float]]) -> float:
     """Return the multiplier after the passes whose rows of history are given."""
     factor, best, waited = 1.0, inf, 0
     for row in rows:
-        loss = row.get("validation_loss", row["objective"])
+        loss = row.get("validation_loss", row.get("objective", inf))
         if loss < best * (1 - 1e-4):
             best, waited = loss, 0
         else:

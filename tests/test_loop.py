@@ -10,10 +10,11 @@ import dask
 import numpy as np
 import pytest
 
-from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, loop, resume, store
+from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, loop, resume
 from dadmm.errors import DivergenceError, RunError, StoreError
 from dadmm.loop import convergence_rate
 from dadmm.store import MemoryBlocks, Run, ZarrBlocks
+from dadmm.store import run as store
 
 ITERATIONS = 6
 SOLVERS = {
@@ -212,7 +213,7 @@ def test_a_run_killed_after_it_converged_does_not_iterate_on(tmp_path, monkeypat
     options = {"max_iter": 200, "tol": 0.02}
     alone = small(**options).fit(*data())
 
-    def die(plan, k):
+    def die(plan, k, generation):
         raise SystemExit
 
     for flush_every in (store.FLUSH_EVERY, 1):

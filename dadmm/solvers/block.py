@@ -509,10 +509,14 @@ class BlockADMM:
         return plateau(rows) if self.learning_rate_schedule == "plateau" else 1.0
 
     def best(self, rows: Sequence[Mapping[str, float]]) -> int | None:
-        """Return the iteration (from 1) whose parameters to keep; None for the last."""
+        """Return the iteration (from 1) whose parameters to keep; None for the last.
+
+        Rows lack what damage to the run store has taken.
+        """
         if not self.early_stopping or not rows:
             return None
-        return int(np.argmax([row["validation_score"] for row in rows])) + 1
+        scores = [row.get("validation_score", -np.inf) for row in rows]
+        return int(np.argmax(scores)) + 1 if max(scores) > -np.inf else None
 
     def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
         """Whether the passes so far say that more would not help."""
@@ -520,7 +524,7 @@ class BlockADMM:
         if len(rows) <= patience or tol <= 0:
             return False
         if self.early_stopping:
-            scores = [row["validation_score"] for row in rows]
+            scores = [row.get("validation_score", -np.inf) for row in rows]
             return max(scores[-patience:]) <= max(scores[:-patience])
-        losses = [row["objective"] for row in rows]
+        losses = [row.get("objective", np.inf) for row in rows]
         return min(losses[-patience:]) > min(losses[:-patience]) - tol

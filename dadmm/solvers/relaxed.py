@@ -506,4 +506,7 @@ class RelaxedADMM:
 
     def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
         """Whether the last iteration moved all variables by at most `tol` times their norm."""
-        return bool(rows) and tol > 0 and rows[-1]["step"] <= tol * rows[-1]["size"]
+        if not rows or tol <= 0:
+            return False
+        last = rows[-1]
+        return last.get("step", np.inf) <= tol * last.get("size", 0.0)

@@ -1,0 +1,98 @@
+"""Compute a graph, and say in one line what stopped it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+from dask.base import get_scheduler
+from distributed import Client, KilledWorker
+from distributed import TimeoutError as NotYet
+from distributed.comm.core import CommClosedError
+
+from dadmm.errors import DadmmError, RunError
+from dadmm.graph import task_of
+
+RETRIES = 2
+# Seconds between looks at whether there is still somebody to work.
+LOOK_EVERY = 10.0
+
+
+def compute(task: Any) -> Any:
+    """Compute a graph where Dask's own rule says: a current client, else threads.
+
+    A task that raises is tried again on a cluster, and one whose worker dies goes to another,
+    as often as Dask's setting ``distributed.scheduler.allowed-failures`` says.
+
+    Raises
+    ------
+    DadmmError, OSError
+        As a task raised them.
+    RunError
+        For whatever else stopped the graph: one line that says what, with the original as its
+        cause.  A cluster without workers for longer than Dask's configuration says under
+        ``dadmm.no-workers-timeout`` (by default "10 minutes") stops it too.
+    """
+    scheduler = get_scheduler(collections=[task])
+    client = getattr(scheduler, "__self__", None)
+    with store_errors():
+        try:
+            return _watched(client, task) if isinstance(client, Client) else task.compute()
+        except (DadmmError, OSError):
+            raise
+        except KilledWorker as error:
+            what = task_of(str(error.task)) or f"task {error.task}"
+            raise RunError(
+                f"{what}: {error.allowed_failures + 1} workers died while they worked on it, the "
+                f"last at {error.last_worker.address}; if they ran out of memory, give smaller "
+                "chunks or more memory. What is committed is kept: resume the run"
+            ) from error
+        except (CancelledError, CommClosedError) as error:
+            raise RunError(
+                "the scheduler is gone, or gave up the work that it had; what is committed is "
+                "kept: resume the run on another cluster"
+            ) from error
+        except Exception as error:
+            what = f"{type(error).__name__}: {_line(error)}"
+            raise RunError(f"a task failed for good: {what}") from error
+
+
+def _watched(client: Client, task: Any) -> Any:
+    """Compute on a cluster, as long as it has workers."""
+    future = client.compute(task, retries=RETRIES)
+    patience = dask.utils.parse_timedelta(dask.config.get("dadmm.no-workers-timeout", "10 minutes"))
+    seen = time.monotonic()
+    try:
+        while True:
+            try:
+                return future.result(timeout=min(LOOK_EVERY, patience))
+            except NotYet:
+                if future.done():
+                    continue
+            if client.scheduler_info(n_workers=1)["workers"]:
+                seen = time.monotonic()
+            elif time.monotonic() - seen >= patience:
+                raise RunError(
+                    f"the cluster has had no workers for {patience:.0f} s; what is committed is "
+                    "kept: resume the run"
+                )
+    finally:
+        future.release()
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn an error of the file system, such as a full disk, into a `RunError` of one line."""
+    try:
+        yield
+    except OSError as error:
+        what = f"the run store could not be read or written: {_line(error)}"
+        raise RunError(what) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

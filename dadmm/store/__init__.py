@@ -1,0 +1,37 @@
+"""The run store: data, state generations, parameters, history, and the commit record.
+
+    RUN/                       a zarr v3 group: a local folder, or a URL through fsspec
+      zarr.json                attributes: format version, config, package versions, machine
+      data/x, data/y           (sample, feature), (sample, target); or x stays where the user has it
+      scaling/                 centre and scale of inputs and targets
+      constants/               sums that never change (the inputs' Gram matrix)
+      state/<generation>/      one array per per-sample variable; a zarr chunk = a data chunk
+      params/<generation>/     w_1, b_1, ...; the last few, and the best
+      network/                 the finished network, with its last refit
+      history/                 (iteration,) arrays
+      commit.json              {iteration, generation, status, rows of history not yet in arrays}
+      commit.previous.json     the record before it, in case that one is damaged
+      lock.json                who is training, while somebody is
+
+Every file has a checksum: chunks end in a CRC-32C, metadata and records carry one.  Nothing stored
+is a pickle, and names never lead out of the folder: links in a store are refused.
+
+Iteration k reads generation g and writes generation g + 1, whole chunks only.  What is true if the
+process dies, line by line of an iteration:
+
+* while tasks run: generation g and its parameters are untouched; the record says g.  Generation
+  g + 1 is partial: `Run.sweep` deletes it on resume.
+* after the tasks, before the record is renamed into place: generation g + 1 is whole and synced,
+  but nobody says so; it is swept and computed again, to the same bits.
+* after the rename: the record says g + 1, and g + 1 is whole.  Generation g - 1 may still lie
+  there; it is swept.
+
+A task that runs twice writes the same bytes twice.  A session that resumes skips a number, so a
+late twin of a task of an earlier session, which may have had other options, can only write into a
+generation that is gone or going.
+"""
+
+from dadmm.store.blocks import Blocks, MemoryBlocks, ZarrBlocks
+from dadmm.store.run import FLUSH_EVERY, FORMAT, KEPT_PARAMS, Run
+
+__all__ = ["FLUSH_EVERY", "FORMAT", "KEPT_PARAMS", "Blocks", "MemoryBlocks", "Run", "ZarrBlocks"]

@@ -1,0 +1,76 @@
+"""A chunk of a zarr v3 array, without the detour.
+
+With the codecs that the run store uses (`bytes`, little-endian, then `crc32c`) a chunk's file is
+the C-ordered block followed by four bytes of CRC-32C.  zarr reads and writes the same files; its
+asynchronous machinery costs 0.5 to 1.5 ms a chunk and two more copies, which was a third of an
+iteration at width 256.  Reading here lands in memory that the calling thread uses again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from dadmm.errors import StoreError
+from dadmm.store.documents import ArraySpec
+from dadmm.store.files import Files
+from dadmm.workspace import Workspace
+
+Array = NDArray[Any]
+
+_work = Workspace()
+
+
+def read_chunk(files: Files, name: str, spec: ArraySpec, key: str | None = None) -> Array:
+    """Return a whole chunk, padding of the last one included.
+
+    Parameters
+    ----------
+    files : Files
+    name : str
+        The chunk's file.
+    spec : ArraySpec
+    key : str or None
+        Read into this thread's buffer of that name, valid until it is read into again; None
+        allocates.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such chunk.
+    StoreError
+        If the file is shorter or longer than the chunk, or its checksum does not match.
+    """
+    out: list[Array] = []
+
+    def allocate() -> NDArray[np.uint8]:
+        take = np.empty if key is None else partial(_work.take, key)
+        out.append(take(spec.chunks, spec.dtype))
+        return out[0].reshape(-1).view(np.uint8)
+
+    try:
+        left = files.load(name, spec.nbytes + 4, allocate)
+    except MemoryError as error:
+        raise StoreError(f"it does not fit into memory: {spec.nbytes} bytes") from error
+    if google_crc32c.value(out[0].reshape(-1).view(np.uint8)) != int.from_bytes(left, "little"):
+        raise StoreError("its checksum does not match")
+    return out[0]
+
+
+def write_chunk(files: Files, name: str, block: Array, spec: ArraySpec) -> None:
+    """Write a whole chunk: aside, synced where files are durable, then renamed into place.
+
+    A block of fewer rows than a chunk, the array's last, is padded, with what zarr would pad with.
+    """
+    block = np.ascontiguousarray(block, spec.dtype)
+    if spec.chunks and len(block) < spec.chunks[0]:
+        fill = np.nan if block.dtype.kind == "f" else 0
+        padded = np.full(spec.chunks, fill, block.dtype)
+        padded[: len(block)] = block
+        block = padded
+    raw = block.reshape(-1).view(np.uint8)
+    files.save(name, raw.data, google_crc32c.value(raw).to_bytes(4, "little"))

@@ -1,0 +1,314 @@
+"""Files of a store, by name: in a local folder, or behind a URL that fsspec knows.
+
+A file is replaced whole, so that nobody ever sees half of one.  Names come from stores that others
+may have made: a local one that is, or leads through, a link is refused, and so is what is no plain
+file, so that nothing outside the folder is read, written or deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from fsspec.core import url_to_fs
+from numpy.typing import NDArray
+
+from dadmm.errors import StoreError
+
+Bytes = NDArray[np.uint8]
+
+# Metadata and records are small; what claims to be one and is larger is not read.
+MOST_TEXT = 64 * 2**20
+
+
+class Files(Protocol):
+    """A folder of files; names are relative, with slashes."""
+
+    def text(self, name: str) -> bytes:
+        """Return a small file.  Raises FileNotFoundError."""
+
+    def load(self, name: str, size: int, allocate: Callable[[], Bytes]) -> bytes:
+        """Read a file of `size` bytes into what `allocate` returns, and return what is left.
+
+        Nothing is allocated before the size is known to be right.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        StoreError
+            If it has another size.
+        """
+
+    def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
+        """Replace a file; a `new` one must not be there yet (FileExistsError)."""
+
+    def settle(self, name: str) -> None:
+        """Make durable which files a folder has."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or folder."""
+
+    def age(self, name: str) -> float:
+        """Return the time of a file's last change, in seconds since the epoch."""
+
+    def touch(self, name: str) -> None:
+        """Set the time of a file's last change to now."""
+
+    def entries(self, name: str) -> dict[str, bool]:
+        """Return what lies in a folder, "" being the root: for each name, whether it is a folder.
+
+        Nothing, if there is no such folder.
+        """
+
+    def walk(self) -> Iterator[str]:
+        """Return the names of all files."""
+
+    def delete(self, name: str) -> None:
+        """Delete a file or a whole folder, if it is there."""
+
+    def tidy(self) -> None:
+        """Delete what a killed process left: half-written files and half-deleted folders."""
+
+
+class LocalFiles:
+    """Files in a local folder.
+
+    Parameters
+    ----------
+    root : Path
+    durable : bool
+        Sync each file to the disk before it is renamed into place.
+    """
+
+    def __init__(self, root: Path, durable: bool) -> None:
+        self.root = root
+        self.durable = durable
+
+    def path(self, name: str) -> Path:
+        """Return where a file is; `StoreError` if a link would lead elsewhere."""
+        at = self.root
+        for part in name.split("/"):
+            if part in ("", ".", "..") or os.sep in part or "\0" in part:
+                raise StoreError(f"{self.root}: {name!r} is no name of a file in a run")
+            at = at / part
+            try:
+                linked = stat.S_ISLNK(os.lstat(at).st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if linked:
+                raise StoreError(f"{at} is a link: a run has none; put its target there")
+        return at
+
+    def text(self, name: str) -> bytes:
+        """See `Files.text`."""
+        with _open(self.path(name)) as file:
+            text: bytes = file.read(MOST_TEXT + 1)
+        if len(text) > MOST_TEXT:
+            raise StoreError(f"{self.root}/{name} is damaged: it is too large")
+        return text
+
+    def load(self, name: str, size: int, allocate: Callable[[], Bytes]) -> bytes:
+        """See `Files.load`."""
+        with _open(self.path(name)) as file:
+            found = os.fstat(file.fileno()).st_size
+            if found != size:
+                raise StoreError(f"it has {found} bytes, not {size}")
+            raw = allocate()
+            done = 0
+            while done < len(raw):
+                got = file.readinto(raw[done:].data)
+                if not got:
+                    raise StoreError(f"it ends after {done} bytes")
+                done += got
+            left: bytes = file.read(size - done)
+            return left
+
+    def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
+        """See `Files.save`: written aside, synced, renamed."""
+        path = self.path(name)
+        aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+        try:
+            file = aside.open("wb", buffering=0)
+        except FileNotFoundError:
+            self._make(path.parent)
+            file = aside.open("wb", buffering=0)
+        try:
+            with file:
+                for part in parts:
+                    rest = memoryview(part)
+                    while len(rest):
+                        rest = rest[file.write(rest) :]
+                if self.durable if sync is None else sync:
+                    os.fsync(file.fileno())
+            if new:
+                os.link(aside, path)  # unlike a rename, fails where something is
+            else:
+                os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder below the root, and make durable that it is there."""
+        if folder.is_dir():
+            return
+        if folder != self.root:
+            self._make(folder.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.durable:
+            _fsync(folder.parent)
+
+    def settle(self, name: str) -> None:
+        """See `Files.settle`."""
+        if self.durable:
+            _fsync(self.path(name) if name else self.root)
+
+    def exists(self, name: str) -> bool:
+        """See `Files.exists`."""
+        return self.path(name).exists()
+
+    def age(self, name: str) -> float:
+        """See `Files.age`."""
+        return self.path(name).stat().st_mtime
+
+    def touch(self, name: str) -> None:
+        """See `Files.touch`."""
+        os.utime(self.path(name))
+
+    def entries(self, name: str) -> dict[str, bool]:
+        """See `Files.entries`."""
+        try:
+            with os.scandir(self.path(name) if name else self.root) as found:
+                return {e.name: e.is_dir(follow_symlinks=False) for e in found}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
+    def walk(self) -> Iterator[str]:
+        """See `Files.walk`; links are not followed."""
+        for folder, _, names in os.walk(self.root):
+            for name in sorted(names):
+                yield str((Path(folder) / name).relative_to(self.root))
+
+    def delete(self, name: str) -> None:
+        """See `Files.delete`: a folder is renamed first, so that none is ever half there."""
+        path = self.path(name)
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        grave = self.root / f".deleted-{name.replace('/', '-')}-{os.getpid()}"
+        shutil.rmtree(grave, ignore_errors=True)
+        path.rename(grave)
+        shutil.rmtree(grave, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """See `Files.tidy`."""
+        for grave in self.root.glob(".deleted-*"):
+            shutil.rmtree(grave, ignore_errors=True)
+        for partial in self.root.rglob("*.partial"):
+            if partial.parent.resolve().is_relative_to(self.root.resolve()):
+                partial.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> Any:
+    """Open a plain file for reading; never wait for the other end of a pipe."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise StoreError(f"{path} is not a file")
+    return os.fdopen(handle, "rb", buffering=0)
+
+
+def _fsync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class RemoteFiles:
+    """Files behind a URL; others write them too, so nothing that was listed is remembered."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def _at(self, name: str) -> tuple[Any, str]:
+        if ".." in name.split("/"):
+            raise StoreError(f"{self.url}: {name!r} is no name of a file in a run")
+        filesystem, path = url_to_fs(f"{self.url}/{name}" if name else self.url)
+        filesystem.invalidate_cache(path)
+        return filesystem, path
+
+    def text(self, name: str) -> bytes:
+        """See `Files.text`."""
+        filesystem, path = self._at(name)
+        if filesystem.size(path) > MOST_TEXT:
+            raise StoreError(f"{self.url}/{name} is damaged: it is too large")
+        return bytes(filesystem.cat_file(path))
+
+    def load(self, name: str, size: int, allocate: Callable[[], Bytes]) -> bytes:
+        """See `Files.load`."""
+        filesystem, path = self._at(name)
+        found = filesystem.size(path)
+        if found != size:
+            raise StoreError(f"it has {found} bytes, not {size}")
+        content = filesystem.cat_file(path)
+        raw = allocate()
+        if len(content) != size:
+            raise StoreError(f"it has {len(content)} bytes, not {size}")
+        raw[:] = np.frombuffer(content, np.uint8, len(raw))
+        return bytes(content[len(raw) :])
+
+    def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
+        """See `Files.save`; an object store replaces objects whole by itself."""
+        filesystem, path = self._at(name)
+        if new and filesystem.exists(path):
+            raise FileExistsError(path)
+        filesystem.pipe_file(path, b"".join(memoryview(part).cast("B") for part in parts))
+
+    def settle(self, name: str) -> None:
+        """See `Files.settle`: an object that is there is durable."""
+
+    def exists(self, name: str) -> bool:
+        """See `Files.exists`."""
+        filesystem, path = self._at(name)
+        return bool(filesystem.exists(path))
+
+    def age(self, name: str) -> float:
+        """See `Files.age`."""
+        filesystem, path = self._at(name)
+        return float(filesystem.modified(path).timestamp())
+
+    def touch(self, name: str) -> None:
+        """See `Files.touch`."""
+        self.save(name, self.text(name))
+
+    def entries(self, name: str) -> dict[str, bool]:
+        """See `Files.entries`."""
+        filesystem, path = self._at(name)
+        try:
+            found = filesystem.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        return {Path(f["name"]).name: f["type"] == "directory" for f in found}
+
+    def walk(self) -> Iterator[str]:
+        """See `Files.walk`."""
+        filesystem, root = self._at("")
+        for path in filesystem.find(root):
+            yield path.removeprefix(root).lstrip("/")
+
+    def delete(self, name: str) -> None:
+        """See `Files.delete`."""
+        filesystem, path = self._at(name)
+        if filesystem.exists(path):
+            filesystem.rm(path, recursive=True)
+
+    def tidy(self) -> None:
+        """Nothing is ever half there."""

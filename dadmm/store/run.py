@@ -1,0 +1,498 @@
+"""One training run: what is stored, under which names, and what is committed."""
+
+from __future__ import annotations
+
+import math
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from dadmm.errors import DamageError, StoreError
+from dadmm.network import Network, Scaling
+from dadmm.solvers.base import Problem, Solver
+from dadmm.store import documents
+from dadmm.store.blocks import COMMIT, PREVIOUS, Blocks, MemoryBlocks, ZarrBlocks
+from dadmm.store.lock import LOCK, Lock, refuse_locked
+from dadmm.store.sources import Source
+
+Array = NDArray[Any]
+
+FORMAT = 2
+KEPT_PARAMS = 3
+FLUSH_EVERY = 64
+HISTORY_ROWS = 1024
+ROOT = "zarr.json"
+
+
+class Run:
+    """One training run: what is stored, under which names, and what is committed.
+
+    Parameters
+    ----------
+    blocks : Blocks
+        Where it is stored.
+    attributes : dict
+        Format version, config and versions, as JSON.
+
+    Notes
+    -----
+    A `Run` on `ZarrBlocks` pickles to its address, so tasks carry it instead of arrays; one on
+    `MemoryBlocks` must stay in its process.
+    """
+
+    def __init__(self, blocks: Blocks, attributes: Mapping[str, Any]) -> None:
+        self.blocks = blocks
+        self.attributes = dict(attributes)
+        self._lock: Lock | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        needed = {k: self.attributes[k] for k in ("id", "sources") if k in self.attributes}
+        return {"blocks": self.blocks, "attributes": needed, "_lock": None}
+
+    # --------------------------------------------------------------------------- life of a run
+
+    @classmethod
+    def in_memory(cls, attributes: Mapping[str, Any]) -> Run:
+        """Start a run that lives and dies with this process."""
+        return cls(MemoryBlocks(), {**attributes, "format": FORMAT, "id": uuid.uuid4().hex[:8]})
+
+    @classmethod
+    def create(
+        cls,
+        url: str | os.PathLike[str],
+        attributes: Mapping[str, Any],
+        overwrite: bool = False,
+        durable: bool = True,
+    ) -> Run:
+        """Start a run in a new store.
+
+        Raises
+        ------
+        StoreError
+            If something is there already and `overwrite` is not set, if another driver is at
+            work there, or if the place cannot be written to.
+        """
+        attributes = {**attributes, "format": FORMAT, "id": uuid.uuid4().hex[:8]}
+        blocks = ZarrBlocks(url, attributes["id"], durable)
+        with _reaching(url, "looked into"):
+            taken, ours = _is_taken(blocks), _is_run(blocks)
+        if taken and not overwrite:
+            raise StoreError(
+                f"{url} exists: resume it, choose another path, or overwrite it "
+                "(--overwrite, overwrite=True)"
+            )
+        if taken and not ours:
+            raise StoreError(f"{url} is not a dadmm run, so it is not overwritten: remove it first")
+        with _reaching(url, "written"):
+            if taken:
+                refuse_locked(blocks)
+                _remove(blocks)
+            document = documents.group_document({"dadmm": attributes})
+            blocks.files.save(ROOT, document, new=True)
+        return cls(blocks, attributes)
+
+    @classmethod
+    def open(cls, url: str | os.PathLike[str]) -> Run:
+        """Open an existing run.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or it has another format version.
+        """
+        blocks = ZarrBlocks(url)
+        with _reaching(url, "read"):
+            if not _is_run(blocks):
+                what = "is not a dadmm run" if _is_taken(blocks) else "does not exist"
+                raise StoreError(f"{url} {what}: give the folder that a fit was started with")
+            text = blocks.files.text(ROOT)
+        attributes = documents.unchecked(text)["dadmm"]
+        found = attributes.get("format") if isinstance(attributes, dict) else None
+        if isinstance(found, int) and found != FORMAT:
+            raise StoreError(
+                f"{url} has store format {found}, this dadmm reads {FORMAT}: "
+                f"use dadmm {(attributes.get('versions') or {}).get('dadmm', 'of that version')}"
+            )
+        try:
+            documents.parse_group(text)
+        except ValueError as error:
+            raise DamageError(str(url), ROOT, None, f"is damaged ({error})") from error
+        return cls(ZarrBlocks(url, str(attributes["id"])), attributes)
+
+    @property
+    def url(self) -> str | None:
+        """Return the address of the store; None for a run in memory."""
+        return getattr(self.blocks, "url", None)
+
+    @property
+    def durable(self) -> bool:
+        """Whether the run outlives this process."""
+        return bool(getattr(self.blocks, "durable", False))
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the data and its scaling are stored whole: the scaling is written last."""
+        try:
+            if self.committed() is None:
+                self.load_scaling()
+        except DamageError as damage:
+            return damage.name in (COMMIT, PREVIOUS)
+        return True
+
+    def delete(self) -> None:
+        """Remove the run from where it is stored."""
+        if isinstance(self.blocks, ZarrBlocks):
+            _remove(self.blocks)
+
+    @contextmanager
+    def locked(self, force: bool = False) -> Iterator[None]:
+        """Keep other drivers away from a run that outlives this process.
+
+        Parameters
+        ----------
+        force : bool
+            Take it from a driver that seems alive.
+
+        Raises
+        ------
+        StoreError
+            If another driver is at work on it.
+        """
+        if not self.durable or not isinstance(self.blocks, ZarrBlocks):
+            yield
+            return
+        with _reaching(self.blocks.url, "written"):
+            self._lock = Lock(self.blocks, force)
+        try:
+            yield
+        finally:
+            self._lock.release()
+            self._lock = None
+
+    def update(self, **attributes: Any) -> None:
+        """Add to the run's attributes, in the store too."""
+        self.attributes |= attributes
+        if isinstance(self.blocks, ZarrBlocks):
+            document = documents.group_document({"dadmm": self.attributes})
+            self.blocks.files.save(ROOT, document)
+
+    # ------------------------------------------------------------------------------ what it holds
+
+    def create_data(self, name: str, columns: int, rows: int, chunk: int, dtype: Any) -> None:
+        """Make room for ``data/<name>``, (rows, columns) in chunks of `chunk` rows."""
+        dims = ("sample", {"x": "feature", "y": "target"}.get(name, name))
+        self.blocks.create(f"data/{name}", (rows, columns), chunk, dtype, dims)
+
+    def read_data(self, name: str, chunk: int) -> Array:
+        """Return a chunk of ``data/<name>``, from the user's own array where it stays there.
+
+        Raises
+        ------
+        StoreError
+            If it is damaged, or is not what it was when the run began.
+        """
+        table = self.attributes.get("sources", {}).get(name)
+        if table is None:
+            return self.blocks.read(f"data/{name}", chunk)
+        rows = int(table["rows"])
+        expected = _fingerprints(
+            cast(Any, self.blocks), f"data/{name}_crc32c", self.attributes["id"]
+        )[chunk]
+        first = chunk * rows
+        last = min(first + rows, int(table["total"]))
+        return Source.parse(table).read_checked(first, last, int(expected))
+
+    def begin(
+        self,
+        generation: int,
+        rows: int,
+        chunk: int,
+        widths: Mapping[str, int],
+        dtype: str,
+        dim: str = "sample",
+    ) -> None:
+        """Make room for a generation of state.
+
+        Parameters
+        ----------
+        rows, chunk : int
+            Samples in all, and in a chunk.
+        widths : dict
+            Variable name to width.
+        dim : str
+            What a row is.
+        """
+        for name, width in widths.items():
+            self.blocks.create(
+                f"state/{generation}/{name}",
+                (rows, width),
+                chunk,
+                dtype,
+                (dim, f"{name}_unit"),
+            )
+
+    def load_params(self, generation: int, names: Iterable[str]) -> dict[str, Array]:
+        """Return the named parameters of a generation."""
+        return {name: self.blocks.get(f"params/{generation}/{name}") for name in names}
+
+    def save_params(self, group: str, params: Mapping[str, Array]) -> None:
+        """Store parameters in a group, ``params/<generation>`` or ``network``."""
+        for name, array in params.items():
+            kind, _, layer = name.rpartition("_")
+            if kind in ("w", "b") and array.ndim in (1, 2):
+                dims = (f"in_{layer}", f"out_{layer}")[-array.ndim :]
+            elif array.ndim == 1:
+                dims = (f"parameter_{layer}",)
+            else:
+                dims = tuple(f"{name}_{axis}" for axis in range(array.ndim))
+            self.blocks.put(f"{group}/{name}", array, dims)
+
+    def network(self, solver: Solver, problem: Problem, best: int | None = None) -> Network:
+        """Return the finished network; before it is, that of iteration `best`, or of the last."""
+        params: dict[str, Array] = {}
+        if (self.committed() or {}).get("final"):
+            names = self.blocks.names("network")
+            params = {name: self.blocks.get(f"network/{name}") for name in names}
+        else:
+            generation = self.generation(best)
+            for layer in solver.finish(problem).parts[0].layers:
+                names = list(solver.exported(problem, layer))
+                params |= solver.export(problem, layer, self.load_params(generation, names))
+        scaling = self.load_scaling()
+        outputs = None if problem.classes else scaling["y"]
+        return Network(solver.model(problem), params, scaling["x"], outputs)
+
+    def generation(self, iteration: int | None = None) -> int:
+        """Return the generation that holds a committed iteration, by default the last."""
+        record = self.committed() or {}
+        if iteration is None or iteration == record.get("iteration"):
+            return int(record["generation"])
+        return int(self.history()["generation"].values[iteration - 1])
+
+    def load_scaling(self) -> dict[str, Scaling]:
+        """Return how inputs ("x") and targets ("y") are scaled."""
+        get = self.blocks.get
+        return {
+            which: Scaling(get(f"scaling/{which}_centre"), get(f"scaling/{which}_scale"))
+            for which in "xy"
+        }
+
+    def save_scaling(self, scaling: Mapping[str, Scaling]) -> None:
+        """Store how inputs ("x") and targets ("y") are scaled."""
+        for which, affine in scaling.items():
+            dim = ("feature" if which == "x" else "target",)
+            self.blocks.put(f"scaling/{which}_centre", affine.centre, dim)
+            self.blocks.put(f"scaling/{which}_scale", affine.scale, dim)
+
+    def commit(
+        self,
+        iteration: int,
+        generation: int,
+        row: Mapping[str, float] | None = None,
+        previous: int | None = None,
+        status: str = "running",
+        final: Mapping[str, float] | None = None,
+    ) -> None:
+        """Say that `iteration` is whole: its state, its parameters and its row of history.
+
+        Parameters
+        ----------
+        generation : int
+            Where its state and parameters are.
+        previous : int or None
+            Where those of the iteration before are, if they are still there.
+        status : str
+            "running", or why the run stopped.
+        final : dict or None
+            Scores of the network that the ``network`` group holds from now on.
+
+        Raises
+        ------
+        RunError
+            If another driver has taken the run over.
+        """
+        for group in (f"state/{generation}", f"params/{generation}"):
+            self.blocks.settle(group)
+        if final is not None:
+            self.blocks.settle("network")
+        record = self.committed() or {"flushed": 0, "rows": []}
+        if row is not None:
+            record["rows"] = [*record["rows"], dict(row)]
+        record |= {"iteration": iteration, "generation": generation, "previous": previous}
+        self._publish(record, status, final)
+
+    def mark(self, status: str) -> None:
+        """Say why the run stopped, at the iteration that is committed."""
+        if record := self.committed():
+            self._publish(record, status, None)
+
+    def retreat(
+        self,
+        iteration: int,
+        generation: int,
+        rows: Sequence[Mapping[str, float]],
+        previous: int | None = None,
+    ) -> None:
+        """Go back to an earlier iteration, whose history is `rows`; what came later is gone."""
+        record: dict[str, Any] = {"flushed": 0, "rows": [dict(row) for row in rows]}
+        record |= {"iteration": iteration, "generation": generation, "previous": previous}
+        self.blocks.settle(f"params/{generation}")
+        self._publish(record, "running", None)
+
+    def _publish(
+        self, record: dict[str, Any], status: str, final: Mapping[str, float] | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.check()
+        record |= {"status": status, "final": dict(final) if final is not None else None}
+        if len(record["rows"]) >= FLUSH_EVERY or status != "running":
+            self._flush(record)
+            record["flushed"] = record["flushed"] + len(record["rows"])
+            record["rows"] = []
+        self.blocks.publish(record)
+
+    def committed(self) -> dict[str, Any] | None:
+        """Return the commit record, or None before the first commit.
+
+        Raises
+        ------
+        DamageError
+            If it is damaged.
+        """
+        return self._checked(self.blocks.record(), COMMIT)
+
+    def committed_before(self) -> dict[str, Any] | None:
+        """Return the commit record before the last one, if it is there and whole."""
+        try:
+            found = getattr(self.blocks, "previous_record", lambda: None)()
+            return self._checked(found, PREVIOUS)
+        except DamageError:
+            return None
+
+    def _checked(self, record: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
+        """Return a record whose form is right: it may come from a store that others made."""
+        if record is None:
+            return None
+        counts = [record.get(key) for key in ("iteration", "generation", "flushed")]
+        rows = record.get("rows")
+        whole = (
+            all(type(n) is int and 0 <= n < 2**53 for n in counts)
+            and isinstance(record.get("previous", 0), int | None)
+            and isinstance(rows, list)
+            and all(
+                isinstance(row, dict) and all(type(v) in (int, float) for v in row.values())
+                for row in rows
+            )
+            and record["flushed"] + len(rows) == record["iteration"]
+        )
+        if not whole:
+            raise DamageError(str(self.url), name, None, "is damaged (it is no commit record)")
+        return record
+
+    def sweep(self, state: Iterable[int], params: Iterable[int]) -> None:
+        """Delete generations of state and of parameters but for some, and leftovers."""
+        for group, kept in (("state", set(state)), ("params", set(params))):
+            for name in self.blocks.names(group):
+                if name not in map(str, kept):
+                    self.blocks.delete(f"{group}/{name}")
+
+    def tidy(self) -> None:
+        """Delete what a killed process left half-written."""
+        if isinstance(self.blocks, ZarrBlocks):
+            self.blocks.files.tidy()
+
+    def generations(self) -> list[int]:
+        """Return the numbers of all generations that have left something, committed or not."""
+        names = {*self.blocks.names("state"), *self.blocks.names("params")}
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    # ----------------------------------------------------------------------------------- history
+
+    def _flush(self, record: Mapping[str, Any]) -> None:
+        """Move the record's rows into arrays; until it is published they are there twice.
+
+        Chunks have one size however long the history is, and keep what they held: one killed here
+        leaves arrays whose first rows, the only ones that the old record counts, are as before.
+        """
+        if record["rows"]:
+            history = self._history(record)
+            for name, column in history.variables.items():
+                self.blocks.put(f"history/{name}", column.values, ("iteration",), HISTORY_ROWS)
+            self.blocks.settle("history")
+
+    def _columns(self, flushed: int, mend: bool) -> dict[str, Array]:
+        names = [n for n in self.blocks.names("history") if n != "iteration"] if flushed else []
+        columns = {}
+        for name in names:
+            try:
+                found = self.blocks.get(f"history/{name}", flushed)
+                if found.ndim != 1 or len(found) < flushed:
+                    raise DamageError(str(self.url), f"history/{name}", None, "is too short")
+                columns[name] = found[:flushed]
+            except DamageError:
+                if not mend:
+                    raise
+        return columns
+
+    def history(self, mend: bool = False) -> xr.Dataset:
+        """Return the history of the committed iterations, over the dimension `iteration`.
+
+        Parameters
+        ----------
+        mend : bool
+            Leave out what is damaged, instead of raising `DamageError`.
+        """
+        return self._history(self.committed() or {"flushed": 0, "rows": []}, mend)
+
+    def _history(self, record: Mapping[str, Any], mend: bool = False) -> xr.Dataset:
+        flushed, rows = record["flushed"], record["rows"]
+        columns = self._columns(flushed, mend)
+        data = {}
+        for name in dict.fromkeys([*columns, *(name for row in rows for name in row)]):
+            old = columns.get(name, np.full(flushed, np.nan))
+            new = [float(row.get(name, math.nan)) for row in rows]
+            data[name] = ("iteration", np.concatenate([old, new]))
+        return xr.Dataset(data, coords={"iteration": np.arange(1, flushed + len(rows) + 1)})
+
+
+@lru_cache(maxsize=8)
+def _fingerprints(blocks: Any, name: str, token: str) -> Array:
+    """Return the checksums of the user's own chunks, which a process reads once."""
+    return np.asarray(blocks.get(name))
+
+
+@contextmanager
+def _reaching(url: str | os.PathLike[str], doing: str) -> Iterator[None]:
+    """Say in one line that a place cannot be reached, whatever its file system raises."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        why = getattr(error, "strerror", None) or error
+        raise StoreError(f"{url} cannot be {doing}: {why}") from error
+
+
+def _is_run(blocks: ZarrBlocks) -> bool:
+    try:
+        return "dadmm" in documents.unchecked(blocks.files.text(ROOT))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+
+
+def _is_taken(blocks: ZarrBlocks) -> bool:
+    return (blocks.local is not None and blocks.local.is_file()) or bool(blocks.files.entries(""))
+
+
+def _remove(blocks: ZarrBlocks) -> None:
+    """Remove a run: what makes it resumable first, what shows that it is a run last."""
+    order = {COMMIT: 0, PREVIOUS: 0, ROOT: 2, LOCK: 3}
+    for name in sorted(blocks.files.entries(""), key=lambda name: order.get(name, 1)):
+        blocks.files.delete(name)

@@ -1,0 +1,105 @@
+"""Arrays of the user's own that a run reads where they are: zarr, in their own dtype and chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import FsspecStore, LocalStore
+
+from dadmm.errors import InputError, StoreError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The address of a zarr array.
+
+    Parameters
+    ----------
+    url : str
+        Its store: an absolute path, or a URL.
+    path : str
+        The array's name inside it, "" if it is the store itself.
+    """
+
+    url: str
+    path: str
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any]) -> Source | None:
+        """Return the address of an array that other processes can open too, else None."""
+        store = array.store
+        if isinstance(store, LocalStore):
+            return cls(str(Path(store.root).absolute()), array.path)
+        if isinstance(store, FsspecStore) and not store.fs.storage_options:
+            protocol = store.fs.protocol
+            first = protocol if isinstance(protocol, str) else protocol[0]
+            if first != "memory":
+                return cls(f"{first}://{store.path}", array.path)
+        return None
+
+    @classmethod
+    def parse(cls, table: Any) -> Source:
+        """Return a stored address."""
+        if not isinstance(table, Mapping) or not isinstance(table.get("url"), str):
+            raise StoreError("the run store names no address of its inputs: it is damaged")
+        return cls(table["url"], str(table.get("path", "")))
+
+    def __str__(self) -> str:
+        return f"{self.url}/{self.path}" if self.path else self.url
+
+    def read(self, first: int, last: int) -> Array:
+        """Return some rows.
+
+        Raises
+        ------
+        StoreError
+            If they cannot be read any more.
+        """
+        try:
+            return np.ascontiguousarray(_opened(self)[first:last])
+        except InputError:
+            raise
+        except Exception as error:
+            raise StoreError(
+                f"rows {first} to {last - 1} of {self} cannot be read "
+                f"({type(error).__name__}: {' '.join(str(error).split())}); they must stay as they "
+                "were when the run began"
+            ) from error
+
+    def read_checked(self, first: int, last: int, checksum: int) -> Array:
+        """Return some rows, if they are what they were; `StoreError` if not."""
+        block = self.read(first, last)
+        if fingerprint(block) != checksum:
+            raise StoreError(
+                f"rows {first} to {last - 1} of {self} are not what they were when the run began: "
+                "bring them back, or start again (with copy_data=True to keep a copy)"
+            )
+        return block
+
+
+@lru_cache(maxsize=16)
+def _opened(source: Source) -> zarr.Array[Any]:
+    array = zarr.open_array(source.url, path=source.path, mode="r")
+    refuse_pickle(array, str(source))
+    return array
+
+
+def refuse_pickle(array: zarr.Array[Any], name: str) -> None:
+    """Raise `InputError` for an array whose decoding would run code."""
+    if "pickle" in repr(array.metadata.to_dict()).lower():
+        raise InputError(f"{name} is encoded with pickle, which can run code: store it as numbers")
+
+
+def fingerprint(block: Array) -> int:
+    """Return the CRC-32C of an array's bytes."""
+    return int(google_crc32c.value(np.ascontiguousarray(block).reshape(-1).view(np.uint8)))
