@@ -246,7 +246,12 @@ class Chain:
         """Return what the output of block i (from 1) is projected onto, or None."""
         return dict(self.constraints).get(i)
 
-    def shapes(self, i: int) -> Shapes:
+    @property
+    def shapes(self) -> Shapes:
+        """Return the names and shapes of all parameters."""
+        return {k: v for i in range(1, self.depth + 1) for k, v in self.shapes_of(i).items()}
+
+    def shapes_of(self, i: int) -> Shapes:
         """Return the parameters of block i, under their names in the whole network, ``w_i``."""
         found = self.blocks[i - 1].shapes(self.widths[i - 1])
         return {f"{name}_{i}": shape for name, shape in found.items()}

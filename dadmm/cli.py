@@ -1,4 +1,4 @@
-"""The command line: ``dadmm fit | resume | predict | show | demo``.
+"""The command line: ``dadmm fit | resume | check | predict | show | demo``.
 
 Exit codes: 0; 1 for a run that failed; 2 for bad usage or bad input; 130 for Ctrl-C.
 """
@@ -12,7 +12,8 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from dadmm import __version__, cluster
 from dadmm.blocks import Chain
 from dadmm.config import SCHEMA, differences, load_config
 from dadmm.datasets import load_data, read_array
-from dadmm.errors import DadmmError, InputError, StoreError
-from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, resume
+from dadmm.errors import DadmmError, InputError, RecoveryWarning, StoreError
+from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, open_plan, resume
 from dadmm.network import Architecture, Network
 from dadmm.options import make_solver
+from dadmm.recovery import examine
 from dadmm.store import Run
 
 # Paths and messages are printed as they are: brackets in them are no markup.
@@ -45,10 +47,9 @@ def main() -> None:
     """
     # Ctrl-C leaves tasks of distributed's event loop unfinished; that is no news for the user.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module="distributed")
-    warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")
     try:
-        code = commands(prog_name="dadmm", standalone_mode=False)
+        with _tidy_warnings():
+            code = commands(prog_name="dadmm", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = 130
     except click.ClickException as error:
@@ -63,6 +64,25 @@ def main() -> None:
             raise
         code = _say("failed", f"{type(error).__name__}: {error} (DADMM_DEBUG=1 shows where)", 1)
     sys.exit(code or 0)
+
+
+@contextmanager
+def _tidy_warnings() -> Iterator[None]:
+    """Print dadmm's own warnings as lines, and leave out what is no news for the user."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="distributed")
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")
+        warnings.filterwarnings("always", category=RecoveryWarning)
+        show = warnings.showwarning
+
+        def tidy(message: Warning | str, *args: Any, **options: Any) -> None:
+            if isinstance(message, RecoveryWarning):
+                err.print(Text.assemble(("warning:", "bold yellow"), f" {message}"))
+            else:
+                show(message, *args, **options)
+
+        warnings.showwarning = tidy
+        yield
 
 
 def _say(what: str, error: object, code: int) -> int:
@@ -203,11 +223,19 @@ def _next_steps(path: str) -> None:
 @click.argument("path", metavar="RUN")
 @click.option("--max-iter", type=click.IntRange(1), help="A new limit on the iterations in all.")
 @click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
+@click.option("--force", is_flag=True, help="Take RUN from a driver that is known to be dead.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def resume_command(path: str, max_iter: int | None, workers: int | None, quiet: bool) -> None:
+def resume_command(
+    path: str, max_iter: int | None, workers: int | None, force: bool, quiet: bool
+) -> None:
     """Go on with RUN from its last committed iteration, to the same bits as without the stop.
 
-    A run that is finished stays as it is, unless --max-iter asks for more iterations.
+    A run that is finished stays as it is, unless --max-iter asks for more iterations.  Where bytes
+    of the store are damaged it goes back to what is intact, and says so.
+
+    One driver works on a run at a time.  The lock of one that has died is taken over: at once if
+    it was a process of this machine, after 5 minutes without a sign of life otherwise, and with
+    --force in any case; a driver that is not dead after all then stops at its next commit.
     """
     table = Run.open(path).attributes.get("pipeline") or {}
     place = dict(table.get("cluster", {}))
@@ -216,7 +244,7 @@ def resume_command(path: str, max_iter: int | None, workers: int | None, quiet: 
     with cluster.connect(place) as dashboard:
         _say_where(dashboard, path, quiet)
         try:
-            estimator = resume(path, max_iter=max_iter, verbose=not quiet)
+            estimator = resume(path, max_iter=max_iter, verbose=not quiet, force=force)
         except KeyboardInterrupt:
             _say_interrupted(path)
             raise
@@ -231,6 +259,23 @@ def _data_again(table: Mapping[str, Any]) -> Any:
         return load_data(table["data"]) if table else None
     except InputError:
         return None
+
+
+@commands.command(short_help="Verify every byte of a run.")
+@click.argument("path", metavar="RUN")
+@click.option("--workers", type=click.IntRange(0), help="Worker processes; 0 reads on threads.")
+def check(path: str, workers: int | None) -> int:
+    """Read all of RUN and compare it with its checksums; exit with 1 if anything is damaged."""
+    plan = open_plan(Run.open(path))
+    with cluster.connect({"workers": workers or 0, "dashboard": -1}):
+        found = examine(plan)
+    for line in found.damaged:
+        err.print(line)
+    _line("checked", f"{found.arrays} arrays, {found.chunks} chunks")
+    if found.left:
+        _line("left over", f"{len(found.left)} files; dadmm resume {path} removes them")
+    _line("damaged", f"{len(found.damaged)}" if found.damaged else "nothing")
+    return 1 if found.damaged else 0
 
 
 @commands.command(short_help="Predict for new rows.")

@@ -73,6 +73,7 @@ SCHEMA: dict[str, dict[str, tuple[Kind, str]]] = {
         "class_weight": (TEXT, "balanced: classes weigh alike (classification)"),
         "random_state": (WHOLE, "seed of the starting weights"),
         "chunks": (CHUNKS, "rows per chunk, or auto"),
+        "copy_data": (SWITCH, "true: copy inputs that lie in zarr into the run"),
     },
     "solver": {"name": (TEXT, "block or relaxed"), **_solver_keys()},
     "cluster": {

@@ -1,8 +1,9 @@
 """The user's arrays into the run's chunks: checks, labels, scaling.
 
 NumPy arrays (and what converts to them) are taken chunk by chunk in this process; dask arrays are
-written by tasks where their blocks are, so they never come together anywhere.  Data keeps its own
-dtype and is scaled when a task reads it.
+written by tasks where their blocks are, and inputs in zarr stay where they are, so that lazy data
+never comes together anywhere.  Data keeps its own dtype and is scaled when a task reads it; what
+scaling needs to know comes from one pass over the chunks.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import xarray as xr
+import zarr
 from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
+from dadmm import execute
 from dadmm.errors import DataError, OptionError, ShapeError, unknown
 from dadmm.network import Scaling
 from dadmm.store import Run
+from dadmm.store.sources import Source, fingerprint
 
 Array = NDArray[Any]
 
@@ -34,8 +39,21 @@ def is_dask(array: Any) -> bool:
     return isinstance(array, da.Array)
 
 
+def unwrap(array: Any) -> Any:
+    """Return the dask array that stands for a lazy one of zarr or xarray; others as they are."""
+    if isinstance(array, zarr.Array):
+        return da.from_zarr(array)
+    if isinstance(array, xr.DataArray):
+        if array.chunks is None and not array.variable._in_memory:
+            array = array.chunk()
+        return array.data
+    return array
+
+
 def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
     """Return `x` as a numeric matrix, a NumPy or a dask array, (rows, columns).
+
+    Arrays of zarr, and lazy ones of xarray, become dask arrays.
 
     Parameters
     ----------
@@ -49,6 +67,7 @@ def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
     DataError
         If it is empty, a column is not numeric, or (NumPy) a value is not finite.
     """
+    x = unwrap(x)
     if not is_dask(x):
         _check_columns(x, name)
         x = _as_array(x, name)
@@ -134,6 +153,7 @@ def as_column(y: Any, rows: int, name: str = "y") -> Any:
     ShapeError
         If there are not as many rows as in x.
     """
+    y = unwrap(y)
     y = _with_sizes(y) if is_dask(y) else _as_array(y, name)
     if y.ndim not in (1, 2):
         raise ShapeError(f"{name} has {y.ndim} dimensions: use (rows,) or (rows, targets)")
@@ -330,8 +350,24 @@ def as_weights(
     return (weight / mean)[:, None]
 
 
+def in_place(x: Any, chunks: Sequence[int]) -> Source | None:
+    """Return where inputs can be read during the whole run, so that they need not be copied.
+
+    That is a zarr array that other processes can open, whose chunks have no more rows than the
+    run's: of larger ones each visit would decode far more than it needs.
+    """
+    if not isinstance(x, zarr.Array) or x.ndim != 2 or x.dtype.kind not in "buif":
+        return None
+    return Source.of(x) if x.chunks[0] <= chunks[0] and x.dtype.itemsize <= 8 else None
+
+
 def store(
-    run: Run, x: Any, y: Any, chunks: Sequence[int], weight: Any = None
+    run: Run,
+    x: Any,
+    y: Any,
+    chunks: Sequence[int],
+    weight: Any = None,
+    source: Source | None = None,
 ) -> tuple[Moments, Moments]:
     """Check `x` and `y`, write them into the run chunk by chunk, return their moments.
 
@@ -341,6 +377,8 @@ def store(
         From `as_matrix` and `as_targets`, or labels already encoded.
     chunks : sequence of int
         Rows of each chunk.
+    source : Source or None
+        Where the inputs stay; they are then read and checked, but not written.
 
     Raises
     ------
@@ -352,6 +390,9 @@ def store(
     arrays = {"x": x, "y": y} if weight is None else {"x": x, "y": y, "weight": weight}
     for name, array in arrays.items():
         rows, columns = array.shape
+        if name == "x" and source is not None:
+            moments.append(_refer(run, source, rows, edges))
+            continue
         run.create_data(name, columns, rows, chunks[0], array.dtype)
         put = partial(_put, run, name)
         if is_dask(array):
@@ -365,16 +406,42 @@ def store(
                 )
                 for chunk, (first, block) in enumerate(zip(edges[:-1], blocks, strict=True))
             ]
-            found = list(compute(*tasks))
+            found = execute.compute(delayed(list)(tasks))
         else:
             found = [
                 put(chunk, int(first), array[first:last])
                 for chunk, (first, last) in enumerate(pairwise(edges))
             ]
+        run.blocks.settle("data")
         moments.append(sum_moments(found))
         if not np.isfinite(moments[-1].squares).all():
             raise DataError(f"{name} has values whose squares overflow: scale them down")
     return moments[0], moments[1]
+
+
+def _refer(run: Run, source: Source, rows: int, edges: Array) -> Moments:
+    """Note where the inputs are, with a checksum of each chunk; return their moments."""
+    tasks = [
+        delayed(_look, pure=False)(
+            source,
+            int(first),
+            int(last),
+            dask_key_name=f"look-at-x-{run.attributes['id']}-{chunk}",
+        )
+        for chunk, (first, last) in enumerate(pairwise(edges))
+    ]
+    found = execute.compute(delayed(list)(tasks))
+    checksums = np.array([checksum for _, checksum in found], np.int64)
+    run.blocks.put("data/x_crc32c", checksums, ("chunk",))
+    table = {"url": source.url, "path": source.path, "rows": int(edges[1]), "total": rows}
+    run.update(sources={"x": table})
+    return sum_moments([moments for moments, _ in found])
+
+
+def _look(source: Source, first: int, last: int) -> tuple[Moments, int]:
+    block = source.read(first, last)
+    check_finite(block, "x", first)
+    return Moments.of(block), fingerprint(block)
 
 
 def sum_moments(found: Sequence[Moments]) -> Moments:

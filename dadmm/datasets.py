@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
@@ -93,7 +94,7 @@ def _wine(colour: str) -> tuple[Array, Array]:
 def read_array(path: str, name: str = "x") -> Any:
     """Return the array in a file: ``.npy``, ``.csv`` (numbers; a header row is skipped), or zarr.
 
-    A zarr array comes back as a lazy dask array with its own chunks.
+    A zarr array comes back as it is, unread.
 
     Raises
     ------
@@ -110,10 +111,8 @@ def read_array(path: str, name: str = "x") -> Any:
     if path.endswith(".csv"):
         header, rows = _read_csv(path, name)
         return _numbers(rows, range(len(rows[0])), header, f"{name}: {path}")
-    import dask.array as da
-
     try:
-        return da.from_zarr(path)
+        return zarr.open_array(path, mode="r")
     except Exception as error:
         raise InputError(
             f"{name}: {path} is not a .npy, a .csv or a zarr array: {error}"

@@ -25,6 +25,7 @@ from sklearn.exceptions import NotFittedError
 from threadpoolctl import threadpool_info
 
 from dadmm import data, loop
+from dadmm.activations import get_activation
 from dadmm.errors import (
     DadmmError,
     DamageError,
@@ -82,6 +83,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         overwrite: bool = False,
         memory_limit: int | str | None = None,
         chunks: int | Sequence[int] | str = "auto",
+        copy_data: bool = False,
         warm_start: bool = False,
         verbose: bool = False,
     ) -> None:
@@ -99,6 +101,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         self.overwrite = overwrite
         self.memory_limit = memory_limit
         self.chunks = chunks
+        self.copy_data = copy_data
         self.warm_start = warm_start
         self.verbose = verbose
 
@@ -111,8 +114,10 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : (samples, features) array-like or dask array
-        y : (samples,) or (samples, targets) array-like or dask array
+        X : (samples, features) array-like
+            NumPy or what converts to it; or lazy, never loaded whole: dask, zarr, xarray.
+        y : (samples,) or (samples, targets) array-like
+            As `X`.
         sample_weight : (samples,) array-like or None
             Weights of the samples; only their ratios matter.
         callback : callable or None
@@ -135,9 +140,11 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         self._check_options()
         solver = make_solver(self.solver)
         before = self if self.warm_start and hasattr(self, "network_") else None
-        X = data.as_matrix(X, "x")
+        given, X = X, data.as_matrix(X, "x")
         target, classes = self._target(y, X.shape[0])
-        return self._fit(solver, X, y, target, classes, sample_weight, before, callback)
+        return self._fit(
+            solver, X, y, target, classes, sample_weight, before, callback, given=given
+        )
 
     def _fit(
         self,
@@ -150,8 +157,12 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         before: Any,
         callback: loop.Callback | None,
         max_iter: int | None = None,
+        given: Any = None,
     ) -> Self:
-        """Train from scratch, or from where the estimator `before` stopped."""
+        """Train from scratch, or from where the estimator `before` stopped.
+
+        `given` is the `X` of the caller, whose inputs may stay where they are.
+        """
         seed = self.random_state
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -194,7 +205,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             "machine": _machine(),
         }
         with self._store(attributes, problem, solver) as run:
-            x_moments, y_moments = data.store(run, X, target, chunks, weight)
+            source = None if self.copy_data else data.in_place(given, chunks)
+            x_moments, y_moments = data.store(run, X, target, chunks, weight, source)
             scaling = {"x": x_moments.scaling(self.standardize), "y": Scaling.identity(1)}
             if classes is None:
                 how = "none" if self.standardize == "none" else "feature"
@@ -334,7 +346,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
     def _check_options(self) -> None:
         for option in ("activation", "loss", "stem", "standardize"):
             check_type(option, getattr(self, option), str)
-        for option in ("overwrite", "verbose", "warm_start"):
+        for option in ("overwrite", "verbose", "warm_start", "copy_data"):
             check_type(option, getattr(self, option), bool)
         try:
             for width in self.hidden_layer_sizes:
@@ -455,6 +467,10 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         Memory of one worker, such as "2GiB"; decides the rows per chunk.
     chunks : "auto", int or sequence of int
         Rows per chunk.  The same chunks give the same bits, whatever runs them.
+    copy_data : bool
+        Inputs in a zarr array are read where they are, at every pass, if its chunks have no more
+        rows than the run's; True copies them into the run, which then needs nothing else, and
+        reads faster than from compressed chunks.  Other inputs are always copied.
     warm_start : bool
         Whether `fit` starts from the parameters and scaling of the last fit.
     verbose : bool
@@ -493,6 +509,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         overwrite: bool = False,
         memory_limit: int | str | None = None,
         chunks: int | Sequence[int] | str = "auto",
+        copy_data: bool = False,
         warm_start: bool = False,
         verbose: bool = False,
     ) -> None:
@@ -511,6 +528,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
             overwrite=overwrite,
             memory_limit=memory_limit,
             chunks=chunks,
+            copy_data=copy_data,
             warm_start=warm_start,
             verbose=verbose,
         )
@@ -667,13 +685,39 @@ def open_plan(run: Run, solver: Solver | None = None) -> Plan:
         shape = stored["problem"]["architecture"]
         arch = Architecture(tuple(shape["widths"]), tuple(shape["skips"]), shape["activation"])
         problem = Problem(**{**stored["problem"], "architecture": arch})
+        _check_stored(problem, stored)
         if solver is None:
             solver = make_solver(stored["config"]["solver"])
         elif solver_table(solver) != stored["config"]["solver"]:
             raise OptionError("it was trained by another solver than the one passed")
-        return Plan(run, solver, problem, tuple(stored["chunks"]), int(stored["seed"]))
-    except (KeyError, TypeError, InputError) as error:
+        solver.check(problem)
+        return Plan(run, solver, problem, tuple(stored["chunks"]), stored["seed"])
+    except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{run.url} cannot be used: {error}") from error
+
+
+def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
+    """Raise `InputError` for what no fit would have stored: others may have made the store."""
+    arch = problem.architecture
+    for name, number in (
+        *(("width", width) for width in arch.widths),
+        ("rows", problem.rows),
+        ("seed", stored["seed"]),
+        ("classes", problem.classes),
+        *(("chunk", rows) for rows in stored["chunks"]),
+    ):
+        least = 0 if name in ("seed", "classes") else 1
+        if type(number) is not int or not least <= number < 2**63:
+            raise InputError(f"its {name} is {number!r}")
+    if len(arch.skips) != len(arch.widths) - 1 or problem.classes not in (0, arch.widths[-1]):
+        raise InputError("its layers do not fit together")
+    *full, last = stored["chunks"]
+    if sum(full) + last != problem.rows or last > (full or [last])[0] or len(set(full)) > 1:
+        raise InputError("its chunks do not tile its rows")
+    for name, word in (("activation", arch.activation), ("loss", problem.loss)):
+        check_type(name, word, str)
+    get_activation(arch.activation)
+    get_loss(problem.loss)
 
 
 def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | ADMMRegressor:
@@ -746,6 +790,9 @@ def resume(
         done = record.get("final") and (
             record["iteration"] >= estimator.max_iter or record["status"] == "converged"
         )
+        if record:
+            with suppress(DamageError):
+                run.network(plan.solver, plan.problem)  # a store that others made may not fit
         if done:
             # A finished network that is damaged is made again.
             with suppress(DamageError):
@@ -762,7 +809,11 @@ def _stored_estimator(run: Run, solver: Solver) -> Any:
     params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
     if isinstance(params.get("class_weight"), list):
         params["class_weight"] = dict(params["class_weight"])
-    made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
+    try:
+        made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
+        made._check_options()
+    except (TypeError, InputError) as error:
+        raise StoreError(f"{run.url} cannot be used: {error}") from error
     return made
 
 
@@ -808,4 +859,11 @@ def _to_json(classes: Array) -> dict[str, Any]:
 
 
 def _from_json(stored: Mapping[str, Any]) -> Array:
-    return np.array(stored["labels"], dtype=stored["dtype"])
+    try:
+        classes = np.array(stored["labels"], dtype=stored["dtype"])
+        same = classes.ndim == 1 and classes.dtype.kind in "biufUO"
+        if not same or not all(isinstance(c, (str, int, float)) for c in stored["labels"]):
+            raise ValueError("they are no labels")
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"the classes of the run cannot be used: {error}") from error
+    return classes

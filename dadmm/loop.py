@@ -16,7 +16,7 @@ from dadmm import graph
 from dadmm.errors import DadmmError, DamageError, DivergenceError
 from dadmm.execute import compute, store_errors
 from dadmm.graph import Plan
-from dadmm.recovery import fall_back, last_record, whole_rows
+from dadmm.recovery import damages, fall_back, last_record, whole_rows
 from dadmm.solvers.base import Pace
 from dadmm.store import KEPT_PARAMS
 
@@ -102,7 +102,7 @@ def train(
             at, resumed = _begin_or_resume(plan, initial)
             for _ in range(FALL_BACKS if resumed else 0):
                 try:
-                    return _go(plan, at, max_iter, tol, callback)
+                    return _go(plan, at, max_iter, tol, callback, resumed)
                 except DamageError as damage:
                     with store_errors():
                         at = fall_back(plan, at, damage)
@@ -113,7 +113,14 @@ def train(
             raise
 
 
-def _go(plan: Plan, at: Position, max_iter: int, tol: float, callback: Callback | None) -> str:
+def _go(
+    plan: Plan,
+    at: Position,
+    max_iter: int,
+    tol: float,
+    callback: Callback | None,
+    resumed: bool = False,
+) -> str:
     """Iterate from a position until done, and finish."""
     run, solver = plan.run, plan.solver
     while at.iteration < max_iter and not solver.converged(at.rows, tol):
@@ -124,6 +131,8 @@ def _go(plan: Plan, at: Position, max_iter: int, tol: float, callback: Callback 
     with store_errors():
         best = solver.best(at.rows) or at.iteration
         kept = at.generation if best == at.iteration else int(at.rows[best - 1]["generation"])
+        if resumed and (found := damages(run, plan.parameters(kept))):
+            raise found[0]  # finishing would not read all of them
         final = compute(graph.finish(plan, best, kept))
         run.commit(at.iteration, at.generation, None, at.previous, status, final)
     return status

@@ -93,6 +93,14 @@ class Architecture:
         """How many numbers a network of this shape learns."""
         return sum((a + 1) * b for a, b in pairwise(self.widths))
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of all parameters."""
+        found: dict[str, tuple[int, ...]] = {}
+        for i, (a, b) in enumerate(pairwise(self.widths), start=1):
+            found |= {f"w_{i}": (a, b), f"b_{i}": (b,)}
+        return found
+
     def skip(self, i: int) -> bool:
         """Whether layer i (from 1) adds its input to its output."""
         return self.skips[i - 1]
@@ -220,6 +228,10 @@ class Model(Protocol):
     @property
     def widths(self) -> tuple[int, ...]:
         """Features, widths in between, outputs."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of all parameters."""
 
     def forward(self, params: Mapping[str, Array], x: Array) -> Array:
         """Return the outputs for scaled inputs."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import dask
 import xarray as xr
 from dask.delayed import delayed
 
 from dadmm import graph
-from dadmm.errors import DamageError, RecoveryWarning
+from dadmm.errors import DamageError, RecoveryWarning, StoreError
 from dadmm.execute import compute
 from dadmm.graph import Plan
-from dadmm.store import Run
+from dadmm.store import Run, ZarrBlocks, documents
+from dadmm.store.blocks import COMMIT, PREVIOUS
+from dadmm.store.documents import ArraySpec
+from dadmm.store.lock import LOCK
 
 if TYPE_CHECKING:
     from dadmm.loop import Position
@@ -61,8 +63,9 @@ def whole_rows(run: Run) -> list[dict[str, float]]:
 def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
     """Go back to what is intact, commit that, and say so; raise the damage if nothing is.
 
-    In this order: sums that never change are formed again, to the same bits; the iteration before
-    is repeated, to the same bits; state is made anew from the last parameters that are intact.
+    In this order: sums that never change are formed again; the last iteration is done again, from
+    the generation before it, to the same bits unless the options have changed since; state is made
+    anew from the last parameters that are intact.
     """
     run = plan.run
     group, _, rest = damage.name.partition("/")
@@ -74,8 +77,9 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
         raise damage
     best = plan.solver.best(at.rows)
     if group == "params" and best and rest.partition("/")[0] != str(at.generation):
-        row = {k: v for k, v in at.rows[best - 1].items() if k != "validation_score"}
-        rows = [*at.rows[: best - 1], row, *at.rows[best:]]
+        # Only those whose parameters are still there can take its place.
+        there = {*run.blocks.names("params")} - {rest.partition("/")[0]}
+        rows = [row if _generation(row) in there else _unscored(row) for row in at.rows]
         run.retreat(at.iteration, at.generation, rows, at.previous)
         _warn(f"{damage}; the best of the other iterations takes the place of iteration {best}")
         return replace(at, rows=rows)
@@ -84,11 +88,19 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
     if at.previous is not None and not damages(run, plan.arrays(at.previous)):
         k, rows = at.iteration - 1, at.rows[:-1]
         run.retreat(k, at.previous, rows)
-        _warn(f"{damage}; going on from iteration {k}, to the same bits")
+        _warn(f"{damage}; iteration {k + 1} is done again")
         return replace(
             at, iteration=k, generation=at.previous, previous=None, rows=rows, fresh=fresh
         )
     return _from_parameters(plan, replace(at, fresh=fresh), damage)
+
+
+def _generation(row: Mapping[str, float]) -> str:
+    return str(int(row.get("generation", -1)))
+
+
+def _unscored(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name != "validation_score"}
 
 
 def _from_parameters(plan: Plan, at: Position, damage: DamageError) -> Position:
@@ -118,6 +130,85 @@ def _from_parameters(plan: Plan, at: Position, damage: DamageError) -> Position:
             at, iteration=k, generation=at.fresh, previous=None, rows=rows, fresh=at.fresh + 1
         )
     raise damage
+
+
+@dataclass
+class Examination:
+    """What a whole store holds, and what is wrong with it.
+
+    Parameters
+    ----------
+    arrays, chunks : int
+        How many were read.
+    damaged : list of str
+        One line for each array, chunk or file that is damaged or missing.
+    left : list of str
+        Files that belong to nothing: a run that was killed leaves them, and resuming sweeps them.
+    """
+
+    arrays: int
+    chunks: int
+    damaged: list[str]
+    left: list[str]
+
+
+def examine(plan: Plan) -> Examination:
+    """Read a whole stored run, in tasks, and compare every byte with its checksum."""
+    run = plan.run
+    assert isinstance(run.blocks, ZarrBlocks)
+    files, known = set(run.blocks.files.walk()), {"zarr.json", COMMIT, PREVIOUS, LOCK}
+    names, wrong = set(), []
+    for path in sorted(files - known):
+        if path.endswith("/zarr.json"):
+            known.add(path)
+            if isinstance(found := _node(run.blocks, path), str):
+                wrong.append(found)
+            elif found is not None:
+                name = path.removesuffix("/zarr.json")
+                names.add(name)
+                known |= {f"{name}/{found.file(chunk)}" for chunk in range(found.count)}
+    expected = {"scaling/x_centre", "scaling/x_scale", "scaling/y_centre", "scaling/y_scale"}
+    try:
+        if record := run.committed():
+            expected |= set(plan.arrays(record["generation"]))
+            run.history()
+    except DamageError as damage:
+        wrong.append(str(damage))
+    chunks = sum(run.blocks.count(name) for name in names)
+    wrong += map(str, damages(run, sorted(names | expected)))
+    wrong += _changed(plan)
+    return Examination(len(names), chunks, wrong, sorted(files - known))
+
+
+def _node(blocks: ZarrBlocks, path: str) -> ArraySpec | str | None:
+    """Return what an array is, None for a group, or what is wrong with the metadata."""
+    try:
+        text = blocks.files.text(path)
+        if documents.is_array(text):
+            return documents.parse_array(text)
+        documents.parse_group(text)
+    except (ValueError, StoreError, OSError) as error:
+        return f"{blocks.url}: {path} is damaged ({error})"
+    return None
+
+
+def _changed(plan: Plan) -> list[str]:
+    """Return what is wrong with inputs that lie outside the store."""
+    if "x" not in plan.run.attributes.get("sources", {}):
+        return []
+    tasks = [
+        delayed(_complaint, pure=False)(plan.run, chunk, dask_key_name=f"check-x-{chunk}")
+        for chunk in range(len(plan.chunks))
+    ]
+    return [text for text in compute(delayed(list)(tasks)) if text]
+
+
+def _complaint(run: Run, chunk: int) -> str:
+    try:
+        run.read_data("x", chunk)
+    except StoreError as error:
+        return str(error)
+    return ""
 
 
 def damages(run: Run, names: Iterable[str]) -> list[DamageError]:

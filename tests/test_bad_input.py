@@ -581,7 +581,7 @@ def test_a_damaged_commit_record_is_named(finished):
     path = Path("run", "commit.json")
     path.write_text(path.read_text()[:-20])
     for name in ("show", "resume"):
-        complains(2, r"run/commit\.json is damaged", name, "run")
+        complains(2, r"run: commit\.json is damaged", name, "run")
 
 
 def test_every_error_on_purpose_is_of_one_family():

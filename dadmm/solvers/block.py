@@ -262,7 +262,9 @@ class BlockADMM:
     def _shapes(self, problem: Problem, t: int) -> dict[str, tuple[int, ...]]:
         chain = self.chain(problem)
         lo, hi = self.spans(problem)[t - 1]
-        return {name: shape for i in range(lo, hi + 1) for name, shape in chain.shapes(i).items()}
+        return {
+            name: shape for i in range(lo, hi + 1) for name, shape in chain.shapes_of(i).items()
+        }
 
     def layers(self, problem: Problem) -> tuple[int, ...]:
         """Return the numbers of the T blocks."""

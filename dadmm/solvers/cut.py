@@ -53,7 +53,7 @@ def chain_of(
             "dadmm.Dense, dadmm.Residual or dadmm.TorchBlock"
         )
     for t, (lo, hi) in enumerate(cut, start=1):
-        if not any(size(chain.shapes(i)) for i in range(lo, hi + 1)):
+        if not any(size(chain.shapes_of(i)) for i in range(lo, hi + 1)):
             raise OptionError(f"block {t} has nothing to learn: join it with one that has")
     named = (constraints,) * (len(cut) - 1) if isinstance(constraints, str) else constraints
     if len(named) != len(cut) - 1:

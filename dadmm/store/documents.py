@@ -111,6 +111,11 @@ def parse_group(text: bytes) -> dict[str, Any]:
     return found["attributes"]
 
 
+def is_array(text: bytes) -> bool:
+    """Whether metadata calls itself that of an array."""
+    return _json(text).get("node_type") == "array"
+
+
 def unchecked(text: bytes) -> dict[str, Any]:
     """Return the attributes of what may be a group, whoever wrote it."""
     attributes = _json(text).get("attributes")

@@ -73,8 +73,8 @@ class Lock:
             mine = self._mine()
         except FileNotFoundError as error:
             raise RunError(
-                f"{self._blocks.url} has lost its lock.json: the place is gone, or somebody removed it; "
-                "nothing was committed since. Resume the run once it is back"
+                f"{self._blocks.url} has lost its lock.json: the place is gone, or the file was "
+                "removed; nothing was committed since. Resume the run once it is back"
             ) from error
         if not mine:
             raise RunError(

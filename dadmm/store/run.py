@@ -257,17 +257,24 @@ class Run:
     def network(self, solver: Solver, problem: Problem, best: int | None = None) -> Network:
         """Return the finished network; before it is, that of iteration `best`, or of the last."""
         params: dict[str, Array] = {}
+        model, scaling = solver.model(problem), self.load_scaling()
         if (self.committed() or {}).get("final"):
-            names = self.blocks.names("network")
-            params = {name: self.blocks.get(f"network/{name}") for name in names}
+            params = {name: self.blocks.get(f"network/{name}") for name in model.shapes}
         else:
             generation = self.generation(best)
             for layer in solver.finish(problem).parts[0].layers:
                 names = list(solver.exported(problem, layer))
-                params |= solver.export(problem, layer, self.load_params(generation, names))
-        scaling = self.load_scaling()
-        outputs = None if problem.classes else scaling["y"]
-        return Network(solver.model(problem), params, scaling["x"], outputs)
+                stored = self.load_params(generation, names)
+                try:
+                    params |= solver.export(problem, layer, stored)
+                except (ValueError, IndexError, KeyError) as error:
+                    raise StoreError(f"{self.url}: its parameters do not fit its config") from error
+        found = {name: array.shape for name, array in params.items()}
+        ends = (len(scaling["x"].centre), len(scaling["y"].centre))
+        wanted = (model.widths[0], 1 if problem.classes else model.widths[-1])
+        if found != model.shapes or ends != wanted:
+            raise StoreError(f"{self.url}: its parameters do not fit its config")
+        return Network(model, params, scaling["x"], None if problem.classes else scaling["y"])
 
     def generation(self, iteration: int | None = None) -> int:
         """Return the generation that holds a committed iteration, by default the last."""
