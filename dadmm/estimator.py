@@ -36,6 +36,7 @@ from dadmm.errors import (
     StoreError,
     unknown,
 )
+from dadmm.execute import store_errors
 from dadmm.graph import Plan
 from dadmm.losses import get_loss
 from dadmm.network import Architecture, Network, Scaling
@@ -206,7 +207,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         }
         with self._store(attributes, problem, solver) as run:
             source = None if self.copy_data else data.in_place(given, chunks)
-            x_moments, y_moments = data.store(run, X, target, chunks, weight, source)
+            with store_errors():
+                x_moments, y_moments = data.store(run, X, target, chunks, weight, source)
             scaling = {"x": x_moments.scaling(self.standardize), "y": Scaling.identity(1)}
             if classes is None:
                 how = "none" if self.standardize == "none" else "feature"
@@ -217,8 +219,9 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             if classes is None:
                 variation = float((y_moments.squares / scaling["y"].scale ** 2).sum())
                 problem = replace(problem, target_variation=variation)
-            run.update(problem=asdict(problem))
-            run.save_scaling(scaling)  # last: it says that the data is whole
+            with store_errors():
+                run.update(problem=asdict(problem))
+                run.save_scaling(scaling)  # last: it says that the data is whole
             plan = Plan(run, solver, problem, chunks, int(seed))
             return self._train(plan, callback, initial, max_iter)
 
@@ -803,16 +806,16 @@ def resume(
 
 def _stored_estimator(run: Run, solver: Solver) -> Any:
     config = run.attributes["config"]
-    if config["estimator"] not in ESTIMATORS:
-        raise unknown("estimator", config["estimator"], ESTIMATORS)
-    params = dict(config["params"])
-    params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
-    if isinstance(params.get("class_weight"), list):
-        params["class_weight"] = dict(params["class_weight"])
     try:
+        if str(config["estimator"]) not in ESTIMATORS:
+            raise unknown("estimator", config["estimator"], ESTIMATORS)
+        params = dict(config["params"])
+        params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
+        if isinstance(params.get("class_weight"), list):
+            params["class_weight"] = dict(params["class_weight"])
         made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
         made._check_options()
-    except (TypeError, InputError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{run.url} cannot be used: {error}") from error
     return made
 

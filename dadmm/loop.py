@@ -49,6 +49,13 @@ class Position:
     rows: list[dict[str, float]]
     fresh: int
 
+    def best(self, iteration: int | None) -> tuple[int, int]:
+        """Return the iteration to finish with, and its generation; the last if there is no best."""
+        row = self.rows[iteration - 1] if iteration else {}
+        if iteration in (None, self.iteration) or "generation" not in row:
+            return self.iteration, self.generation
+        return iteration, int(row["generation"])
+
     def held(self, best: int | None) -> list[int]:
         """Return the generations whose parameters are kept."""
         last = [int(row["generation"]) for row in self.rows[-KEPT_PARAMS:] if "generation" in row]
@@ -129,8 +136,7 @@ def _go(
             callback(at.iteration, at.rows[-1])
     status = "converged" if solver.converged(at.rows, tol) else "finished"
     with store_errors():
-        best = solver.best(at.rows) or at.iteration
-        kept = at.generation if best == at.iteration else int(at.rows[best - 1]["generation"])
+        best, kept = at.best(solver.best(at.rows))
         if resumed and (found := damages(run, plan.parameters(kept))):
             raise found[0]  # finishing would not read all of them
         final = compute(graph.finish(plan, best, kept))

@@ -30,7 +30,11 @@ def rows_of(history: xr.Dataset) -> list[dict[str, float]]:
     columns = [history[name].values.tolist() for name in names]
     rows = zip(*columns, strict=True) if names else [()] * history.sizes["iteration"]
     return [
-        {name: value for name, value in zip(names, row, strict=True) if not math.isnan(value)}
+        {
+            name: value
+            for name, value in zip(names, row, strict=True)
+            if not math.isnan(value) and (name != "generation" or 0 <= value < 2**53)
+        }
         for row in rows
     ]
 

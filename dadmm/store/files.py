@@ -7,6 +7,7 @@ file, so that nothing outside the folder is read, written or deleted.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -137,7 +138,7 @@ class LocalFiles:
         try:
             file = aside.open("wb", buffering=0)
         except FileNotFoundError:
-            self._make(path.parent)
+            self._make(path.parent, new)
             file = aside.open("wb", buffering=0)
         try:
             with file:
@@ -154,12 +155,18 @@ class LocalFiles:
         finally:
             aside.unlink(missing_ok=True)
 
-    def _make(self, folder: Path) -> None:
-        """Make a folder below the root, and make durable that it is there."""
+    def _make(self, folder: Path, root: bool) -> None:
+        """Make a folder, and make durable that it is there.
+
+        The root is made only where told: if it is gone its disk may be, and what was written in
+        its place would hide behind that disk when it comes back.
+        """
         if folder.is_dir():
             return
         if folder != self.root:
-            self._make(folder.parent)
+            self._make(folder.parent, root)
+        elif not root:
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(folder))
         folder.mkdir(parents=True, exist_ok=True)
         if self.durable:
             _fsync(folder.parent)

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from dadmm.errors import DamageError, StoreError
+from dadmm.errors import DadmmError, DamageError, RunError, StoreError
 from dadmm.network import Network, Scaling
 from dadmm.solvers.base import Problem, Solver
 from dadmm.store import documents
@@ -168,7 +168,7 @@ class Run:
         if not self.durable or not isinstance(self.blocks, ZarrBlocks):
             yield
             return
-        with _reaching(self.blocks.url, "written"):
+        with _reaching(self.blocks.url, "written", RunError):
             self._lock = Lock(self.blocks, force)
         try:
             yield
@@ -229,6 +229,8 @@ class Run:
         dim : str
             What a row is.
         """
+        if self._lock is not None:
+            self._lock.check()
         for name, width in widths.items():
             self.blocks.create(
                 f"state/{generation}/{name}",
@@ -393,11 +395,10 @@ class Run:
             all(type(n) is int and 0 <= n < 2**53 for n in counts)
             and isinstance(record.get("previous", 0), int | None)
             and isinstance(rows, list)
-            and all(
-                isinstance(row, dict) and all(type(v) in (int, float) for v in row.values())
-                for row in rows
-            )
+            and all(map(_is_numbers, rows))
             and record["flushed"] + len(rows) == record["iteration"]
+            and isinstance(record.get("status"), str)
+            and _is_numbers(record.get("final") or {})
         )
         if not whole:
             raise DamageError(str(self.url), name, None, "is damaged (it is no commit record)")
@@ -476,7 +477,9 @@ def _fingerprints(blocks: Any, name: str, token: str) -> Array:
 
 
 @contextmanager
-def _reaching(url: str | os.PathLike[str], doing: str) -> Iterator[None]:
+def _reaching(
+    url: str | os.PathLike[str], doing: str, kind: type[DadmmError] = StoreError
+) -> Iterator[None]:
     """Say in one line that a place cannot be reached, whatever its file system raises."""
     try:
         yield
@@ -484,7 +487,14 @@ def _reaching(url: str | os.PathLike[str], doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         why = getattr(error, "strerror", None) or error
-        raise StoreError(f"{url} cannot be {doing}: {why}") from error
+        raise kind(f"{url} cannot be {doing}: {why}") from error
+
+
+def _is_numbers(row: Any) -> bool:
+    """Whether a value is a dict of numbers, none too large for a float."""
+    return isinstance(row, dict) and all(
+        type(v) is float or (type(v) is int and abs(v) < 2**53) for v in row.values()
+    )
 
 
 def _is_run(blocks: ZarrBlocks) -> bool:

@@ -1,0 +1,5 @@
+"""Fixtures of the chaos tests."""
+
+from runs import made
+
+__all__ = ["made"]

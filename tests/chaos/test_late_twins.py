@@ -1,0 +1,70 @@
+"""Tasks that run again, late: after newer generations exist, and after other sessions began."""
+
+import pytest
+from runs import ITERATIONS, bits, data, model
+
+from dadmm import graph, resume
+from dadmm.errors import StoreError
+from dadmm.estimator import open_plan
+from dadmm.solvers.base import Pace, combine
+from dadmm.store import Run
+
+
+def repeat(path, step, limit):
+    """Do an iteration by hand as a worker would that had been cut off and is late."""
+    late = open_plan(Run.open(path))
+    solver, problem = late.solver, late.problem
+    chunks = Run.open(path).attributes["chunks"]
+    weights = {i: graph.load_weights(late, step.source, i) for i in solver.layers(problem)}
+    anchor = dict(weights)
+    passes = solver.passes(problem, len(chunks))
+    pace = Pace(step.iteration / limit, (step.iteration + 1) / limit)
+    for each, now in zip(passes, pace.shared(passes), strict=True):
+        found = {}
+        for c in range(len(chunks)) if each.chunks is None else each.chunks:
+            for part in each.parts:
+                needed = [weights[i] for i in part.layers]
+                sums = graph.visit(late, part, step, c, now, needed)
+                found.setdefault(part.group, []).append(sums)
+        totals = {group: combine(sums) for group, sums in found.items()}
+        for i in anchor if each is passes[-1] else each.solves:
+            save = f"params/{step.target}" if each is passes[-1] else None
+            total = totals.get(i, totals.get(0, {}))
+            weights[i] = graph.solve(late, i, save, anchor[i], weights[i], total)
+
+
+def attempt(path, step, limit):
+    """Let it write what it can; its generation may be gone."""
+    try:
+        repeat(path, step, limit)
+    except (StoreError, OSError):
+        return False
+    return True
+
+
+def test_a_late_task_of_another_session_with_other_options_changes_nothing(made, tmp_path):
+    """It was asked for under another limit on the iterations, so it writes other numbers."""
+    path = made.copy("stopped", tmp_path / "run")
+    stale = graph.Step(2, 2, 3)  # what the session that was stopped had begun
+    wrote = []
+
+    def late(iteration, row):
+        open_plan(Run.open(path)).begin(stale.target)  # so that it finds where to
+        wrote.append(attempt(path, stale, limit=50))
+
+    resumed = resume(path, callback=late)
+    assert wrote[0]  # at first its input is still there: it computed, and wrote all of it
+    assert bits(resumed) == made.bits
+    assert Run.open(path).generations()[-1] == 5
+
+
+@pytest.mark.parametrize("back", [1, 2, 3])
+def test_a_late_task_of_an_older_iteration_changes_nothing(made, back, tmp_path):
+    path = tmp_path / "run"
+
+    def late(iteration, row):
+        if iteration > back:
+            k = iteration - 1 - back
+            attempt(path, graph.Step(k, k, k + 1), ITERATIONS)
+
+    assert bits(model(made.solver, path).fit(*data(), callback=late)) == made.bits
