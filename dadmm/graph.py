@@ -42,6 +42,8 @@ from dadmm.store import Run
 from dadmm.workspace import Workspace
 
 FAN_IN = 8
+# First words of the tasks whose keys end in the number of a chunk.
+VISITING = ("visit", "couple", "evaluate", "validate", "start", "store", "look", "check")
 WHOLE = Pace()
 _work = Workspace()
 
@@ -340,7 +342,7 @@ def task_of(key: str) -> str | None:
     """Say in words what a task of these graphs works on; None for another key."""
     prefix, _, rest = key.rpartition("-")
     name = prefix.split("-")
-    if not rest.isdecimal() or name[0] not in ("visit", "validate", "start", "store", "check"):
+    if not rest.isdecimal() or name[0] not in VISITING:
         return None
     return f"chunk {rest} ({key})"
 

@@ -1,0 +1,142 @@
+"""Workers that die on one chunk, a cluster without workers, a scheduler that is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import dask
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+from runs import bits, data, model
+
+from dadmm import RelaxedADMM, resume
+from dadmm.errors import RunError
+from dadmm.graph import task_of
+from dadmm.store import Run
+
+pytestmark = pytest.mark.processes
+
+
+class Fatal(RelaxedADMM):
+    """Kills the process that visits the second chunk, as the system does when memory runs out."""
+
+    def visit(self, problem, part, weights, chunk):
+        if chunk.seed[2] == 1 and chunk.seed[1] == 1:
+            os._exit(9)
+        return super().visit(problem, part, weights, chunk)
+
+
+@contextmanager
+def workers(count):
+    with (
+        LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+        ) as cluster,
+        Client(cluster),
+    ):
+        yield cluster
+
+
+def test_workers_that_die_on_one_chunk_again_and_again_name_it(tmp_path):
+    run = tmp_path / "run"
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        workers(2),
+        pytest.raises(RunError) as caught,
+    ):
+        model("relaxed", run).set_params(solver=Fatal()).fit(*data())
+    message = str(caught.value)
+    assert message.startswith("chunk 1 (visit-chunk-")
+    assert "2 workers died while they worked on it" in message
+    assert "\n" not in message
+    assert Run.open(run).committed()["iteration"] == 1
+    assert bits(resume(run)) == bits(model("relaxed").fit(*data()))
+
+
+def test_a_cluster_that_loses_its_workers_for_good_is_given_up(tmp_path):
+    run = tmp_path / "run"
+
+    def lose(iteration, row):
+        if iteration == 2:
+            cluster.scale(0)
+
+    patience = {"dadmm.no-workers-timeout": "3 s"}
+    with workers(1) as cluster, dask.config.set(patience):
+        begin = time.monotonic()
+        with pytest.raises(RunError, match="has had no workers for 3 s"):
+            model("batch", run).fit(*data(), callback=lose)
+        assert time.monotonic() - begin < 60
+    assert Run.open(run).committed()["iteration"] == 2
+    assert bits(resume(run)) == bits(model("batch").fit(*data()))
+
+
+def start(*command):
+    return subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli." + command[0], *command[1:]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_a_scheduler_that_is_killed_costs_an_iteration(tmp_path):
+    run, address = tmp_path / "run", tmp_path / "scheduler.json"
+    quiet = ("--host", "127.0.0.1", "--scheduler-file", str(address))
+    scheduler = start("dask_scheduler", *quiet, "--no-dashboard", "--port", "0")
+    started = [scheduler]
+    try:
+        deadline = time.monotonic() + 60
+        while not address.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        started.append(start("dask_worker", *quiet, "--no-dashboard", "--nthreads", "1"))
+
+        def kill(iteration, row):
+            if iteration == 2:
+                scheduler.send_signal(signal.SIGKILL)
+
+        with (
+            dask.config.set({"distributed.comm.timeouts.connect": "5s"}),
+            Client(scheduler_file=str(address), timeout=60) as client,
+        ):
+            client.wait_for_workers(1, timeout=60)
+            with pytest.raises(RunError, match="the scheduler is gone"):
+                model("online", run).fit(*data(), callback=kill)
+    finally:
+        family = [c for p in started for c in psutil.Process(p.pid).children(recursive=True)]
+        for process in started:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for process in psutil.wait_procs(family, timeout=10)[1]:
+            process.kill()
+    assert Run.open(run).committed()["iteration"] == 2
+    assert bits(resume(run)) == bits(model("online").fit(*data()))
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("visit-chunk-ab12-3-iterate-0-0-7", "chunk 7 (visit-chunk-ab12-3-iterate-0-0-7)"),
+        (
+            "visit-region-1-2-ab12-3-iterate-0-0-7",
+            "chunk 7 (visit-region-1-2-ab12-3-iterate-0-0-7)",
+        ),
+        ("start-chunk-ab12-0-4", "chunk 4 (start-chunk-ab12-0-4)"),
+        ("store-x-ab12-4", "chunk 4 (store-x-ab12-4)"),
+        ("sum-grams-ab12-3-iterate-0-0-1-2", None),
+        ("solve-weights-ab12-3-0-2", None),
+    ],
+)
+def test_a_task_is_named_by_its_chunk(key, words):
+    assert task_of(key) == words
