@@ -27,7 +27,7 @@ from dadmm import __version__, cluster
 from dadmm.blocks import Chain
 from dadmm.config import SCHEMA, differences, load_config
 from dadmm.datasets import load_data, read_array
-from dadmm.errors import DadmmError, InputError, StoreError
+from dadmm.errors import DadmmError, InputError, StoreError, one_line
 from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, resume
 from dadmm.network import Architecture, Network
 from dadmm.options import make_solver
@@ -56,12 +56,14 @@ def main() -> None:
         code = 2
     except (InputError, StoreError) as error:
         code = _say("error", error, 2)
+    except MemoryError as error:
+        code = _say("failed", f"there is not enough memory: {error}", 1)
     except (DadmmError, OSError) as error:
-        code = _say("failed", error, 1)
+        code = _say("failed", one_line(str(error)), 1)
     except Exception as error:
         if os.environ.get("DADMM_DEBUG"):
             raise
-        code = _say("failed", f"{type(error).__name__}: {error} (DADMM_DEBUG=1 shows where)", 1)
+        code = _say("failed", f"{type(error).__name__}: {one_line(str(error))} (DADMM_DEBUG=1 shows where)", 1)
     sys.exit(code or 0)
 
 
