@@ -63,7 +63,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("DADMM_DEBUG"):
             raise
-        code = _say("failed", f"{type(error).__name__}: {one_line(str(error))} (DADMM_DEBUG=1 shows where)", 1)
+        what = f"{type(error).__name__}: {one_line(str(error))}"
+        code = _say("failed", f"{what} (DADMM_DEBUG=1 shows where)", 1)
     sys.exit(code or 0)
 
 

@@ -11,7 +11,6 @@ import difflib
 import re
 from collections.abc import Iterable
 
-
 LONGEST = 1000
 
 

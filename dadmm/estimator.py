@@ -25,7 +25,15 @@ from sklearn.exceptions import NotFittedError
 from threadpoolctl import threadpool_info
 
 from dadmm import data, loop
-from dadmm.errors import DataError, InputError, OptionError, RunError, ShapeError, StoreError, unknown
+from dadmm.errors import (
+    DataError,
+    InputError,
+    OptionError,
+    RunError,
+    ShapeError,
+    StoreError,
+    unknown,
+)
 from dadmm.graph import Plan
 from dadmm.losses import get_loss
 from dadmm.network import Architecture, Network, Scaling

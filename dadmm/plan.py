@@ -98,8 +98,8 @@ def _auto(solver: Solver, problem: Problem, memory: int | None) -> int:
         if affordable < min(SMALLEST, n):
             needed = BASE_BYTES + fixed + min(SMALLEST, n) * per_row
             raise OptionError(
-                f"memory_limit={format_bytes(memory)} is too small for this network: a worker needs at "
-                f"least {-(-needed // 2**20)} MiB"
+                f"memory_limit={format_bytes(memory)} is too small for this network: a worker "
+                f"needs at least {-(-needed // 2**20)} MiB"
             )
         rows = min(rows, affordable)
     rows = max(1, min(int(rows), n))

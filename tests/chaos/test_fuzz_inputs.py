@@ -54,7 +54,7 @@ def write_data():
     rows = [",".join(map(str, [*x, label])) for x, label in zip(X, LABELS, strict=True)]
     Path("table.csv").write_text("\n".join(["a,b,c,d,kind", *rows]) + "\n")
     for name, array in {"x": X, "y": Y, "targets": TARGETS}.items():
-        stored = zarr.create_array(f"{name}.zarr", data=array, chunks=(20,) + array.shape[1:])
+        stored = zarr.create_array(f"{name}.zarr", data=array, chunks=(20, *array.shape[1:]))
         assert stored.nchunks == 3
 
 
@@ -156,7 +156,9 @@ def fit(content, seed):
 
 
 def test_the_configs_that_are_mutated_are_valid_and_have_every_key():
-    keys = {(table, key) for config in CONFIGS.values() for table in config for key in config[table]}
+    keys = {
+        (table, key) for config in CONFIGS.values() for table in config for key in config[table]
+    }
     assert keys == {(table, key) for table, known in SCHEMA.items() for key in known}
     for name, config in CONFIGS.items():
         assert fit(toml(config).encode(), name) is None
@@ -169,7 +171,8 @@ NUMBERS = [0, -1, 1, 2, 3, 7, 48, 49, 10**9, -(10**30), 10**30, 2**31, 2**63, 2*
 FLOATS = ["nan", "-nan", "inf", "-inf", "0.0", "-0.0", "1e-320", "1e308", "-1e308", "0.5", "2.0"]
 WORDS = [
     "", " ", "x", "é", "\U0001f600", "a\nb", "\t", "\x1b[31m", "\u202e", "auto", "none", "None",
-    "0", "1e999", "nan", "true", "relu", "tanh", "relaxed", "block", "cosine", "sgd", "admm", "grid",
+    "0", "1e999", "nan", "true", "relu", "tanh", "relaxed", "block", "cosine", "sgd", "admm",
+    "grid",
     "batch", "linearized", "recompute", "identity", "hinge", "huber", "squared", "float16", "int8",
     "balanced", "kind", "regression", "digits", "../x.npy", ".", "/", "/dev/null", "/proc/self/mem",
     "x.npy", "x.csv", "x.zarr", "y.npy", "labels", "nope://x", "memory://x", "http://127.0.0.1:1/x",
@@ -192,9 +195,11 @@ SMALL = {"max_iter", "local_epochs", "inner_steps", "z_steps"}
 
 
 def random_value(rng, table, key):
-    """Draw a value for a key of a config: more often of the right type than not, seldom sensible."""
+    """Draw a value for a key of a config, more often than not of the right type."""
     if key == "workers":
-        return rng.choice([-1, 0, -(10**30), 1.5, True, "2", "", [], [1], {}, Raw("nan"), Raw("{}")])
+        return rng.choice(
+            [-1, 0, -(10**30), 1.5, True, "2", "", [], [1], {}, Raw("nan"), Raw("{}")]
+        )
     numbers = [n for n in NUMBERS if n <= 3] if key in SMALL else NUMBERS
     draws = {
         int: lambda: rng.choice(numbers),
@@ -278,8 +283,10 @@ def mutated_file(rng, seed):
 
 
 CELLS = [
-    "", " ", "nan", "NaN", "inf", "-Infinity", "1e999", "1e308", "-1e38", "9" * 400, "0x10", "1_000",
-    "1,5", '"1.5"', '"1', '""', "'1'", "u", "é", "\U0001f600", "\x00", "True", "None", "#REF!", "१२",
+    "", " ", "nan", "NaN", "inf", "-Infinity", "1e999", "1e308", "-1e38", "9" * 400, "0x10",
+    "1_000",
+    "1,5", '"1.5"', '"1', '""', "'1'", "u", "é", "\U0001f600", "\x00", "True", "None", "#REF!",
+    "१२",
     "1e-320", "-0", "+5", " 7 ", "\x1b[31m", "x" * 200_000, "1" * 100_000, "1\x0b2", "\u2028", "1e",
 ]  # fmt: skip
 
@@ -390,7 +397,8 @@ def special_array(rng):
 
 
 EXTREMES = [
-    np.nan, np.inf, -np.inf, 1e300, -1e308, 1e160, 1e154, 1e38, 3e38, 4e38, 1e30, 1e20, 1e-300, 5e-324,
+    np.nan, np.inf, -np.inf, 1e300, -1e308, 1e160, 1e154, 1e38, 3e38, 4e38, 1e30, 1e20, 1e-300,
+    5e-324,
     1e-45, 1e-38, 1e-160, 0.0, -0.0, 1e-20,
 ]  # fmt: skip
 
@@ -456,7 +464,9 @@ def edit(rng, content):
                  {"name": "numpy.datetime64", "configuration": {"unit": "s", "scale_factor": 1}}]
             )  # fmt: skip
         case 4:
-            content["fill_value"] = rng.choice(["NaN", "x", None, [], 10**400, "0x7fc0000000000000"])
+            content["fill_value"] = rng.choice(
+                ["NaN", "x", None, [], 10**400, "0x7fc0000000000000"]
+            )
         case _:
             del content[rng.choice(list(content))]
 
@@ -472,7 +482,9 @@ def files(rng, seed):
         case 2:
             config = {"data": {"x": path}, "model": MODEL}
             if path.endswith("csv"):
-                config["data"] |= rng.choice([{}, {"y": "kind"}, {"test_fraction": 0.25}, {"y": "a"}])
+                config["data"] |= rng.choice(
+                    [{}, {"y": "kind"}, {"test_fraction": 0.25}, {"y": "a"}]
+                )
             else:
                 config["data"] |= {"y": "y.npy", "test_fraction": rng.choice([0.01, 0.5, 0.99])}
         case _:
@@ -594,7 +606,8 @@ def half(block):
 
 
 CELL = [
-    None, "", "u", "1.5", 10**400, 10**30, -(2**70), True, [], {}, object(), np.nan, float("inf"), 1j,
+    None, "", "u", "1.5", 10**400, 10**30, -(2**70), True, [], {}, object(), np.nan, float("inf"),
+    1j,
     b"1", pd.NA, pd.NaT, np.datetime64("2020"), np.float32(1), np.int8(1), 1e308, (1, 2),
 ]  # fmt: skip
 
@@ -645,7 +658,9 @@ def random_targets(rng, rows, classes):
         "dask names": lambda: da.from_array(np.resize(LABELS, rows), chunks=7),
         "dask unknown": lambda: (lambda a: a[a > -99])(da.from_array(y, chunks=9)),
         "dask zero": lambda: da.from_array(y).rechunk(((0, rows),)),
-        "dask objects": lambda: da.from_array(np.array([None, "a"] * rows, object)[:rows], chunks=9),
+        "dask objects": lambda: da.from_array(
+            np.array([None, "a"] * rows, object)[:rows], chunks=9
+        ),
         "dask failing": lambda: da.from_array(y, chunks=9).map_blocks(fails, dtype=y.dtype),
         "each its own": lambda: np.arange(rows),
         "nothing": lambda: rng.choice([None, [], {}, 5, "abc", object(), [[]], np.empty(0), len]),
@@ -681,10 +696,13 @@ def random_weights(rng, rows):
 
 # Valid and not; whatever a keyword argument may be given.
 OPTIONS = {
-    "hidden_layer_sizes": [(4,), (4, 4), [3], (1,), (), (0,), 5, None, "ab", (2.0,), (True,), (10**9,),
+    "hidden_layer_sizes": [(4,), (4, 4), [3], (1,), (), (0,), 5, None, "ab", (2.0,), (True,),
+                           (10**9,),
                            (10**30,), [[4]], np.array([4, 4]), np.array([[4]]), np.array(4), (-1,),
-                           {4}, {4: 5}, (np.int8(5),), range(2, 4), (10**9, 10**9), ("4",), (None,)],
-    "activation": ["tanh", "sigmoid", "softplus", "identity", "leaky_relu", "rlu", "", None, 5, len],
+                           {4}, {4: 5}, (np.int8(5),), range(2, 4), (10**9, 10**9), ("4",),
+                           (None,)],
+    "activation": ["tanh", "sigmoid", "softplus", "identity", "leaky_relu", "rlu", "", None, 5,
+                   len],
     "loss": ["squared", "huber", "hinge", "cross_entropy", "auto", "x", None, 1, ["auto"]],
     "stem": ["dense", "identity", "", None, True, b"dense"],
     "alpha": [0, 1, 1e10, 1e-300, 1e300, -1, np.nan, np.inf, "1", None, True, 10**400, 1j, [1],
@@ -696,23 +714,29 @@ OPTIONS = {
                      np.uint64(2**63), np.random.default_rng(0), np.random.RandomState(0)],
     "run": [5, "", [], {}, "labels", "x.npy", "/proc/nope", "x.npy/run", "nope://x", "\0", "a\0b",
             "x" * 5000, ".", "/", b"run", True],
-    "overwrite": [1, "yes", None, np.True_],
-    "memory_limit": ["2GiB", 2**31, "1MiB", 0, -1, "", "x", [], {}, np.nan, np.inf, 1.5, 1e30, 10**400,
+    "overwrite": [1, "yes", None, False],
+    "memory_limit": ["2GiB", 2**31, "1MiB", 0, -1, "", "x", [], {}, np.nan, np.inf, 1.5, 1e30,
+                     10**400,
                      True, "infGiB", "nanGiB", "1e400", b"2GiB", np.int64(2**31), "2 GiB x"],
     "chunks": ["auto", 1, 7, 16, 10**9, 10**30, 0, -1, 1.5, None, "x", (), [], (16, 16, 16), (48,),
                (20, 28), (-1, 49), [1.0], np.array([16, 16, 16]), np.int8(16), True, (True,) * 48,
                {16}, [[16]], (10**30,), "", np.nan],
     "warm_start": [True, 1, "x", None],
     "verbose": [1, "x", None],
-    "class_weight": [None, "balanced", "x", {}, {0: 1}, {0: 2.0, 1: 1}, {5: 1}, {0: -1}, {0: np.nan},
+    "class_weight": [None, "balanced", "x", {}, {0: 1}, {0: 2.0, 1: 1}, {5: 1}, {0: -1},
+                     {0: np.nan},
                      {0: "x"}, {0: 10**400}, {"cat": 2.0}, {None: 1}, {0: 0, 1: 0, 2: 0}, 5, [1, 2],
-                     {0: 1e-300, 1: 1e300}, {True: 2}, {(1, 2): 3}, {0: None}, {0: True}, {np.nan: 1},
+                     {0: 1e-300, 1: 1e300}, {True: 2}, {(1, 2): 3}, {0: None}, {0: True},
+                     {np.nan: 1},
                      {0: np.array([1, 2])}],
 }  # fmt: skip
 SOLVER_VALUES = [
-    0, -1, 1, 2, 3, 1.5, 0.5, 0.1, 1e-300, 1e300, 10**30, 10**400, np.nan, np.inf, None, "", "x", True,
-    False, [], (), {}, [2], (2, 3), [2, 2], [9], np.int64(2), np.float32(0.5), np.array([1, 2]), b"x",
-    "simplex", "k_sparse:2", "k_sparse:1e30", ["simplex"], [5], [None], "binary", "box:1e300", "l1:-1",
+    0, -1, 1, 2, 3, 1.5, 0.5, 0.1, 1e-300, 1e300, 10**30, 10**400, np.nan, np.inf, None, "", "x",
+    True,
+    False, [], (), {}, [2], (2, 3), [2, 2], [9], np.int64(2), np.float32(0.5), np.array([1, 2]),
+    b"x",
+    "simplex", "k_sparse:2", "k_sparse:1e30", ["simplex"], [5], [None], "binary", "box:1e300",
+    "l1:-1",
     "float64", "float16", "batch", "grid", "sgd", "admm", "plateau", "cosine", "constant",
     [Dense(3)], [Dense(3), Residual()], [Dense], [Dense(3), 2], [object()], Dense(3), "linearized",
     "recompute", "squared_l2:0.1", object(),
@@ -725,8 +749,10 @@ def random_solver(rng):
     if kind < 2:
         return rng.choice(["block", "relaxed"])
     if kind == 2:
-        return rng.choice(["x", "", None, 5, BlockADMM, RelaxedADMM, {}, {"name": "relaxed"}, [], len,
-                           {"name": 5}, {"name": None}, {5: 5}, np.array(["block"]), np.ones(3)])  # fmt: skip
+        return rng.choice(["x", "", None, 5, BlockADMM, RelaxedADMM, {}, {"name": "relaxed"}, [],
+        len,
+                           {"name": 5}, {"name": None}, {5: 5}, np.array(["block"]),
+                           np.ones(3)])  # fmt: skip
     made = rng.choice([BlockADMM, RelaxedADMM])
     known = [field.name for field in fields(made)]
     options = {}
@@ -778,8 +804,9 @@ def arrays(rng, seed):
     call = rng.choice(["fit"] * 4 + ["partial_fit", "fit twice", "score", "predict first"])
     scheduler = rng.choice(["sync", "threads"])
     words = (
-        f"{estimator.__name__}(**{str(options)[:600]}).{call}: x {x_kind} {str(x)[:150]!r}, y {y_kind}"
-        f" {str(y)[:150]!r}, weight {weight_kind}, then {again_kind} {str(again)[:150]!r}, {scheduler}"
+        f"{estimator.__name__}(**{str(options)[:600]}).{call}, {scheduler}: x {x_kind} "
+        f"{str(x)[:150]!r}, y {y_kind} {str(y)[:150]!r}, weight {weight_kind}, then {again_kind} "
+        f"{str(again)[:150]!r}"
     )
     with dask.config.set(scheduler=scheduler), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -802,9 +829,8 @@ def try_estimator(model, call, x, y, weight, again, rows):
         if call in ("partial_fit", "fit twice"):
             model.warm_start = True
             getattr(model, call.removesuffix(" twice"))(again, y, sample_weight=weight)
-        if call == "score":
-            if not np.isfinite(model.score(x, y, weight)) and rows > 1:
-                return "the score is not finite"
+        if call == "score" and not np.isfinite(model.score(x, y, weight)) and rows > 1:
+            return "the score is not finite"
     except NotFittedError as error:
         return None if call == "predict first" else own_error(error)
     except Exception as error:
@@ -848,14 +874,18 @@ def test_arrays(batch):
 
 ARGUMENTS = [
     "labels", "numbers", "x.npy", "x.csv", "x.zarr", "y.npy", "table.csv", "out.npy", "out.csv",
-    "out.zarr", "out.png", "out.pdf", "out.foo", "out", "", " ", ".", "..", "/", "/dev/null", "/dev/full",
+    "out.zarr", "out.png", "out.pdf", "out.foo", "out", "", " ", ".", "..", "/", "/dev/null",
+    "/dev/full",
     "/proc/self/mem", "nowhere", "nowhere/out.npy", "x.npy/out.npy", "nope://x", "memory://x.zarr",
-    "memory://x.npy", "file://x.npy", "http://127.0.0.1:1/x.zarr", "é.npy", "\U0001f600.csv", "a b.npy",
-    "a\nb.npy", "\x1b[31m.npy", "x" * 300 + ".npy", "x" * 5000, "-", "--", "-x", "--help", "--version",
+    "memory://x.npy", "file://x.npy", "http://127.0.0.1:1/x.zarr", "é.npy", "\U0001f600.csv",
+    "a b.npy",
+    "a\nb.npy", "\x1b[31m.npy", "x" * 300 + ".npy", "x" * 5000, "-", "--", "-x", "--help",
+    "--version",
     "--proba", "--overwrite", "--plot", "--digest", "--max-iter", "--max-iter=2", "--max-iter=0",
     "--max-iter=-1", "--max-iter=x", "--max-iter=1e3", "--max-iter=", "--workers", "--workers=0",
     "--workers=-1", "--workers=x", "--workers=99999999999999999999999", "--quiet", "--quiet=3",
-    "--max-iter=3", "%s", "{}", "[bold]", "\udcff", "copy", "copy/zarr.json", "copy/data", "copy/data/x",
+    "--max-iter=3", "%s", "{}", "[bold]", "\udcff", "copy", "copy/zarr.json", "copy/data",
+    "copy/data/x",
     "labels/commit.json", "*.npy", "~", "$HOME",
 ]  # fmt: skip
 GOOD = [
