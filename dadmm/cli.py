@@ -273,11 +273,11 @@ def _check_output(run: str, source: str, target: str, overwrite: bool) -> None:
     place = Path(target).resolve()
     if place in (Path(run).resolve(), Path(source).resolve()):
         raise InputError(f"{target} is read by this very command: choose another name")
-    if place.suffix != ".zarr" and place.is_dir():
+    if place.suffix != ".zarr" and os.path.isdir(place):
         raise InputError(f"{target} is a folder: choose another name")
-    if place.suffix == ".zarr" and place.exists() and not (place / "zarr.json").exists():
+    if place.suffix == ".zarr" and os.path.exists(place) and not (place / "zarr.json").exists():
         raise InputError(f"{target} is no zarr array, so it is not overwritten: remove it first")
-    if not place.parent.is_dir():
+    if not os.path.isdir(place.parent):
         raise InputError(f"{target}: there is no folder {place.parent}; make it first")
 
 
@@ -296,9 +296,10 @@ def _write(predicted: Any, target: str) -> None:
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
-        if aside.is_dir():
+        if os.path.isdir(aside):
             shutil.rmtree(aside)
-        aside.unlink(missing_ok=True)
+        elif os.path.exists(aside):  # pathlib's own raises for names that are too long
+            aside.unlink()
 
 
 def _write_zarr(predicted: Any, target: str) -> None:
