@@ -133,7 +133,7 @@ def _kind(dtype: Any) -> str:
 
 def _check_cells(x: Any, name: str) -> None:
     """Name the first cell that is not numeric; pass objects that all are."""
-    if is_dask(x) or x.dtype.kind in "cmM":
+    if is_dask(x) or x.dtype.kind in "cm":
         raise DataError(f"{name} has dtype {x.dtype}, which is not numeric: convert or encode it")
     for row, column in np.ndindex(*x.shape):
         value = x[row, column]
