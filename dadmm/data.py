@@ -310,7 +310,8 @@ def class_weights(given: Mapping[Any, float] | str, classes: Array) -> Mapping[A
         if label not in known:
             raise unknown("class in class_weight", label, [str(c) for c in known])
         numeric = isinstance(value, (int, float, np.number)) and np.isrealobj(value)
-        if not numeric or not 0 <= value <= sys.float_info.max:
+        too_large = isinstance(value, int) and value > sys.float_info.max
+        if not numeric or too_large or not 0 <= value < np.inf:
             raise OptionError(f"class_weight[{label!r}]={value!r}: use a number of 0 or more")
     return {i: float(given.get(label, 1.0)) for i, label in enumerate(known)}
 

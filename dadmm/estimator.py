@@ -569,8 +569,9 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         DataError
             If `y` has a label that training never saw.
         """
+        predicted = self.predict(X)
         with data.computing("X"):
-            predicted, y = compute(self.predict(X), y)
+            predicted, y = compute(predicted, y)
         y = data.as_column(y, len(predicted))
         data.encode_labels(y, self.classes_)
         return float(np.average(predicted == y, weights=_score_weights(sample_weight, y)))
@@ -625,8 +626,9 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
         """Return R^2 on `X` and `y`, averaged over targets."""
         from sklearn.metrics import r2_score
 
+        predicted = self.predict(X)
         with data.computing("X"):
-            predicted, y = compute(self.predict(X), y)
+            predicted, y = compute(predicted, y)
         y = data.as_targets(y, len(predicted))
         if y.shape[1] != self.n_outputs_:
             raise ShapeError(f"y has {y.shape[1]} targets, training had {self.n_outputs_}")
