@@ -28,7 +28,7 @@ from dadmm import __version__, cluster
 from dadmm.blocks import Chain
 from dadmm.config import SCHEMA, differences, load_config
 from dadmm.datasets import load_data, read_array
-from dadmm.errors import DadmmError, InputError, RecoveryWarning, StoreError
+from dadmm.errors import DadmmError, InputError, RecoveryWarning, StoreError, one_line
 from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, open_plan, resume
 from dadmm.network import Architecture, Network
 from dadmm.options import make_solver
@@ -57,12 +57,15 @@ def main() -> None:
         code = 2
     except (InputError, StoreError) as error:
         code = _say("error", error, 2)
+    except MemoryError as error:
+        code = _say("failed", f"there is not enough memory: {error}", 1)
     except (DadmmError, OSError) as error:
-        code = _say("failed", error, 1)
+        code = _say("failed", one_line(str(error)), 1)
     except Exception as error:
         if os.environ.get("DADMM_DEBUG"):
             raise
-        code = _say("failed", f"{type(error).__name__}: {error} (DADMM_DEBUG=1 shows where)", 1)
+        what = f"{type(error).__name__}: {one_line(str(error))}"
+        code = _say("failed", f"{what} (DADMM_DEBUG=1 shows where)", 1)
     sys.exit(code or 0)
 
 
@@ -315,11 +318,11 @@ def _check_output(run: str, source: str, target: str, overwrite: bool) -> None:
     place = Path(target).resolve()
     if place in (Path(run).resolve(), Path(source).resolve()):
         raise InputError(f"{target} is read by this very command: choose another name")
-    if place.suffix != ".zarr" and place.is_dir():
+    if place.suffix != ".zarr" and os.path.isdir(place):
         raise InputError(f"{target} is a folder: choose another name")
-    if place.suffix == ".zarr" and place.exists() and not (place / "zarr.json").exists():
+    if place.suffix == ".zarr" and os.path.exists(place) and not (place / "zarr.json").exists():
         raise InputError(f"{target} is no zarr array, so it is not overwritten: remove it first")
-    if not place.parent.is_dir():
+    if not os.path.isdir(place.parent):
         raise InputError(f"{target}: there is no folder {place.parent}; make it first")
 
 
@@ -338,9 +341,10 @@ def _write(predicted: Any, target: str) -> None:
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
-        if aside.is_dir():
+        if os.path.isdir(aside):
             shutil.rmtree(aside)
-        aside.unlink(missing_ok=True)
+        elif os.path.exists(aside):  # pathlib's own raises for names that are too long
+            aside.unlink()
 
 
 def _write_zarr(predicted: Any, target: str) -> None:

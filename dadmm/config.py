@@ -101,7 +101,9 @@ def load_config(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} does not exist: give the path of a config file") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid TOML: too many brackets in brackets") from error
+    except ValueError as error:  # bad syntax, bad UTF-8, a number of thousands of digits
         raise InputError(f"{path} is not valid TOML: {error}") from error
     check_config(config, str(path))
     return config
@@ -119,6 +121,8 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     data, model = config.get("data", {}), config.get("model", {})
     if ("dataset" in data) == ("x" in data or "y" in data):
         raise OptionError(f"{where}: [data] needs either dataset, or x and y")
+    if "y" in data and "x" not in data:
+        raise OptionError(f"{where}: [data] has y but no x: name the file of the inputs")
     if model.get("task", TASKS[0]) not in TASKS:
         raise OptionError(f"{where}: [model] task={model['task']!r}{_guess(model['task'], TASKS)}")
     if "class_weight" in model and model.get("task", TASKS[0]) != TASKS[0]:
@@ -154,7 +158,7 @@ def _check_memory(limit: int | str | None, where: str) -> None:
         return
     try:
         memory = parse_bytes(limit)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         cure = f"use {WORDS[MEMORY]}"
         raise OptionError(f"{where}: [cluster] memory_limit={limit!r}: {cure}") from error
     if memory < BASE_BYTES:

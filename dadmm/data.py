@@ -8,7 +8,9 @@ scaling needs to know comes from one pass over the chunks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -20,13 +22,14 @@ import xarray as xr
 import zarr
 from dask.base import compute
 from dask.delayed import delayed
+from distributed import KilledWorker
 from numpy.typing import NDArray
 
 from dadmm import execute
-from dadmm.errors import DataError, OptionError, ShapeError, unknown
+from dadmm.errors import DadmmError, DataError, OptionError, RunError, ShapeError, unknown
 from dadmm.network import Scaling
 from dadmm.store import Run
-from dadmm.store.sources import Source, fingerprint
+from dadmm.store.sources import Readable, Source, fingerprint
 
 Array = NDArray[Any]
 
@@ -42,12 +45,33 @@ def is_dask(array: Any) -> bool:
 def unwrap(array: Any) -> Any:
     """Return the dask array that stands for a lazy one of zarr or xarray; others as they are."""
     if isinstance(array, zarr.Array):
-        return da.from_zarr(array)
+        return da.from_array(Readable(array), chunks=array.chunks)
     if isinstance(array, xr.DataArray):
         if array.chunks is None and not array.variable._in_memory:
             array = array.chunk()
         return array.data
     return array
+
+
+@contextmanager
+def computing(name: str) -> Iterator[None]:
+    """Say in one line what went wrong in the user's own dask graph.
+
+    Raises
+    ------
+    DataError
+        For whatever the graph raises.
+    RunError
+        For what is no fault of its: a disk, the workers.
+    """
+    try:
+        yield
+    except DadmmError:
+        raise
+    except Exception as error:
+        kind = RunError if isinstance(error, (OSError, KilledWorker)) else DataError
+        what = f"{type(error).__name__}: {error}"
+        raise kind(f"{name} could not be computed: {what}") from error
 
 
 def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
@@ -72,7 +96,7 @@ def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
         _check_columns(x, name)
         x = _as_array(x, name)
     elif not lazy:
-        x = _with_sizes(x)
+        x = _with_sizes(x, name)
     if x.ndim != 2:
         cure = f"; for one column use {name}.reshape(-1, 1)" if x.ndim == 1 else ""
         raise ShapeError(f"{name} has {x.ndim} dimension(s), not (rows, columns){cure}")
@@ -103,10 +127,12 @@ def _as_array(values: Any, name: str) -> Array:
     return array
 
 
-def _with_sizes(array: Any) -> Any:
+def _with_sizes(array: Any, name: str) -> Any:
     """Return a dask array whose chunk sizes are known; the caller's own stays as it is."""
-    unknown_sizes = any(np.isnan(size) for size in array.shape)
-    return array.copy().compute_chunk_sizes() if unknown_sizes else array
+    if not any(np.isnan(size) for size in array.shape):
+        return array
+    with computing(name):
+        return array.copy().compute_chunk_sizes()
 
 
 def _check_columns(x: Any, name: str) -> None:
@@ -126,15 +152,18 @@ def _kind(dtype: Any) -> str:
 
 def _check_cells(x: Any, name: str) -> None:
     """Name the first cell that is not numeric; pass objects that all are."""
-    if is_dask(x) or x.dtype.kind == "c":
+    if is_dask(x) or x.dtype.kind in "cm":
         raise DataError(f"{name} has dtype {x.dtype}, which is not numeric: convert or encode it")
     for row, column in np.ndindex(*x.shape):
         value = x[row, column]
-        if not isinstance(value, (int, float, np.number, np.bool_)):
+        numeric = isinstance(value, (int, float, np.number, np.bool_))
+        if not numeric or getattr(value, "dtype", x.dtype).kind in "cm":
             raise DataError(
                 f"{name} is not numeric: row {row}, column {column} holds {str(value)!r}; "
                 "encode or drop that column"
             )
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise DataError(f"{name} has a number too large in row {row}, column {column}")
 
 
 def as_targets(y: Any, rows: int) -> Any:
@@ -154,7 +183,7 @@ def as_column(y: Any, rows: int, name: str = "y") -> Any:
         If there are not as many rows as in x.
     """
     y = unwrap(y)
-    y = _with_sizes(y) if is_dask(y) else _as_array(y, name)
+    y = _with_sizes(y, name) if is_dask(y) else _as_array(y, name)
     if y.ndim not in (1, 2):
         raise ShapeError(f"{name} has {y.ndim} dimensions: use (rows,) or (rows, targets)")
     if y.shape[0] != rows:
@@ -181,7 +210,8 @@ def find_classes(y: Any) -> Array:
     elif y.dtype.kind == "O" and not is_dask(y):
         _check_objects(y)
     try:
-        classes = np.asarray(da.unique(y).compute() if is_dask(y) else np.unique(y))
+        with computing("y") if is_dask(y) else nullcontext():
+            classes = np.asarray(da.unique(y).compute() if is_dask(y) else np.unique(y))
     except TypeError as error:
         raise DataError(f"y mixes labels of different types ({error}): make them one") from error
     if classes.dtype.kind == "O":
@@ -200,8 +230,10 @@ def find_classes(y: Any) -> Array:
 
 def _check_labels(y: Any) -> None:
     bad = ~np.isfinite(y)
-    first = int(bad.argmax() if not is_dask(y) else da.argmax(bad).compute())
-    if bool(bad[first].compute() if is_dask(y) else bad[first]):
+    with computing("y"):
+        first = int(bad.argmax() if not is_dask(y) else da.argmax(bad).compute())
+        found = bool(bad[first].compute() if is_dask(y) else bad[first])
+    if found:
         raise DataError(f"y has a missing or infinite label in row {first}: drop or fill it")
 
 
@@ -261,9 +293,9 @@ class Moments:
     def __add__(self, other: Moments) -> Moments:
         """Chan, Golub and LeVeque's pairwise update (1979)."""
         count = self.count + other.count
-        shift = other.mean - self.mean
-        mean = self.mean + shift * (other.count / count)
         with np.errstate(over="ignore", invalid="ignore"):
+            shift = other.mean - self.mean
+            mean = self.mean + shift * (other.count / count)
             squares = self.squares + other.squares + shift**2 * (self.count * other.count / count)
         return Moments(count, mean, squares)
 
@@ -297,7 +329,9 @@ def class_weights(given: Mapping[Any, float] | str, classes: Array) -> Mapping[A
     for label, value in given.items():
         if label not in known:
             raise unknown("class in class_weight", label, [str(c) for c in known])
-        if not isinstance(value, (int, float, np.number)) or not 0 <= value < np.inf:
+        numeric = isinstance(value, (int, float, np.number)) and np.isrealobj(value)
+        too_large = isinstance(value, int) and value > sys.float_info.max
+        if not numeric or too_large or not 0 <= value < np.inf:
             raise OptionError(f"class_weight[{label!r}]={value!r}: use a number of 0 or more")
     return {i: float(given.get(label, 1.0)) for i, label in enumerate(known)}
 
@@ -333,7 +367,8 @@ def as_weights(
     lazy = is_dask(target) or is_dask(weight)
     if by_class is not None:
         # One small integer per sample: the only thing here that comes together anywhere.
-        codes = target[:, 0].compute() if is_dask(target) else target[:, 0]
+        with computing("y"):
+            codes = target[:, 0].compute() if is_dask(target) else target[:, 0]
         if by_class == "balanced":
             counts = np.bincount(codes)
             table = len(codes) / (len(counts) * np.maximum(counts, 1))
@@ -342,7 +377,10 @@ def as_weights(
             table = np.array([by_class[i] for i in range(len(by_class))])
         factor = table[codes]
         weight = weight * (da.from_array(factor, weight.chunks) if is_dask(weight) else factor)
-    least, mean = compute(weight.min(), weight.mean()) if lazy else (weight.min(), weight.mean())
+    with computing("sample_weight"), np.errstate(over="ignore", invalid="ignore"):
+        least, mean = weight.min(), weight.mean()
+        if lazy:
+            least, mean = compute(least, mean)
     if not least >= 0 or not np.isfinite(mean):
         raise DataError("sample_weight has negative, missing or infinite weights: use 0 or more")
     if mean == 0:
@@ -394,22 +432,24 @@ def store(
             moments.append(_refer(run, source, rows, edges))
             continue
         run.create_data(name, columns, rows, chunks[0], array.dtype)
-        put = partial(_put, run, name)
+        put = partial(_put, run, name, columns, array.dtype)
         if is_dask(array):
             blocks = array.rechunk((tuple(chunks), (columns,))).to_delayed()[:, 0]
             tasks = [
                 delayed(put, pure=False)(
                     chunk,
                     int(first),
+                    chunks[chunk],
                     block,
                     dask_key_name=f"store-{name}-{run.attributes['id']}-{chunk}",
                 )
                 for chunk, (first, block) in enumerate(zip(edges[:-1], blocks, strict=True))
             ]
-            found = execute.compute(delayed(list)(tasks))
+            with computing(name):
+                found = execute.compute(delayed(list)(tasks))
         else:
             found = [
-                put(chunk, int(first), array[first:last])
+                put(chunk, int(first), int(last - first), array[first:last])
                 for chunk, (first, last) in enumerate(pairwise(edges))
             ]
         run.blocks.settle("data")
@@ -452,11 +492,35 @@ def sum_moments(found: Sequence[Moments]) -> Moments:
     return total
 
 
-def _put(run: Run, name: str, chunk: int, first: int, block: Array) -> Moments:
-    block = np.asarray(block)
+def _put(
+    run: Run, name: str, columns: int, dtype: Any, chunk: int, first: int, rows: int, block: Any
+) -> Moments:
+    block = plain_block(block, name, (rows, columns), f"from row {first} on")
+    block = block.astype(dtype, copy=False)
     check_finite(block, name, first)
     run.blocks.write(f"data/{name}", chunk, block)
     return Moments.of(block)
+
+
+def plain_block(block: Any, name: str, shape: tuple[int, ...], where: str) -> Array:
+    """Return a block as NumPy has it, if it is what its dask array promised.
+
+    Raises
+    ------
+    DataError, ShapeError
+        For a block that is sparse, masked, not numeric, or of another shape.
+    """
+    block = _as_array(block, name)
+    if block.shape != shape:
+        raise ShapeError(
+            f"{name} has a block of shape {block.shape} {where}, where its dask array promises "
+            f"{shape}: make the two agree"
+        )
+    if block.dtype.kind not in "buif":
+        raise DataError(
+            f"{name} has a block of dtype {block.dtype} {where}, which is not numeric: convert it"
+        )
+    return block
 
 
 def check_finite(block: Array, name: str, first: int = 0) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+from dask.utils import format_bytes
+from distributed.system import MEMORY_LIMIT
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
@@ -18,6 +22,8 @@ from dadmm.errors import InputError, unknown
 
 Array = NDArray[Any]
 
+# What a graph of Dask's can have.
+MOST_CHUNKS = 10**6
 DATASETS = ("digits", "mnist", "wine-white", "wine-red")
 
 
@@ -101,22 +107,45 @@ def read_array(path: str, name: str = "x") -> Any:
     InputError
         If there is no such file, or it holds no numbers; the message names the first bad cell.
     """
-    if "://" not in path and not Path(path).exists():
+    if "://" not in path and not os.path.exists(path):
         raise InputError(f"{name}: {path} does not exist")
     if path.endswith(".npy"):
-        try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"{name}: {path} is not a plain .npy array: {error}") from error
+        return _read_npy(path, name)
     if path.endswith(".csv"):
         header, rows = _read_csv(path, name)
         return _numbers(rows, range(len(rows[0])), header, f"{name}: {path}")
+    return _read_zarr(path, name)
+
+
+def _read_npy(path: str, name: str) -> Array:
+    """Return the array in a file, whose size is compared to what it says before that is believed.
+
+    Nothing is unpickled.
+    """
     try:
-        return zarr.open_array(path, mode="r")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            return np.array(np.lib.format.open_memmap(path, mode="r"))
+    except MemoryError as error:
+        raise InputError(f"{name}: {path} does not fit into memory: store it as zarr") from error
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise InputError(f"{name}: {path} is not a plain .npy array: {error}") from error
+
+
+def _read_zarr(path: str, name: str) -> Any:
+    try:
+        stored = zarr.open_array(path, mode="r")
+        count, largest = stored.nchunks, prod(stored.chunks) * stored.dtype.itemsize
     except Exception as error:
         raise InputError(
             f"{name}: {path} is not a .npy, a .csv or a zarr array: {error}"
         ) from error
+    if count > MOST_CHUNKS:
+        raise InputError(f"{name}: {path} has {count} chunks: store it in fewer, larger ones")
+    if largest > MEMORY_LIMIT:
+        size = format_bytes(largest)
+        raise InputError(f"{name}: {path} has chunks of {size}, more than memory: use smaller ones")
+    return stored
 
 
 def _read_csv(path: str, name: str) -> tuple[list[str], list[list[str]]]:
@@ -126,7 +155,10 @@ def _read_csv(path: str, name: str) -> tuple[list[str], list[list[str]]]:
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: {path} is not a text file: {error}") from error
     delimiter = ";" if lines and ";" in lines[0] else ","
-    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
+    try:
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise InputError(f"{name}: {path} is not a table: {error}") from error
     header = [str(i) for i in range(len(rows[0]))] if rows else []
     if rows and not any(_is_number(cell) for cell in rows[0]):
         header, rows = [cell.strip() for cell in rows[0]], rows[1:]

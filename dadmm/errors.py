@@ -8,11 +8,17 @@ print one line instead of a traceback.  Errors about what the caller passed also
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+LONGEST = 1000
 
 
 class DadmmError(Exception):
-    """Base of every error that dadmm raises on purpose."""
+    """Base of every error that dadmm raises on purpose: one line, whatever is quoted in it."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class InputError(DadmmError, ValueError):
@@ -51,7 +57,7 @@ class DamageError(StoreError):
     """
 
     def __init__(self, url: str, name: str, chunk: int | None, what: str) -> None:
-        super().__init__(url, name, chunk, what)
+        Exception.__init__(self, url, name, chunk, what)  # what it is pickled as
         self.url, self.name, self.chunk, self.what = url, name, chunk, what
 
     def __str__(self) -> str:
@@ -61,7 +67,7 @@ class DamageError(StoreError):
         if kind in ("state", "params"):
             generation = rest.partition("/")[0]
             cure = f"; dadmm resume goes back to what is intact before generation {generation}"
-        return f"{self.url}: {which}{self.name} {self.what}{cure}"
+        return one_line(f"{self.url}: {which}{self.name} {self.what}{cure}")
 
 
 class RecoveryWarning(UserWarning):
@@ -74,6 +80,15 @@ class RunError(DadmmError):
 
 class DivergenceError(RunError):
     """Training that left the finite numbers; the last good iteration is kept."""
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line for a terminal: no control characters, its middle cut if long."""
+    text = re.sub(r"\s*\n\s*", " ", text)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if len(text) > LONGEST:  # what is wrong comes first, the cure last
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
+    return text
 
 
 def nearest(name: object, known: Iterable[object]) -> str | None:

@@ -29,6 +29,7 @@ from dadmm.activations import get_activation
 from dadmm.errors import (
     DadmmError,
     DamageError,
+    DataError,
     InputError,
     OptionError,
     RunError,
@@ -267,10 +268,13 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
                 shown(done, {})
             try:
                 loop.train(plan, most, self.tol, both, initial)
-            except BaseException:
+            except BaseException as error:
                 with suppress(DadmmError, OSError):
                     if plan.run.committed() is not None:
                         self._take(plan)
+                if isinstance(error, MemoryError):
+                    what = f"there is not enough memory for this network: {error}"
+                    raise RunError(what) from error
                 raise
         self._take(plan)
         return self
@@ -405,7 +409,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
                 "pass the same columns, in the same order"
             )
         if not data.is_dask(X):
-            return finish(self.network_.forward(X))
+            return finish(_forward(self.network_, X, "x"))
         X = X.rechunk({1: -1})
         network = delayed(self.network_, pure=True)
         chunks = (X.chunks[0], (columns,)) if columns else (X.chunks[0],)
@@ -426,8 +430,22 @@ def _predict_block(
     finish: Callable[[Array], Array],
     block_id: tuple[int, ...] | None = None,
 ) -> Array:
-    data.check_finite(block, f"x, in the dask chunk {block_id},")
-    return finish(network.forward(block))
+    name = f"x, in the dask chunk {block_id},"
+    block = data.plain_block(block, name, (block.shape[0], network.architecture.widths[0]), "")
+    data.check_finite(block, name)
+    return finish(_forward(network, block, name))
+
+
+def _forward(network: Network, x: Array, name: str) -> Array:
+    outputs = network.forward(x)
+    good = np.isfinite(outputs).all(axis=1)
+    if not good.all():
+        raise DataError(
+            f"{name} has no finite prediction in row {good.argmin()}: its numbers, or those of "
+            f"training, are too large for {network.dtype}; scale them down, or use "
+            "dtype='float64'"
+        )
+    return outputs
 
 
 class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
@@ -582,10 +600,12 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         DataError
             If `y` has a label that training never saw.
         """
-        predicted, y = compute(self.predict(X), y)
+        predicted = self.predict(X)
+        with data.computing("X"):
+            predicted, y = compute(predicted, y)
         y = data.as_column(y, len(predicted))
         data.encode_labels(y, self.classes_)
-        return float(np.average(predicted == y, weights=sample_weight))
+        return float(np.average(predicted == y, weights=_score_weights(sample_weight, y)))
 
 
 class _TakeClass:
@@ -637,11 +657,20 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
         """Return R^2 on `X` and `y`, averaged over targets."""
         from sklearn.metrics import r2_score
 
-        predicted, y = compute(self.predict(X), y)
+        predicted = self.predict(X)
+        with data.computing("X"):
+            predicted, y = compute(predicted, y)
         y = data.as_targets(y, len(predicted))
         if y.shape[1] != self.n_outputs_:
             raise ShapeError(f"y has {y.shape[1]} targets, training had {self.n_outputs_}")
-        return float(r2_score(y, predicted, sample_weight=sample_weight))
+        weights = _score_weights(sample_weight, y)
+        return float(r2_score(y, predicted, sample_weight=weights))
+
+
+def _score_weights(sample_weight: Any, y: Array) -> Array | None:
+    if sample_weight is None:
+        return None
+    return np.asarray(data.as_weights(sample_weight, y))[:, 0]
 
 
 def _first_column(outputs: Array) -> Array:

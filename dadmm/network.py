@@ -270,7 +270,7 @@ class Network:
         Returns
         -------
         (rows, outputs) array
-            In the dtype of the parameters.
+            In the dtype of the parameters; infinite where they cannot hold it.
 
         Raises
         ------
@@ -280,5 +280,6 @@ class Network:
         features = self.architecture.widths[0]
         if x.ndim != 2 or x.shape[1] != features:
             raise ShapeError(f"x has shape {x.shape}: this network reads (rows, {features})")
-        out = self.architecture.forward(self.params, self.inputs.apply(x, self.dtype))
-        return out if self.outputs is None else self.outputs.undo(out)
+        with np.errstate(all="ignore"):
+            out = self.architecture.forward(self.params, self.inputs.apply(x, self.dtype))
+            return out if self.outputs is None else self.outputs.undo(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from sys import float_info
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ def check_type(option: str, value: object, kind: type) -> None:
     types, words = TYPES[kind]
     if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool):
         raise OptionError(f"{option}={value!r}: use {words}")
+    if kind is float and isinstance(value, int) and abs(value) > float_info.max:
+        raise OptionError(f"{option} has {len(str(abs(value)))} digits: use {words} below 1e308")
 
 
 def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:

@@ -10,16 +10,36 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+import zarr
 from terminal import command
 
 import dadmm
 from dadmm import ADMMClassifier, ADMMRegressor, RelaxedADMM
-from dadmm.errors import DadmmError, DataError, InputError, OptionError, ShapeError, StoreError
+from dadmm.errors import (
+    DadmmError,
+    DataError,
+    InputError,
+    OptionError,
+    RunError,
+    ShapeError,
+    StoreError,
+)
 
 X = np.random.default_rng(0).normal(size=(30, 3)).round(3)
 Y = (X[:, 0] > 0).astype(int)
 RELAXED = {"name": "relaxed"}
 SMALL = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
+
+LAZY = da.from_array(X, chunks=(10, 3))
+HUGE = X.astype(object)
+HUGE[7, 1] = 10**400
+
+
+def fails(block):
+    if block.size:  # dask tries it on nothing
+        raise ZeroDivisionError("0\na block")
+    return block
+
 
 BAD_NAN, BAD_INF = X.copy(), X.copy()
 BAD_NAN[7, 1] = np.nan
@@ -94,6 +114,40 @@ def snapshot(folder):
         (pd.DataFrame({"a": Y, "b": "u"}), Y, DataError, "columns that are not numeric: b; enc"),
         (X + 0j, Y, DataError, "x has dtype complex128, which is not numeric"),
         (scipy.sparse.csr_array(X), Y, DataError, r"sparse matrix: pass x\.toarray\(\)"),
+        (
+            X.astype("i8").astype("m8[s]"),
+            Y,
+            DataError,
+            r"x has dtype timedelta64\[s\], which is not",
+        ),
+        (HUGE, Y, DataError, "x has a number too large in row 7, column 1"),
+        (
+            LAZY.map_blocks(fails, dtype=float),
+            Y,
+            DataError,
+            "x could not be computed: ZeroDiv.* 0 a block",
+        ),
+        (X, LAZY[:, 0].map_blocks(fails, dtype=int), DataError, "y could not be computed: ZeroDiv"),
+        (LAZY[LAZY[:, 0].map_blocks(fails, dtype=float) > 0], Y, DataError, "x could not be comp"),
+        (
+            LAZY.map_blocks(lambda b: b[:2], dtype=float),
+            Y,
+            ShapeError,
+            r"of shape \(6, 3\) from row 0 on",
+        ),
+        (
+            LAZY.map_blocks(lambda b: b.astype(str), dtype=float),
+            Y,
+            DataError,
+            "dtype <U32 from row",
+        ),
+        (
+            LAZY.map_blocks(scipy.sparse.csr_array, dtype=float),
+            Y,
+            DataError,
+            "x is a sparse matrix",
+        ),
+        (da.ma.masked_greater(LAZY, 0), Y, DataError, "x has masked values: drop or fill them"),
     ],
 )
 def test_a_classifier_refuses_bad_data(x, y, error, words):
@@ -147,6 +201,7 @@ def test_weights_that_cannot_be_are_named(weight, error, words):
         ({5: 1.0}, "no class in class_weight is called 5: known: 0, 1"),
         ({0: -1}, r"class_weight\[0\]=-1: use a number of 0 or more"),
         ({0: "x"}, r"class_weight\[0\]='x': use a number of 0 or more"),
+        ({0: 10**400}, r"class_weight\[0\]=10+: use a number of 0 or more"),
     ],
 )
 def test_weights_of_classes_that_cannot_be_are_named(weights, words):
@@ -191,6 +246,45 @@ def test_predictions_need_finite_data(clf):
     lazy = clf.predict(da.from_array(BAD_NAN, chunks=5))
     refused(DataError, r"chunk \(1,\), contains NaN in row 2", lazy.compute, scheduler="sync")
     refused(DataError, "sparse", clf.predict, scipy.sparse.csr_array(X))
+    lazy = clf.predict(LAZY.map_blocks(scipy.sparse.csr_array, dtype=float))
+    refused(DataError, "sparse", lazy.compute, scheduler="sync")
+
+
+def test_what_is_predicted_is_finite(clf):
+    far = X.copy()
+    far[7, 1] = 1e300
+    words = "x has no finite prediction in row 7: .* too large for float32"
+    refused(DataError, words, clf.predict, far)
+    lazy = clf.predict_proba(da.from_array(far, chunks=5))
+    refused(DataError, r"chunk \(1, 0\), has no finite prediction in row 2", lazy.compute)
+
+
+@pytest.mark.parametrize(
+    ("weight", "error", "words"),
+    [
+        (np.ones(29), ShapeError, "sample_weight has 29 rows, x has 30"),
+        (0 * Y, DataError, "sample_weight is 0 for all samples"),
+        (["a"] * 30, DataError, "sample_weight has dtype <U1"),
+    ],
+)
+def test_a_score_checks_its_weights(clf, weight, error, words):
+    refused(error, words, clf.score, X, Y, weight)
+    reg = ADMMRegressor(**SMALL).fit(X, X[:, 0])
+    refused(error, words, reg.score, X, X[:, 0], weight)
+    weight = (np.arange(30) % 3)[:, None]
+    assert clf.score(X, Y, weight) == clf.score(
+        X[weight[:, 0] > 0], Y[weight[:, 0] > 0], weight[weight > 0]
+    )
+
+
+def test_a_score_says_that_the_graph_it_was_given_fails(clf):
+    refused(
+        DataError,
+        "X could not be computed: ZeroDiv",
+        clf.score,
+        LAZY.map_blocks(fails, dtype=float),
+        Y,
+    )
 
 
 @pytest.mark.parametrize("label", [2, "1"])
@@ -271,6 +365,14 @@ def test_a_score_names_a_label_that_training_never_saw(clf, label):
         ("memory_limit", "lots", "memory_limit='lots': write it like '2GiB'"),
         ("memory_limit", "1MiB", "is too small for this network: a worker needs at least"),
         ("memory_limit", [1], "memory_limit=.*write it like '2GiB'"),
+        ("memory_limit", np.inf, "memory_limit=inf: write it like '2GiB'"),
+        (
+            "hidden_layer_sizes",
+            (10**9, 10**9),
+            "network 3 - 1000000000 - .* needs about .* PiB of mem",
+        ),
+        ("alpha", 10**400, "alpha has 401 digits: use a number below 1e308"),
+        ("solver", {"rho": 10**400}, "rho has 401 digits: use a number below 1e308"),
         ("chunks", 0, "chunks=0: use 1 row per chunk or more"),
         ("chunks", "x", "chunks='x': use 'auto', a number of rows, or"),
         ("chunks", None, "chunks=None: use 'auto'"),
@@ -436,6 +538,27 @@ def test_wrong_usage_is_explained(arguments, words):
     assert not snapshot("run")
 
 
+def claims_more():
+    """Write files that say they hold more than they do, and one whose chunk is damaged."""
+    np.save("claims.npy", X)
+    content = Path("claims.npy").read_bytes()
+    claim = b"(3000000000, 3), }"
+    Path("claims.npy").write_bytes(content.replace(b"(30, 3), }        ", claim))
+    for name, shape, chunk in (
+        ("damaged", [30, 3], [30, 3]),
+        ("chunks", [10**9, 3], [1, 3]),
+        ("chunk", [10**15, 3], [10**15, 3]),
+    ):
+        stored = zarr.create_array(f"{name}.zarr", shape=(30, 3), dtype=float, fill_value=0.0)
+        stored[:] = X
+        path = Path(f"{name}.zarr", "zarr.json")
+        document = json.loads(path.read_text())
+        document["shape"] = shape
+        document["chunk_grid"]["configuration"]["chunk_shape"] = chunk
+        path.write_text(json.dumps(document))
+    Path("damaged.zarr", "c", "0", "0").write_bytes(b"none of this")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -463,6 +586,37 @@ def test_wrong_usage_is_explained(arguments, words):
         ("y.npy", "nan.npy", r"y has shape \(30, 3\): a classifier takes one label per row"),
         ("x.npy", "objects.npy", "x: objects.npy is not a plain .npy array"),
         ("x.npy", "complex.npy", "x has dtype complex128"),
+        (
+            "x.npy",
+            "claims.npy",
+            "x: claims.npy is not a plain .npy array: .* greater than file size",
+        ),
+        ("x.npy", "x" * 300, "x: x+ does not exist"),
+        ('"x.npy"', '"long.csv"', "x: long.csv is not a table: field larger than field limit"),
+        ('"x.npy"', '"damaged.zarr"', "x: damaged.zarr cannot be read: "),
+        (
+            '"x.npy"',
+            '"chunks.zarr"',
+            "x: chunks.zarr has 1000000000 chunks: store it in fewer, larger",
+        ),
+        ('"x.npy"', '"chunk.zarr"', "x: chunk.zarr has chunks of .* PiB, more than memory: use sm"),
+        ('x = "x.npy"', "", r"\[data\] has y but no x: name the file of the inputs"),
+        (
+            "max_iter = 2",
+            "chunks = " + "[" * 9999,
+            "config.toml is not valid TOML: too many brackets",
+        ),
+        ("max_iter = 2", "max_iter = " + "9" * 5000, "config.toml is not valid TOML: .*digits"),
+        (
+            "max_iter = 2",
+            "loss = '" + "x" * 9999 + "'",
+            "no loss is called 'x+ \\.\\.\\. x*': known: cross",
+        ),
+        (
+            "max_iter = 2",
+            'loss = "a\\nb\\u001b[31m"',
+            r"no loss is called 'a\\nb\\x1b\[31m': known",
+        ),
         ("x.npy", "empty.npy", r"x is empty: its shape is \(0, 3\)"),
         ("y.npy", "one.npy", "y has a single class, 0"),
         ("y.npy", "short.npy", "y has 29 rows, x has 30"),
@@ -480,6 +634,8 @@ def test_a_config_that_cannot_be_fitted_is_explained(old, new, words):
     np.save("one.npy", 0 * Y)
     np.save("short.npy", Y[:-1])
     Path("cell.csv").write_text("a,b\n1,2\n3,u\n")
+    Path("long.csv").write_text("1," + "1" * 200_000 + "\n")
+    claims_more()
     write_config((old, new))
     complains(2, words, "fit", "config.toml", "--run", "run")
     assert not snapshot("run")
@@ -525,6 +681,8 @@ def test_a_store_of_another_version_is_named_by_every_command(foreign, arguments
         (["two.npy", "out.npy"], "X has 2 features, this network was trained on 3: pass the same"),
         (["two.csv", "out.npy"], "X has 2 features"),
         (["two.zarr", "out.zarr"], "X has 2 features"),
+        (["damaged.zarr", "out.zarr"], "x: damaged.zarr cannot be read: "),
+        (["damaged.zarr", "out.npy"], "x: damaged.zarr cannot be read: "),
         (["nan.npy", "out.npy"], "x contains NaN in row 7, column 1"),
         (["cell.csv", "out.npy"], "x: cell.csv row 0, column 1 holds 'u', not a number"),
         (["none.npy", "out.npy"], "x: none.npy does not exist"),
@@ -535,6 +693,8 @@ def test_a_store_of_another_version_is_named_by_every_command(foreign, arguments
         (["x.npy", "none/out.npy"], "there is no folder .*none; make it first"),
         (["x.npy", "folder.npy", "--overwrite"], "folder.npy is a folder"),
         (["x.npy", "folder.zarr", "--overwrite"], "folder.zarr is no zarr array"),
+        (["x.npy", "x" * 300 + ".npy"], r"x+\.npy cannot be written: File name too long"),
+        (["x.npy", "x" * 300 + ".zarr"], r"x+\.zarr cannot be written: File name too long"),
         (["x.npy", "nope://out.zarr"], "nope://out.zarr cannot be written: Protocol not known"),
     ],
 )
@@ -545,6 +705,7 @@ def test_a_prediction_that_cannot_be_is_explained(run, arguments, words):
     da.from_array(X[:, :2]).to_zarr("two.zarr")
     np.save("nan.npy", BAD_NAN)
     Path("cell.csv").write_text("1,u,3\n")
+    claims_more()
     for name in ("folder.npy", "folder.zarr"):
         Path(name).mkdir()
         Path(name, "thesis.txt").write_text("three years")
@@ -582,6 +743,26 @@ def test_a_damaged_commit_record_is_named(finished):
     path.write_text(path.read_text()[:-20])
     for name in ("show", "resume"):
         complains(2, r"run: commit\.json is damaged", name, "run")
+
+
+def test_an_error_is_one_line_whatever_it_quotes():
+    assert str(InputError("a\n  b\x1b[31m\tc\udcff é")) == "a b\\x1b[31m\\tc\\udcff é"
+    long = str(InputError("what " + "x" * 10_000 + " cure"))
+    assert len(long) < 1000
+    assert long.startswith("what ")
+    assert long.endswith(" cure")
+
+
+def test_memory_that_is_not_there_is_named(monkeypatch):
+    def grab(*args):
+        raise MemoryError("Unable to allocate 9 EiB")
+
+    monkeypatch.setattr("dadmm.loop._start", grab)
+    words = "there is not enough memory for this network: Unable to allocate"
+    refused(RunError, words, ADMMClassifier(**SMALL).fit, X, Y)
+    monkeypatch.setattr("dadmm.cli.load_data", grab)
+    write_config()
+    complains(1, "there is not enough memory: Unable to", "fit", "config.toml", "--run", "run")
 
 
 def test_every_error_on_purpose_is_of_one_family():

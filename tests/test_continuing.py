@@ -149,14 +149,14 @@ def test_divergence_leaves_the_best_network_so_far(tmp_path):
     clf = classifier(solver=solver, max_iter=8, run=tmp_path / "run")
 
     def poison(iteration, row):
-        if iteration == 6:
-            chunk = tmp_path / "run" / "params" / "6" / "theta_1"
+        if iteration == 6:  # what the next step starts from, but not the network
+            chunk = tmp_path / "run" / "params" / "6" / "m_1"
             from dadmm.store import Run
 
             run = Run.open(tmp_path / "run")
-            theta = run.load_params(6, ["theta_1"])["theta_1"]
+            moments = run.load_params(6, ["m_1"])["m_1"]
             assert chunk.exists()
-            run.save_params("params/6", {"theta_1": np.full_like(theta, np.nan)})
+            run.save_params("params/6", {"m_1": np.full_like(moments, np.nan)})
 
     with pytest.raises(DivergenceError):
         clf.fit(X, Y, callback=poison)

@@ -61,7 +61,12 @@ def test_large_data_has_chunks_of_the_size_that_storage_likes():
 
 def test_a_row_wider_than_a_chunk_is_a_chunk():
     wide = problem(3, features=CHUNK_BYTES)
-    assert chunk_rows(SOLVER, wide) == (1, 1, 1)
+    # Nothing is that large here: the workers are said to be.
+    assert chunk_rows(SOLVER, wide, memory_limit="9PiB") == (1, 1, 1)
+    with pytest.raises(OptionError, match=r"needs about 6\.00 PiB of memory, this machine has"):
+        chunk_rows(SOLVER, wide)
+    with pytest.raises(OptionError, match="make it narrower, or give the workers' memory_limit"):
+        chunk_rows(SOLVER, wide, chunks=1, memory_limit="2GiB")
 
 
 def test_less_memory_gives_smaller_chunks_whose_visit_fits():

@@ -11,10 +11,11 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import zarr
+from dask.tokenize import normalize_token
 from numpy.typing import NDArray
 from zarr.storage import FsspecStore, LocalStore
 
-from dadmm.errors import StoreError
+from dadmm.errors import InputError, StoreError
 
 Array = NDArray[Any]
 
@@ -88,6 +89,24 @@ class Source:
 @lru_cache(maxsize=16)
 def _opened(source: Source) -> zarr.Array[Any]:
     return zarr.open_array(source.url, path=source.path, mode="r")
+
+
+class Readable:
+    """A zarr array for `dask.array.from_array`, which says in one line what cannot be read."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self.array = array
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+
+    def __dask_tokenize__(self) -> Any:
+        return normalize_token(self.array)
+
+    def __getitem__(self, key: Any) -> Array:
+        try:
+            return np.asarray(self.array[key])
+        except Exception as error:
+            where = str(self.array.store_path).removeprefix("file://")
+            raise InputError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def fingerprint(block: Array) -> int:
