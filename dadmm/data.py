@@ -446,7 +446,7 @@ def store(
                 for chunk, (first, block) in enumerate(zip(edges[:-1], blocks, strict=True))
             ]
             with computing(name):
-                found = execute.compute(delayed(list)(tasks))
+                found = list(compute(*tasks))
         else:
             found = [
                 put(chunk, int(first), int(last - first), array[first:last])

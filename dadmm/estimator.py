@@ -602,7 +602,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         """
         predicted = self.predict(X)
         with data.computing("X"):
-            predicted, y = compute(predicted, y)
+            predicted, y = compute(predicted, data.unwrap(y))
         y = data.as_column(y, len(predicted))
         data.encode_labels(y, self.classes_)
         return float(np.average(predicted == y, weights=_score_weights(sample_weight, y)))
@@ -659,7 +659,7 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
 
         predicted = self.predict(X)
         with data.computing("X"):
-            predicted, y = compute(predicted, y)
+            predicted, y = compute(predicted, data.unwrap(y))
         y = data.as_targets(y, len(predicted))
         if y.shape[1] != self.n_outputs_:
             raise ShapeError(f"y has {y.shape[1]} targets, training had {self.n_outputs_}")

@@ -106,7 +106,10 @@ CONFIGS = {
     },
     "relaxed": {
         "data": {"x": "x.zarr", "y": "y.zarr"},
-        "model": {**MODEL, "hidden_layer_sizes": [4, 4], "stem": "identity", "chunks": "auto"},
+        "model": {
+            **MODEL, "hidden_layer_sizes": [4, 4], "stem": "identity", "chunks": "auto",
+            "copy_data": False,
+        },
         "solver": RELAXED,
         "cluster": {"memory_limit": 2**31},
     },

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dask
@@ -170,14 +170,21 @@ def committed(run):
         return -1
 
 
-def wait_until(reached, started):
-    """Wait for an event that a driver brings about, not for a time."""
+def happens(reached, started):
+    """Wait for an event that a driver brings about, not for a time; False if it ended before."""
     deadline = time.monotonic() + DEADLINE
     while not reached():
         if started.poll() is not None:
-            pytest.fail(f"the driver ended by itself: {started.communicate()[1][-2000:]}")
+            return reached()
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.001)
+    return True
+
+
+def wait_until(reached, started):
+    """Wait for an event that must come."""
+    if not happens(reached, started):
+        pytest.fail(f"the driver ended by itself: {started.communicate()[1][-2000:]}")
 
 
 @pytest.mark.parametrize(
@@ -203,6 +210,35 @@ def test_a_driver_killed_again_and_again(solver, kills, seed, undisturbed, tmp_p
         assert load(run).n_iter_ == committed(run)
     assert committed(run) < ITERATIONS
     assert bits(resume(run)) == undisturbed(solver)
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.long] * (seed >= 3)) for seed in range(100)]
+)
+def test_whatever_is_killed_at_any_moment(seed, undisturbed, tmp_path):
+    """The driver, a worker or both; at any moment from the first file on; once or more often."""
+    run, rng = tmp_path / "run", random.Random(f"kill {seed}")
+    victim = ("driver", "worker", "both")[seed % 3]
+    solver = ("3-splitting", "block", "block, batch")[seed // 3 % 3]
+    for _ in range(rng.randint(1, 3 if victim == "driver" else 2)):
+        goal = committed(run) + rng.randint(0, 4)
+        workers = 0 if victim == "driver" and rng.random() < 0.6 else 2
+        with driver("drive", str(run), solver, workers) as started:
+            seen = run.exists if goal < 0 else lambda goal=goal: committed(run) >= goal
+            if not happens(seen, started):
+                break  # it was done before
+            time.sleep(rng.uniform(0, 0.2))
+            if victim != "driver":
+                victims = json.loads(Path(f"{run}.workers").read_text())
+                with suppress(ProcessLookupError):  # the run may be over
+                    os.kill(rng.choice(victims), signal.SIGKILL)
+            if victim != "worker":
+                started.send_signal(signal.SIGKILL)
+            else:
+                err = started.communicate(timeout=DEADLINE)[1]
+                assert started.returncode == 0, err[-3000:]
+    assert bits(go_on(run, solver)) == undisturbed(solver)
+    assert not list(run.rglob("*.partial")) + list(run.glob(".deleted-*"))
 
 
 @pytest.mark.parametrize("seed", range(2))
