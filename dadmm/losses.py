@@ -161,7 +161,8 @@ class Squared(Loss):
 
     def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
-        return 0.5 * _total(np.square(np.subtract(v, y, dtype=np.float64)), weight)
+        r = np.subtract(v, y, dtype=np.float64)
+        return 0.5 * _total(np.square(r, out=r), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``v - y``; see `Loss.gradient`."""
@@ -191,11 +192,13 @@ class CrossEntropy(Loss):
         """Return the sum over rows; see `Loss.value`."""
         v = np.subtract(v, np.max(v, axis=1, keepdims=True), dtype=np.float64)
         log_sum = np.log(np.sum(np.exp(v), axis=1, keepdims=True))
-        return _total(y * (log_sum - v), weight)
+        terms = np.subtract(log_sum, v, out=v)
+        return _total(np.multiply(y, terms, out=terms), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``softmax(v) - y``; see `Loss.gradient`."""
-        return np.subtract(self.predict_proba(v), y, out=out)
+        p = self.predict_proba(v)
+        return np.subtract(p, y, out=p if out is None else out)
 
     def prox(
         self, v: FloatArray, y: FloatArray, beta: float, out: FloatArray | None = None
@@ -239,8 +242,9 @@ class CrossEntropy(Loss):
 
     def predict_proba(self, v: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``softmax(v)``; see `Loss.predict_proba`."""
-        e = np.exp(v - np.max(v, axis=1, keepdims=True))
-        result: FloatArray = np.divide(e, np.sum(e, axis=1, keepdims=True), out=out)
+        e = np.subtract(v, np.max(v, axis=1, keepdims=True), out=out)
+        np.exp(e, out=e)
+        result: FloatArray = np.divide(e, np.sum(e, axis=1, keepdims=True), out=e)
         return result
 
 
