@@ -16,9 +16,13 @@ from dadmm.solvers.base import Footprint, Pass, Problem, Solver
 
 SMALLEST = 256
 MIB = 2**20
-# Python, NumPy, BLAS, numba, zarr and distributed themselves, measured in a worker that has run:
-# 290 to 300 MiB.  (Compiling for the first time on a machine takes up to 65 MiB more.)
+# Python, NumPy, numba, zarr and distributed themselves: 290 to 300 MiB, measured in a worker that
+# has run; the rest is for what Dask remembers.  (Compiling for the first time on a machine takes
+# up to 65 MiB more, once.)
 BASE_BYTES = 320 * MIB
+# What arrays cost beside their own bytes: holes in the heap, and BLAS's buffers.  Measured: up to
+# a tenth.
+HEAP = 0.1
 # What may be used of a worker's memory.  Dask pauses a worker at 80 % of it, and one whose buffers
 # are kept would stay paused for ever; at 95 % its nanny ends it.
 USABLE = 0.75
@@ -54,8 +58,8 @@ def _needs(
     passes = [each for each in solver.passes(problem, chunks) if each.solves]
     waiting = max(_waiting(need, each, chunks, threads) for each in passes)
     solving = need.total + min(threads, len(solver.layers(problem))) * need.solve
-    fixed = BASE_BYTES + need.weights + threads * need.visit + max(waiting, solving)
-    return fixed, threads * need.row
+    fixed = need.weights + threads * need.visit + max(waiting, solving)
+    return BASE_BYTES + math.ceil((1 + HEAP) * fixed), math.ceil((1 + HEAP) * threads * need.row)
 
 
 def _waiting(need: Footprint, each: Pass, chunks: int, threads: int) -> int:

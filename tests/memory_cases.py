@@ -1,5 +1,6 @@
 """What is measured: every solver, splitting and schedule, at widths from 64 to 2048."""
 
+from dataclasses import replace
 from itertools import product
 
 from memory_helpers import Case
@@ -17,21 +18,22 @@ def block(hidden, rows, **more):
     return Case({"name": "block", "batch_size": 256, **options}, hidden, rows, **more)
 
 
-# About 200 MB of chunk where that takes seconds; the widest networks are weights for the most part.
+# 150 MB of chunk and more where that takes seconds; the widest networks are mostly weights.
 SHORT = [
-    relaxed((64, 64), 150_000),
-    relaxed((256, 256), 20_000, variant="linearized", regions=3, features=1024, inputs="uint8"),
-    relaxed((64, 64, 64), 100_000, splitting=2, variant="linearized", state="recompute"),
-    relaxed((64, 64), 150_000, splitting=2, features=300, activation="tanh"),
-    relaxed((1024, 1024), 3000),
-    relaxed((2048,), 2000, splitting=2),
-    block((64, 64), 150_000, features=400),
-    block((256, 256, 256), 50_000, blocks=2, mode="batch", features=800),
-    block((64, 64, 64), 150_000, blocks=3, schedule="grid", features=128),
-    block((64, 64, 64), 100_000, blocks=2, schedule="grid", mode="batch", consensus="admm"),
-    block((1024, 1024), 20_000, features=784, inputs="uint8", early_stopping=True),
+    relaxed((64, 64), 100_000),
+    relaxed((256, 256), 14_000, variant="linearized", regions=3, features=1024, inputs="uint8"),
+    relaxed((64,) * 3, 70_000, splitting=2, variant="linearized", state="recompute"),
+    relaxed((64, 64), 50_000, splitting=2, features=300, activation="tanh"),
+    relaxed((1024, 1024), 2000),
+    relaxed((2048,), 1000, splitting=2),
+    block((64, 64), 100_000, features=400),
+    block((256, 256, 256), 25_000, blocks=2, mode="batch", features=800),
+    block((64, 64, 64), 120_000, blocks=3, schedule="grid", features=128),
+    block((64, 64, 64), 70_000, blocks=2, schedule="grid", mode="batch", consensus="admm"),
+    block((1024,), 10_000, features=2000, inputs="uint8", early_stopping=True),
     block((2048, 2048), 1000, consensus="admm", optimizer="sgd"),
 ]
+SHORT = [replace(case, iterations=1) for case in SHORT]
 
 # Rows per chunk by width: many where they cost little time.
 ROWS = {64: 120_000, 256: 30_000, 512: 12_000, 1024: 4000, 2048: 1500}
@@ -48,7 +50,9 @@ def _relaxed():
     for activation, splitting in product(("tanh", "softplus"), (3, 2)):
         yield relaxed((128, 64, 32), 60_000, splitting=splitting, activation=activation)
     for inputs, features in product(("uint8", "float64"), (8, 2000)):
-        yield relaxed((64, 64), 240_000_000 // (features + 300) // 8, features=features, inputs=inputs)
+        yield relaxed(
+            (64, 64), 240_000_000 // (features + 300) // 8, features=features, inputs=inputs
+        )
     for loss in ("squared", "huber", "hinge"):
         yield relaxed((64, 64), 60_000, loss=loss, outputs=100, beta=10.0)
     yield relaxed((128, 128), 40_000, dtype="float64")

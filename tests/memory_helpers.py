@@ -161,9 +161,9 @@ def _warm_up(plan):
     options = {"loss": plan.problem.loss, "activation": plan.problem.architecture.activation}
     weight = {"sample_weight": np.ones(64)} if plan.problem.weighted else {}
     with tempfile.TemporaryDirectory() as folder:
-        made((4,) * (depth - 1), solver=plan.solver, max_iter=2, run=folder + "/run", **options).fit(
-            x, y, **weight
-        )
+        made(
+            (4,) * (depth - 1), solver=plan.solver, max_iter=2, run=folder + "/run", **options
+        ).fit(x, y, **weight)
 
 
 def main(url, iterations):

@@ -408,10 +408,14 @@ class BlockADMM:
         visit = 4 * size * at_once
         if self.consensus == "admm":
             visit += size * (2 * sum(sizes) + max(sizes))
-        # A mini-batch: its inputs, what each link keeps, Z and U.  The forward pass of more rows.
-        links = sum(widths[:-1]) + 4 * sum(widths[1:]) + 6 * sum(ends)
-        visit += size * self.batch_rows(problem) * links
-        visit += size * EVALUATED * (widths[0] + (5 if grid else 2) * sum(widths[1:]))
+        # A mini-batch: its inputs, what each link keeps, Z and U.  More rows of the same in the
+        # grid, and of the outputs of all links in an evaluation.
+        links = [5 * sum(widths[lo - 1 : hi + 1]) for lo, hi in spans]
+        batch = self.batch_rows(problem)
+        batch_bytes = (
+            max(batch, EVALUATED) * max(links) if grid else batch * (sum(links) + 6 * sum(ends))
+        )
+        visit += size * (batch_bytes + EVALUATED * (widths[0] + 2 * sum(widths[1:])))
 
         # Parameters and moments; between rounds also those that the iteration started from.
         rounds = len(self.passes(problem, chunks))

@@ -239,9 +239,13 @@ class RelaxedADMM:
         square = [(a + 1) ** 2 for a in widths[:-1]]
         if self.head_refit:
             product.append(product[-1])
-        # Weights, and inverses of the curvatures; between passes also weights as they were.
-        copies = 1 if len(self.passes(problem, chunks)) == 1 else 3
-        weights = size * (copies * sum(product) + sum(a * a for a in hidden))
+        # Weights, and inverses of the curvatures.  In the passes after the first also the weights
+        # as they were, and a total beside the first one, which the layers that rest wait with.
+        weights = size * (sum(product) + sum(a * a for a in hidden))
+        if self._refines:
+            inner = slice(1, arch.depth - 1)
+            weights += 2 * size * sum(product)
+            weights += 8 * (product[0] + sum(square[inner]) + sum(product[inner]))
         # Gram and cross products of each layer; layer 1's Gram matrix is summed once, before.
         grams = sum(square[1:]) + (square[-1] if self.head_refit else 0)
         sums = max(grams + sum(product), square[0])
