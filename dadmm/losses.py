@@ -261,7 +261,9 @@ class Hinge(Loss):
 
     def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
-        return _total(np.maximum(1.0 - np.multiply(y, v, dtype=np.float64), 0.0), weight)
+        terms = np.multiply(y, v, dtype=np.float64)
+        np.subtract(1.0, terms, out=terms)
+        return _total(np.maximum(terms, 0.0, out=terms), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``-y_j`` where ``y_j v_j < 1``, else 0; see `Loss.gradient`."""
@@ -316,9 +318,10 @@ class Huber(Loss):
 
     def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
-        r = np.abs(np.subtract(v, y, dtype=np.float64))
-        inner = np.minimum(r, self.delta)
-        return _total(inner * (r - 0.5 * inner), weight)
+        r = np.subtract(v, y, dtype=np.float64)
+        inner = np.minimum(np.abs(r, out=r), self.delta)
+        r -= 0.5 * inner
+        return _total(np.multiply(inner, r, out=r), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``v - y``, clipped to `delta`; see `Loss.gradient`."""

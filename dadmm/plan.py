@@ -70,13 +70,15 @@ def _waiting(need: Footprint, each: Pass, chunks: int, threads: int) -> int:
     that have no full group yet.
     """
     visited = chunks if each.chunks is None else len(each.chunks)
-    parts = max(Counter(part.group for part in each.parts).values())
+    # Of the group that is filled by the most chunks: in the grid, a layer's own.
+    parts = min(Counter(part.group for part in each.parts).values())
     results = min(visited, -(-FAN_IN // parts) + threads - 1)
     totals, left = 1, visited * parts
     while left > FAN_IN:
         left = -(-left // FAN_IN)
         totals += min(left, FAN_IN) - 1
-    return results * need.sums + totals * need.total
+    before, after = results * need.sums, totals * need.total
+    return math.ceil(need.share * (before + after) + (1 - need.share) * max(before, after))
 
 
 def chunk_rows(
@@ -109,13 +111,14 @@ def chunk_rows(
         the smallest.
     """
     n = problem.rows
-    most = _most_rows(solver, problem, memory_limit, threads, inputs)
     if isinstance(chunks, str) and chunks == "auto":
+        most = _most_rows(solver, problem, memory_limit, threads, inputs)
         return _tiles(n, _auto(solver, problem, most))
     given = _given(chunks, n)
-    if memory_limit is not None and given[0] > most:
+    if memory_limit is not None:
         needed = worker_bytes(solver, problem, given[0], threads, inputs)
         if needed > _usable(memory_limit):
+            most = _most_rows(solver, problem, memory_limit, threads, inputs)
             raise OptionError(
                 f"memory_limit={memory_limit!r} is too small for chunks of {given[0]} rows: a "
                 f"worker needs at least {_mib(needed)} for them; chunks={most} would fit"

@@ -20,17 +20,15 @@ def block(hidden, rows, **more):
 
 # 150 MB of chunk and more where that takes seconds; the widest networks are mostly weights.
 SHORT = [
-    relaxed((64, 64), 100_000),
-    relaxed((256, 256), 14_000, variant="linearized", regions=3, features=1024, inputs="uint8"),
-    relaxed((64,) * 3, 70_000, splitting=2, variant="linearized", state="recompute"),
-    relaxed((64, 64), 50_000, splitting=2, features=300, activation="tanh"),
-    relaxed((1024, 1024), 2000),
-    relaxed((2048,), 1000, splitting=2),
-    block((64, 64), 100_000, features=400),
-    block((256, 256, 256), 25_000, blocks=2, mode="batch", features=800),
-    block((64, 64, 64), 120_000, blocks=3, schedule="grid", features=128),
+    relaxed((64, 64), 80_000),
+    relaxed((256, 256), 7000, variant="linearized", regions=3, features=1024, inputs="uint8"),
+    relaxed((64,) * 3, 50_000, splitting=2, variant="linearized", state="recompute"),
+    relaxed((1024, 1024), 1000),
+    relaxed((2048,), 600, splitting=2),
+    block((64, 64), 80_000, features=400),
+    block((256, 256, 256), 15_000, blocks=2, mode="batch", features=1000, early_stopping=True),
+    block((64, 64, 64), 100_000, blocks=3, schedule="grid", features=128, inputs="uint8"),
     block((64, 64, 64), 70_000, blocks=2, schedule="grid", mode="batch", consensus="admm"),
-    block((1024,), 10_000, features=2000, inputs="uint8", early_stopping=True),
     block((2048, 2048), 1000, consensus="admm", optimizer="sgd"),
 ]
 SHORT = [replace(case, iterations=1) for case in SHORT]

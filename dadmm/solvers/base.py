@@ -200,6 +200,8 @@ class Footprint:
         Of such a total.
     solve : int
         Of one layer's weight update, or of what makes its weights ready, beside the total.
+    share : float
+        The largest share of the sums that is added up at once.
     """
 
     row: int
@@ -208,6 +210,7 @@ class Footprint:
     sums: int
     total: int
     solve: int
+    share: float = 1.0
 
 
 class Solver(Protocol):

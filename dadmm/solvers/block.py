@@ -420,10 +420,12 @@ class BlockADMM:
         # Parameters and moments; between rounds also those that the iteration started from.
         rounds = len(self.passes(problem, chunks))
         weights = 3 * size * sum(sizes) * (1 if rounds == 1 else 2)
+        weights += max(getattr(block, "library", 0) for block in chain.blocks)
         summed = sum(sizes) * (3 if self.optimizer == "adam" else 2)
         # The new ones, how far they moved, and (consensus ADMM) the step in float64.
         solve = max(sizes) * (4 * size + (8 if self.consensus == "admm" else 0))
-        return Footprint(row, visit, weights, size * summed, 8 * summed, solve)
+        share = at_once / sum(sizes)
+        return Footprint(row, visit, weights, size * summed, 8 * summed, solve, share)
 
     def momentum_at(self, done: float) -> float:
         """Return the optimiser's momentum when the share `done` of a run is behind it."""

@@ -228,8 +228,8 @@ class RelaxedADMM:
         row += size * (max(hidden) if two else hidden[-1] if keeps else 0)
         if not keeps:  # the regions' edges as they were
             row += size * sum(widths[lo - 1] for lo, _ in self.spans(problem)[1:])
-        # The head: outputs, and the loss (in float64) or its proximal step; numbers per row.
-        row += outputs * (size + max(16, 3 * size)) + 16 + size
+        # The head: outputs, and the loss (three in float64) or its proximal step; numbers per row.
+        row += outputs * (size + max(24, 5 * size)) + 16 + size
 
         # Blocks of a tile of rows, of the sweep and of the forward pass; inputs being scaled.
         tile = tile_rows(problem, problem.rows) * max(hidden) * size
