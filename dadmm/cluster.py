@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import dask
+from dask.system import CPU_COUNT
 
 from dadmm.errors import RunError
 
@@ -61,6 +62,30 @@ def connect(table: Mapping[str, Any]) -> Iterator[str | None]:
             raise RunError(f"the {workers} worker processes did not start: {why}") from error
         with cluster, Client(cluster) as client:
             yield client.dashboard_link if port >= 0 and _has_dashboard() else None
+
+
+def resources(client: Any, memory_limit: int | str | None) -> tuple[int | str | None, int]:
+    """Return the memory of a worker, None if not limited, and how many tasks it does at once.
+
+    Parameters
+    ----------
+    client : distributed.Client or None
+        None for this process, under Dask's other schedulers.
+    memory_limit : int, str or None
+        What was asked for; None takes that of the worker with the least for each of its threads.
+    """
+    if client is None:
+        if dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
+            return memory_limit, 1
+        return memory_limit, int(dask.config.get("num_workers", None) or CPU_COUNT)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if memory_limit is not None:
+        return memory_limit, max((worker["nthreads"] for worker in workers), default=1)
+    limited = [worker for worker in workers if worker["memory_limit"]]  # 0 or None: not limited
+    if not limited:
+        return None, 1
+    least = min(limited, key=lambda worker: worker["memory_limit"] / worker["nthreads"])
+    return int(least["memory_limit"]), int(least["nthreads"])
 
 
 def dask_setup(worker: Any) -> None:

@@ -35,6 +35,9 @@ Array = NDArray[Any]
 
 STANDARDIZE = ("feature", "global", "none")
 ROWS_AT_ONCE = 65536
+# At least so many columns, and about so many numbers, are turned into float64 at once.
+COLUMNS = 16
+NUMBERS_AT_ONCE = 2**21
 
 
 def is_dask(array: Any) -> bool:
@@ -285,10 +288,17 @@ class Moments:
     @classmethod
     def of(cls, block: Array) -> Moments:
         """Return the moments of a block, (rows, columns), in float64."""
-        wide = block.astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = wide.mean(axis=0)
-            return cls(len(block), mean, ((wide - mean) ** 2).sum(axis=0))
+        mean, squares = np.empty((2, block.shape[1]))
+        # A few columns at a time, but no single one: NumPy adds up in another order then.
+        groups = max(1, block.shape[1] // max(COLUMNS, NUMBERS_AT_ONCE // max(len(block), 1)))
+        for columns in np.array_split(np.arange(block.shape[1]), groups):
+            here = slice(columns[0], columns[-1] + 1)
+            wide = block[:, here].astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean[here] = wide.mean(axis=0)
+                wide -= mean[here]
+                squares[here] = np.square(wide, out=wide).sum(axis=0)
+        return cls(len(block), mean, squares)
 
     def __add__(self, other: Moments) -> Moments:
         """Chan, Golub and LeVeque's pairwise update (1979)."""

@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_info
 
 from dadmm import data, loop
 from dadmm.activations import get_activation
+from dadmm.cluster import resources
 from dadmm.errors import (
     DadmmError,
     DamageError,
@@ -194,7 +195,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             # Other orders of the rows than the last time.
             steps = int(initial.get("count_1", 0))
             seed = int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
-        chunks = chunk_rows(solver, problem, self.chunks, self.memory_limit)
+        memory, threads = resources(_client(), self.memory_limit)
+        chunks = chunk_rows(solver, problem, self.chunks, memory, threads, X.dtype.itemsize)
         attributes: dict[str, Any] = {
             "config": self._config(solver),
             "pipeline": getattr(self, "pipeline", None),
@@ -485,7 +487,9 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
     overwrite : bool
         Whether a run that exists at `run` may be replaced.
     memory_limit : int, str or None
-        Memory of one worker, such as "2GiB"; decides the rows per chunk.
+        Memory of one worker, such as "2GiB", of which 3/4 are used; decides the rows per chunk.
+        None takes the limit of the smallest worker of the current client.  On threads it is that
+        of this process, for all its threads at once, beside the data and a run kept in memory.
     chunks : "auto", int or sequence of int
         Rows per chunk.  The same chunks give the same bits, whatever runs them.
     copy_data : bool

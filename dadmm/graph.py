@@ -231,7 +231,8 @@ def _chunk(plan: Plan, part: Part, chunk: int, state: Arrays, iteration: int, pa
         if problem.classes:
             y = get_loss(problem.loss).encode(y[:, 0], problem.classes, problem.dtype)
         else:
-            y = scaling["y"].apply(y, problem.dtype)
+            out = _work.take("y", y.shape, problem.dtype)
+            y = scaling["y"].apply(y, problem.dtype, out)
         if problem.weighted:
             weight = read("weight", chunk)[:, 0].astype(problem.dtype)
     left = scaling["x"] if plan.solver.raw else None

@@ -161,7 +161,8 @@ class Squared(Loss):
 
     def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
-        return 0.5 * _total(np.square(np.subtract(v, y, dtype=np.float64)), weight)
+        r = np.subtract(v, y, dtype=np.float64)
+        return 0.5 * _total(np.square(r, out=r), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``v - y``; see `Loss.gradient`."""
@@ -191,11 +192,13 @@ class CrossEntropy(Loss):
         """Return the sum over rows; see `Loss.value`."""
         v = np.subtract(v, np.max(v, axis=1, keepdims=True), dtype=np.float64)
         log_sum = np.log(np.sum(np.exp(v), axis=1, keepdims=True))
-        return _total(y * (log_sum - v), weight)
+        terms = np.subtract(log_sum, v, out=v)
+        return _total(np.multiply(y, terms, out=terms), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``softmax(v) - y``; see `Loss.gradient`."""
-        return np.subtract(self.predict_proba(v), y, out=out)
+        p = self.predict_proba(v)
+        return np.subtract(p, y, out=p if out is None else out)
 
     def prox(
         self, v: FloatArray, y: FloatArray, beta: float, out: FloatArray | None = None
@@ -239,8 +242,9 @@ class CrossEntropy(Loss):
 
     def predict_proba(self, v: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``softmax(v)``; see `Loss.predict_proba`."""
-        e = np.exp(v - np.max(v, axis=1, keepdims=True))
-        result: FloatArray = np.divide(e, np.sum(e, axis=1, keepdims=True), out=out)
+        e = np.subtract(v, np.max(v, axis=1, keepdims=True), out=out)
+        np.exp(e, out=e)
+        result: FloatArray = np.divide(e, np.sum(e, axis=1, keepdims=True), out=e)
         return result
 
 
@@ -257,7 +261,9 @@ class Hinge(Loss):
 
     def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
-        return _total(np.maximum(1.0 - np.multiply(y, v, dtype=np.float64), 0.0), weight)
+        terms = np.multiply(y, v, dtype=np.float64)
+        np.subtract(1.0, terms, out=terms)
+        return _total(np.maximum(terms, 0.0, out=terms), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``-y_j`` where ``y_j v_j < 1``, else 0; see `Loss.gradient`."""
@@ -312,9 +318,10 @@ class Huber(Loss):
 
     def value(self, v: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> float:
         """Return the sum over rows; see `Loss.value`."""
-        r = np.abs(np.subtract(v, y, dtype=np.float64))
-        inner = np.minimum(r, self.delta)
-        return _total(inner * (r - 0.5 * inner), weight)
+        r = np.subtract(v, y, dtype=np.float64)
+        inner = np.minimum(np.abs(r, out=r), self.delta)
+        r -= 0.5 * inner
+        return _total(np.multiply(inner, r, out=r), weight)
 
     def gradient(self, v: FloatArray, y: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return ``v - y``, clipped to `delta`; see `Loss.gradient`."""

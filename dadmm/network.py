@@ -30,6 +30,8 @@ Array = NDArray[Any]
 Params = dict[str, Array]
 
 STEMS = ("dense", "identity")
+# Rows that are scaled at once: what is wider than the result stays small.
+SCALED = 256
 
 
 @dataclass(frozen=True)
@@ -200,10 +202,17 @@ class Scaling:
         be far smaller than they are.
         """
         wide = np.result_type(x.dtype, dtype)
-        fits = out is not None and out.dtype == wide
-        found = np.subtract(x, self.centre.astype(wide), dtype=wide, out=out if fits else None)
-        found *= (1.0 / self.scale).astype(wide)
-        return np.asarray(found, dtype)
+        if out is None:
+            out = np.empty(x.shape, dtype)
+        centre, factor = self.centre.astype(wide), (1.0 / self.scale).astype(wide)
+        for first in range(0, len(x), SCALED):
+            rows = slice(first, first + SCALED)
+            found = out[rows] if out.dtype == wide else None
+            found = np.subtract(x[rows], centre, dtype=wide, out=found)
+            found *= factor
+            if out.dtype != wide:
+                out[rows] = found
+        return out
 
     def take(self, x: Array, rows: Array, out: Array) -> Array:
         """Return some rows of `x` scaled, in `out`, (rows, columns): what `apply` would give."""

@@ -2,18 +2,86 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from dask.utils import format_bytes, parse_bytes
 from distributed.system import MEMORY_LIMIT
 
 from dadmm.errors import OptionError, ShapeError
-from dadmm.solvers.base import Problem, Solver
+from dadmm.graph import FAN_IN
+from dadmm.solvers.base import Footprint, Pass, Problem, Solver
 
 SMALLEST = 256
-# Python, NumPy, numba, zarr and distributed themselves.
-BASE_BYTES = 250 * 2**20
+ROUNDS = 1024
+MIB = 2**20
+# Python, NumPy, numba, zarr and distributed themselves: 290 to 300 MiB, measured in a worker that
+# has run; the rest is for what Dask remembers.  (Compiling for the first time on a machine takes
+# up to 65 MiB more, once.)
+BASE_BYTES = 320 * MIB
+# What arrays cost beside their own bytes: holes in the heap, and BLAS's buffers.  Measured: up to
+# a tenth.
+HEAP = 0.1
+# What may be used of a worker's memory.  Dask pauses a worker at 80 % of it, and one whose buffers
+# are kept would stay paused for ever; at 95 % its nanny ends it.
+USABLE = 0.75
+
+
+def worker_bytes(
+    solver: Solver, problem: Problem, rows: int, threads: int = 1, inputs: int = 8
+) -> int:
+    """Return the memory that a worker needs, in bytes, Python included.
+
+    Parameters
+    ----------
+    rows : int
+        Of a chunk.
+    threads : int
+        Visits that the worker does at once.
+    inputs : int
+        Bytes of one number of the inputs, as they are stored.
+    """
+    fixed, per_row = _needs(solver, problem, -(-problem.rows // max(rows, 1)), threads, inputs)
+    return fixed + rows * per_row
+
+
+def _needs(
+    solver: Solver, problem: Problem, chunks: int, threads: int, inputs: int
+) -> tuple[int, int]:
+    """Return the bytes that a worker needs whatever the rows, and those per row of a chunk.
+
+    Every thread keeps the buffers of its visits.  Beside them there are the sums that wait to be
+    added up while visits go on; or, later, the total and what solving for the weights takes.
+    """
+    need = solver.footprint(problem, inputs, chunks)
+    # Rounds are all alike: as many as there may be in large data would take long to list.
+    passes = [each for each in solver.passes(problem, min(chunks, ROUNDS)) if each.solves]
+    waiting = max(_waiting(need, each, chunks, threads) for each in passes)
+    solving = need.total + min(threads, len(solver.layers(problem))) * need.solve
+    fixed = need.weights + threads * need.visit + max(waiting, solving)
+    return BASE_BYTES + math.ceil((1 + HEAP) * fixed), math.ceil((1 + HEAP) * threads * need.row)
+
+
+def _waiting(need: Footprint, each: Pass, chunks: int, threads: int) -> int:
+    """Return the most bytes of a pass's sums that wait to be added up in the tree.
+
+    The scheduler adds up what it can before it visits more: what waits is one group of results
+    and those of the other threads, the total that they are added to, and on every level the totals
+    that have no full group yet.
+    """
+    visited = chunks if each.chunks is None else len(each.chunks)
+    # Of the group that is filled by the most chunks: in the grid, a layer's own.
+    parts = min(Counter(part.group for part in each.parts).values())
+    results = min(visited, -(-FAN_IN // parts) + threads - 1)
+    totals, left = 1, visited * parts
+    while left > FAN_IN:
+        left = -(-left // FAN_IN)
+        totals += min(left, FAN_IN) - 1
+    before, after = results * need.sums, totals * need.total
+    return math.ceil(need.share * (before + after) + (1 - need.share) * max(before, after))
 
 
 def chunk_rows(
@@ -21,6 +89,8 @@ def chunk_rows(
     problem: Problem,
     chunks: int | Sequence[int] | str = "auto",
     memory_limit: int | str | None = None,
+    threads: int = 1,
+    inputs: int = 8,
 ) -> tuple[int, ...]:
     """Return the rows of each chunk.
 
@@ -30,21 +100,38 @@ def chunk_rows(
         Rows per chunk; or every chunk's rows, all equal but a smaller last one; or chosen from
         the data's size and the memory.
     memory_limit : int, str or None
-        Memory of one worker, as a number of bytes or such as "2GiB"; None does not limit.
+        Memory of one worker, as a number of bytes or such as "2GiB", of which `USABLE` is used;
+        None does not limit.
+    threads, inputs : int
+        See `worker_bytes`.
 
     Raises
     ------
     ShapeError
         If the chunks do not tile the rows.
     OptionError
-        If `chunks` is no number of rows, or the memory is too small for the network or for the
-        smallest chunk.
+        If `chunks` is no number of rows, or the memory is too small for the network, for the
+        chunks given, or for the smallest.
     """
     n = problem.rows
-    memory = None if memory_limit is None else _bytes(memory_limit)
-    _check_fits(solver, problem, memory)
+    _check_fits(solver, problem, None if memory_limit is None else _bytes(memory_limit))
     if isinstance(chunks, str) and chunks == "auto":
-        return _tiles(n, _auto(solver, problem, memory))
+        most = _most_rows(solver, problem, memory_limit, threads, inputs)
+        return _tiles(n, _auto(solver, problem, most))
+    given = _given(chunks, n)
+    if memory_limit is not None:
+        needed = worker_bytes(solver, problem, given[0], threads, inputs)
+        if needed > _usable(memory_limit):
+            most = _most_rows(solver, problem, memory_limit, threads, inputs)
+            raise OptionError(
+                f"memory_limit={memory_limit!r} is too small for chunks of {given[0]} rows: a "
+                f"worker needs at least {_mib(needed)} for them; chunks={most} would fit"
+            )
+    return given
+
+
+def _given(chunks: Any, n: int) -> tuple[int, ...]:
+    """Return the rows of each chunk, as asked for."""
     if isinstance(chunks, (int, np.integer)) and not isinstance(chunks, bool):
         if chunks < 1:
             raise OptionError(f"chunks={chunks}: use 1 row per chunk or more")
@@ -73,11 +160,11 @@ def _bytes(memory_limit: int | str) -> int:
 
 def _check_fits(solver: Solver, problem: Problem, memory: int | None) -> None:
     """Refuse a network that would take all memory of this machine before training could fail."""
-    fixed = solver.footprint(problem)[1]
-    if fixed > max(MEMORY_LIMIT, memory or 0):
+    needed, _ = _needs(solver, problem, 1, 1, 8)
+    if needed > max(MEMORY_LIMIT, memory or 0):
         widths = " - ".join(map(str, problem.architecture.widths))
         raise OptionError(
-            f"the network {widths} needs about {format_bytes(fixed)} of memory, this machine has "
+            f"the network {widths} needs about {format_bytes(needed)} of memory, this machine has "
             f"{format_bytes(MEMORY_LIMIT)}: make it narrower, or give the workers' memory_limit"
         )
 
@@ -87,22 +174,42 @@ def _tiles(n: int, rows: int) -> tuple[int, ...]:
     return (rows,) * full + ((rest,) if rest else ())
 
 
-def _auto(solver: Solver, problem: Problem, memory: int | None) -> int:
+def _usable(memory_limit: int | str) -> int:
+    return int(USABLE * _bytes(memory_limit))
+
+
+def _mib(needed: int) -> str:
+    """Return the memory limit under which so many bytes may be used."""
+    return f"{math.ceil(needed / USABLE / MIB)} MiB"
+
+
+def _most_rows(
+    solver: Solver,
+    problem: Problem,
+    memory_limit: int | str | None,
+    threads: int,
+    inputs: int,
+) -> int:
+    """Return the most rows of a chunk that surely fit into the memory."""
+    if memory_limit is None:
+        return problem.rows
+    least = min(SMALLEST, problem.rows)
+    # Smaller chunks are more, whose sums wait: with the most of those all others fit, too.
+    fixed, per_row = _needs(solver, problem, -(-problem.rows // least), threads, inputs)
+    rows = (_usable(memory_limit) - fixed) // per_row
+    if rows < least:
+        raise OptionError(
+            f"memory_limit={memory_limit!r} is too small for this network: a worker needs at "
+            f"least {_mib(fixed + least * per_row)}"
+        )
+    return min(rows, problem.rows)
+
+
+def _auto(solver: Solver, problem: Problem, affordable: int) -> int:
     n = problem.rows
     widest = max(problem.architecture.widths) * np.dtype(problem.dtype).itemsize
     fewest, multiple, most = solver.granularity(problem)
-    rows = min(most // widest, max(-(-n // fewest), SMALLEST))
-    if memory is not None:
-        per_row, fixed = solver.footprint(problem)
-        affordable = (memory - BASE_BYTES - fixed) // per_row
-        if affordable < min(SMALLEST, n):
-            needed = BASE_BYTES + fixed + min(SMALLEST, n) * per_row
-            raise OptionError(
-                f"memory_limit={format_bytes(memory)} is too small for this network: a worker "
-                f"needs at least {-(-needed // 2**20)} MiB"
-            )
-        rows = min(rows, affordable)
-    rows = max(1, min(int(rows), n))
+    rows = max(1, min(most // widest, max(-(-n // fewest), SMALLEST), affordable, n))
     if rows * multiple < n:
         count = -(-n // rows)
         rows = -(-n // (-(-count // multiple) * multiple))

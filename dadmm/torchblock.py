@@ -53,6 +53,8 @@ class TorchBlock:
     A block is equal only to itself and its copies, such as those that reach the workers.
     """
 
+    library = 192 * 2**20  # bytes that a process takes more once it has imported torch
+
     def __init__(self, module: torch.nn.Module, in_shape: Sequence[int] | None = None) -> None:
         if not isinstance(module, torch.nn.Module):
             raise OptionError(f"TorchBlock({module!r}): pass a torch.nn.Module")

@@ -87,3 +87,41 @@ def test_workers_that_do_not_start_are_a_failed_run(monkeypatch, error):
         cluster.connect({"workers": 2}),
     ):
         pass
+
+
+class Workers:
+    """A client whose workers have these (memory limit, threads)."""
+
+    def __init__(self, *workers):
+        self.workers = workers
+
+    def scheduler_info(self, n_workers):
+        assert n_workers == -1
+        found = [{"memory_limit": limit, "nthreads": threads} for limit, threads in self.workers]
+        return {"workers": dict(enumerate(found))}
+
+
+@pytest.mark.parametrize(
+    ("workers", "asked", "expected"),
+    [
+        ([(4000, 1)], None, (4000, 1)),
+        ([(4000, 2), (3000, 1)], None, (4000, 2)),
+        ([(4000, 1), (3000, 1), (0, 8)], None, (3000, 1)),
+        ([(0, 2), (None, 1)], None, (None, 1)),
+        ([], None, (None, 1)),
+        ([(4000, 2), (3000, 1)], "2GiB", ("2GiB", 2)),
+        ([], "2GiB", ("2GiB", 1)),
+    ],
+)
+def test_the_memory_that_counts_is_that_of_the_worker_with_the_least(workers, asked, expected):
+    assert cluster.resources(Workers(*workers), asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "threads"),
+    [({"scheduler": "sync"}, 1), ({"scheduler": "threads", "num_workers": 3}, 3)],
+)
+def test_without_workers_it_is_that_of_this_process_for_all_its_threads(config, threads):
+    with dask.config.set(config):
+        assert cluster.resources(None, "2GiB") == ("2GiB", threads)
+        assert cluster.resources(None, None) == (None, threads)

@@ -7,8 +7,9 @@ import pytest
 from dask.utils import parse_bytes
 
 from dadmm.errors import OptionError, ShapeError
+from dadmm.graph import FAN_IN
 from dadmm.network import Architecture
-from dadmm.plan import SMALLEST, chunk_rows
+from dadmm.plan import BASE_BYTES, SMALLEST, USABLE, chunk_rows, worker_bytes
 from dadmm.solvers.base import Problem
 from dadmm.solvers.block import BlockADMM
 from dadmm.solvers.relaxed import RelaxedADMM
@@ -44,7 +45,7 @@ def test_small_data_is_one_chunk_and_more_data_some_for_every_worker():
 
 @pytest.mark.parametrize("rows", [10_000, 100_000, 10**7, 10**7 + 1])
 @pytest.mark.parametrize("agents", [1, 2, 3, 8])
-@pytest.mark.parametrize("memory_limit", [None, "300MB"])
+@pytest.mark.parametrize("memory_limit", [None, "500MB"])
 def test_every_round_of_block_admm_has_a_chunk_for_each_agent(rows, agents, memory_limit):
     chunks = chunk_rows(BlockADMM(agents=agents), problem(rows), "auto", memory_limit)
     assert sum(chunks) == rows
@@ -62,41 +63,80 @@ def test_large_data_has_chunks_of_the_size_that_storage_likes():
 def test_a_row_wider_than_a_chunk_is_a_chunk():
     wide = problem(3, features=CHUNK_BYTES)
     # Nothing is that large here: the workers are said to be.
-    assert chunk_rows(SOLVER, wide, memory_limit="9PiB") == (1, 1, 1)
-    with pytest.raises(OptionError, match=r"needs about 6\.00 PiB of memory, this machine has"):
+    assert chunk_rows(SOLVER, wide, memory_limit="99PiB") == (1, 1, 1)
+    with pytest.raises(OptionError, match=r"needs about .* PiB of memory, this machine has"):
         chunk_rows(SOLVER, wide)
     with pytest.raises(OptionError, match="make it narrower, or give the workers' memory_limit"):
         chunk_rows(SOLVER, wide, chunks=1, memory_limit="2GiB")
 
 
 def test_less_memory_gives_smaller_chunks_whose_visit_fits():
-    sizes = [auto(10**7, memory_limit=limit)[0] for limit in ("270MB", "300MB", "2GB", None)]
+    sizes = [auto(10**7, memory_limit=limit)[0] for limit in ("480MB", "550MB", "2GB", None)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[1] < sizes[2]
-    per_row, fixed = SOLVER.footprint(problem(10**7))
-    assert sizes[1] * per_row + fixed < 300e6
+    assert worker_bytes(SOLVER, problem(10**7), sizes[1]) <= USABLE * 550e6
+
+
+def test_more_visits_at_once_need_smaller_chunks_and_smaller_inputs_larger_ones():
+    one = auto(10**7, memory_limit="550MB")[0]
+    assert auto(10**7, memory_limit="550MB", threads=4)[0] < one / 3
+    assert auto(10**7, memory_limit="550MB", inputs=1)[0] > one
+
+
+def row(solver, problem):
+    return worker_bytes(solver, problem, 1001) - worker_bytes(solver, problem, 1000)
+
+
+def fixed(solver, problem):
+    return worker_bytes(solver, problem, 0) - BASE_BYTES
 
 
 def test_a_row_costs_more_in_a_wider_network_and_in_double_precision():
-    cost = SOLVER.footprint(problem(1000))
-    wider = SOLVER.footprint(problem(1000, hidden=(128, 128)))
-    double = SOLVER.footprint(problem(1000, dtype="float64"))
-    assert wider[0] > cost[0]
-    assert wider[1] > cost[1]
-    assert double[0] > cost[0]
+    wider, double = problem(1000, hidden=(128, 128)), problem(1000, dtype="float64")
+    assert row(SOLVER, wider) > row(SOLVER, problem(1000))
+    assert fixed(SOLVER, wider) > fixed(SOLVER, problem(1000))
+    assert row(SOLVER, double) > row(SOLVER, problem(1000))
 
 
 def test_state_that_is_not_stored_costs_memory_all_the_same():
-    assert RelaxedADMM(state="recompute").footprint(problem(1000))[0] > 4 * 2 * (64 + 64)
+    assert row(RelaxedADMM(state="recompute"), problem(1000)) > 4 * 2 * (64 + 64)
 
 
-def test_too_little_memory_is_refused_with_the_number_that_suffices():
+def test_sums_wait_for_a_full_group_of_the_tree_and_no_more():
+    def held(chunks):
+        return worker_bytes(SOLVER, problem(1000 * chunks), 1000)
+
+    assert held(1) < held(2) < held(FAN_IN) < held(FAN_IN + 1)
+    assert held(FAN_IN**2) == held(FAN_IN**2 - 1)
+    assert held(FAN_IN**5) - held(FAN_IN) < 5 * (held(FAN_IN**2) - held(FAN_IN))
+
+
+@pytest.mark.parametrize("solver", [SOLVER, RelaxedADMM(splitting=2), BlockADMM()])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_too_little_memory_is_refused_with_the_number_that_suffices(solver, threads):
+    def rows(memory):
+        return chunk_rows(solver, problem(10**7), "auto", memory, threads)[0]
+
     with pytest.raises(OptionError, match="too small for this network") as caught:
-        auto(10**7, memory_limit="100MB")
+        rows("100MB")
     enough = re.search(r"at least (.*)", str(caught.value))[1]
-    assert auto(10**7, memory_limit=enough)[0] >= SMALLEST
+    assert rows(enough) >= SMALLEST
     with pytest.raises(OptionError):
-        auto(10**7, memory_limit=parse_bytes(enough) - 2**20)
+        rows(parse_bytes(enough) - 2**21)
+
+
+@pytest.mark.parametrize("solver", [SOLVER, BlockADMM()])
+def test_given_chunks_too_large_for_the_memory_are_refused_with_those_that_fit(solver):
+    limit = "600MB"
+    with pytest.raises(OptionError, match="too small for chunks of 1000000 rows") as caught:
+        chunk_rows(solver, problem(10**7), 10**6, limit)
+    needed, fitting = re.search(
+        r"at least (.* MiB) .* chunks=(\d+) would", str(caught.value)
+    ).groups()
+    assert chunk_rows(solver, problem(10**7), int(fitting), limit)[0] == int(fitting)
+    assert chunk_rows(solver, problem(10**7), 10**6, needed)[0] == 10**6
+    with pytest.raises(OptionError):
+        chunk_rows(solver, problem(10**7), 10**6, parse_bytes(needed) - 2**21)
 
 
 @pytest.mark.parametrize("limit", ["two", "2 apples", [1]])
@@ -150,11 +190,11 @@ def test_chunks_that_do_not_fit_the_rows_are_refused(chunks, error, message):
 
 def test_block_admm_counts_its_parameters_not_squares_of_widths():
     wide = problem(1000, features=20_000, hidden=(64,))
-    _, fixed = BlockADMM().footprint(wide)
-    assert 10 * 4 * 20_000 * 64 < fixed < 1e9
+    assert 10 * 4 * 20_000 * 64 < fixed(BlockADMM(), wide) < 1e9
 
 
 def test_a_task_of_the_grid_counts_one_block():
     deep = problem(1000, hidden=(512,) * 8)
-    fused = BlockADMM(blocks=9).footprint(deep)[1]
-    assert BlockADMM(blocks=9, schedule="grid").footprint(deep)[1] < fused / 3
+    fused = BlockADMM(blocks=9).footprint(deep, 4, 2)
+    grid = BlockADMM(blocks=9, schedule="grid").footprint(deep, 4, 2)
+    assert fused.visit - grid.visit > 4 * 4 * 5 * 512**2  # four arrays of float32

@@ -10,12 +10,14 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigvalsh, lapack
 
 Array = NDArray[Any]
 
+TILE = 128
+
 
 def gram(v: Array) -> Array:
     """Return ``[V, 1]'[V, 1]`` without building [V, 1]."""
     rows, width = v.shape
     out = np.empty((width + 1, width + 1), v.dtype)
-    out[:width, :width] = v.T @ v
+    np.matmul(v.T, v, out=out[:width, :width])
     out[:width, width] = out[width, :width] = np.ones(rows, v.dtype) @ v
     out[width, width] = rows
     return out
@@ -35,19 +37,27 @@ def solve_spd(matrix: Array, right: Array) -> Array:
     Both arguments may be overwritten.
     """
     try:
-        factor = cho_factor(matrix, overwrite_a=True, check_finite=False)
+        # In place on columns, which of a symmetric matrix are its rows.
+        factor = cho_factor(matrix.T, overwrite_a=True, check_finite=False)
         return np.asarray(cho_solve(factor, right, overwrite_b=True, check_finite=False))
     except LinAlgError:
         return np.full_like(right, np.nan)
 
 
 def inverse_spd(matrix: Array) -> Array:
-    """Invert a symmetric positive definite matrix; NaN where it is not one."""
-    factor, failed = lapack.dpotrf(matrix, lower=1)
+    """Invert a symmetric positive definite matrix, in place; NaN where it is not one."""
+    # LAPACK works in place on columns, which of a symmetric matrix are its rows.
+    factor, failed = lapack.dpotrf(matrix.T, lower=1, overwrite_a=1)
     if failed:
-        return np.full_like(matrix, np.nan)
-    lower = np.tril(lapack.dpotri(factor, lower=1)[0])
-    return lower + np.tril(lower, -1).T
+        matrix[...] = np.nan
+        return matrix
+    lower = lapack.dpotri(factor, lower=1, overwrite_c=1)[0]
+    for i in range(0, len(lower), TILE):
+        here = slice(i, i + TILE)
+        corner = np.tril(lower[here, here])
+        lower[here, here] = corner + np.tril(corner, -1).T
+        lower[here, i + TILE :] = lower[i + TILE :, here].T
+    return np.asarray(lower.T)
 
 
 def largest_eigenvalue(matrix: Array) -> float:

@@ -182,6 +182,37 @@ class Chunk:
         return max((len(block) for block in given if block is not None), default=0)
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What a worker holds in memory during a run, in bytes, apart from Python itself.
+
+    Parameters
+    ----------
+    row : int
+        Of each visit, for each row of its chunk.
+    visit : int
+        Of each visit, whatever the rows.
+    weights : int
+        Of the weights, which all visits share.
+    sums : int
+        Of what the visits of one chunk return; totals, of float64, may be twice as large.
+    total : int
+        Of such a total.
+    solve : int
+        Of one layer's weight update, or of what makes its weights ready, beside the total.
+    share : float
+        The largest share of the sums that is added up at once.
+    """
+
+    row: int
+    visit: int
+    weights: int
+    sums: int
+    total: int
+    solve: int
+    share: float = 1.0
+
+
 class Solver(Protocol):
     """A training method.  Implementations are frozen dataclasses of their options."""
 
@@ -205,8 +236,16 @@ class Solver(Protocol):
         What the data's size and the memory allow goes before the first two.
         """
 
-    def footprint(self, problem: Problem) -> tuple[int, int]:
-        """Return an estimate of (bytes per row, bytes whatever the rows) of one visit."""
+    def footprint(self, problem: Problem, inputs: int, chunks: int) -> Footprint:
+        """Return what a run holds in memory.
+
+        Parameters
+        ----------
+        inputs : int
+            Bytes of one of the stored inputs.
+        chunks : int
+            How many there are.
+        """
 
     def layers(self, problem: Problem) -> tuple[int, ...]:
         """Return the numbers of the layers that `prepare` and `solve` are called for."""
@@ -340,3 +379,11 @@ def iterate(
     merged = {name: array for own in weights.values() for name, array in own.items()}
     every = {name: v for own in weights.values() for name, v in own["details"].items()}
     return {name: merged[name] for name in params}, solver.report(problem, every)
+
+
+def target_bytes(problem: Problem) -> int:
+    """Return the bytes of one row's targets and weight, as stored and as a visit wants them."""
+    size = np.dtype(problem.dtype).itemsize
+    outputs = problem.architecture.widths[-1]
+    stored = 4 if problem.classes else 8 * outputs
+    return stored + size * outputs + (8 + size) * problem.weighted

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,7 +43,17 @@ from dadmm.network import Architecture
 from dadmm.schedules import check_schedule, momentum, plateau
 from dadmm.solvers import consensus, grid
 from dadmm.solvers.algebra import square
-from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums, numbers
+from dadmm.solvers.base import (
+    Arrays,
+    Chunk,
+    Footprint,
+    Part,
+    Pass,
+    Problem,
+    Sums,
+    numbers,
+    target_bytes,
+)
 from dadmm.solvers.cut import chain_of, frozen
 from dadmm.solvers.minibatch import (
     EVALUATED,
@@ -378,24 +389,45 @@ class BlockADMM:
         """Return (fewest chunks, what their number is a multiple of, most bytes of one)."""
         return self.agents, self.agents, 64 * 2**20
 
-    def footprint(self, problem: Problem) -> tuple[int, int]:
-        """Return an estimate of (bytes per row, bytes whatever the rows) of one visit.
-
-        A row costs its raw and scaled inputs, its targets, and what is kept of it; the fixed part
-        is the parameters, their gradient and moments, what was given and what is returned (sums
-        are float64), and the activations of one mini-batch.
-        """
+    def footprint(self, problem: Problem, inputs: int, chunks: int) -> Footprint:
+        """Return what a run holds in memory; see `Solver.footprint`."""
         size = np.dtype(problem.dtype).itemsize
-        chain = self.chain(problem)
-        state = 3 * sum(self.variables(problem).values())
-        row = 8 * chain.widths[0] + size * (chain.widths[0] + 2 * chain.widths[-1] + state)
+        chain, spans = self.chain(problem), self.spans(problem)
+        widths, grid = chain.widths, self.schedule == "grid"
         sizes = [self._size(problem, t) for t in self.layers(problem)]
-        active = [sum(chain.widths[lo - 1 : hi + 1]) for lo, hi in self.spans(problem)]
-        together = max if self.schedule == "grid" else sum
-        held, width = together(sizes), together(active)
-        copies = 10 * size + 3 * 8 + 4 * size * (self.consensus == "admm")
-        batch = max(self.batch_rows(problem), EVALUATED)
-        return row, copies * held + 5 * size * batch * width
+
+        # Inputs and targets; the rows in some order; what is kept, and (grid) what is being made.
+        row = inputs * widths[0] + target_bytes(problem) + 24
+        row += size * sum(self.variables(problem).values())
+        ends = [widths[hi] for _, hi in spans[:-1]]
+        if grid and ends:
+            made = max(a + b for a, b in pairwise([0, *ends, 0]))
+            row += size * (max(ends) if self.mode == "online" else made + 1)
+
+        # Parameters, both moments and the gradient, of one block in the grid; consensus ADMM's
+        # multiplier, what was sent, and what is to be sent.
+        at_once = max(sizes) if grid else sum(sizes)
+        visit = 4 * size * at_once
+        if self.consensus == "admm":
+            visit += size * (2 * sum(sizes) + max(sizes))
+        # A mini-batch: its inputs, what each link keeps, Z and U.  More rows of the same in the
+        # grid, and of the outputs of all links in an evaluation.
+        links = [5 * sum(widths[lo - 1 : hi + 1]) for lo, hi in spans]
+        batch = self.batch_rows(problem)
+        batch_bytes = (
+            max(batch, EVALUATED) * max(links) if grid else batch * (sum(links) + 6 * sum(ends))
+        )
+        visit += size * (batch_bytes + EVALUATED * (widths[0] + 2 * sum(widths[1:])))
+
+        # Parameters and moments; between rounds also those that the iteration started from.
+        rounds = len(self.passes(problem, chunks))
+        weights = 3 * size * sum(sizes) * (1 if rounds == 1 else 2)
+        weights += max(getattr(block, "library", 0) for block in chain.blocks)
+        summed = sum(sizes) * (3 if self.optimizer == "adam" else 2)
+        # The new ones, how far they moved, and (consensus ADMM) the step in float64.
+        solve = max(sizes) * (4 * size + (8 if self.consensus == "admm" else 0))
+        share = at_once / sum(sizes)
+        return Footprint(row, visit, weights, size * summed, 8 * summed, solve, share)
 
     def momentum_at(self, done: float) -> float:
         """Return the optimiser's momentum when the share `done` of a run is behind it."""

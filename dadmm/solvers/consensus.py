@@ -56,9 +56,13 @@ def contribution(solver: BlockADMM, spans: Sequence[Span], rows: int, chunk: Chu
             sums[f"theta_{t}"] = span.theta * share
         else:
             pi, sent = state[f"pi_{t}"][0], state[f"sent_{t}"][0]
-            pi += solver.sigma * (span.theta - span.anchor)
-            new = span.theta + pi / span.theta.dtype.type(solver.sigma)
-            sums[f"theta_{t}"] = (new - sent) * span.theta.dtype.type(chunk.rows)
+            new = span.theta - span.anchor
+            new *= solver.sigma
+            pi += new
+            np.divide(pi, span.theta.dtype.type(solver.sigma), out=new)
+            new += span.theta
+            sums[f"theta_{t}"] = change = new - sent
+            change *= span.theta.dtype.type(chunk.rows)
             sent[...] = new
         sums[f"m_{t}"] = span.m * share
         if solver.optimizer == "adam":
@@ -77,10 +81,12 @@ def update(solver: BlockADMM, problem: Problem, layer: int, weights: Arrays, sum
         if name not in sums:
             found[name] = weights[name]
             continue
+        # In float64, rounded piece by piece: no array of float64 but the sums.
+        found[name] = mean = np.empty_like(theta)
+        total = np.asarray(sums[name], np.float64)
         if kind == "theta" and solver.consensus == "admm":
-            mean = theta + np.asarray(sums[name], np.float64) / problem.rows
+            np.add(theta, total / problem.rows, out=mean, casting="same_kind")
         else:
-            mean = np.asarray(sums[name], np.float64) / rows
-        found[name] = mean.astype(theta.dtype)
+            np.divide(total, rows, out=mean, casting="same_kind")
     found[f"count_{layer}"] = np.array(float(sums[f"max_count_{layer}"]))
     return found

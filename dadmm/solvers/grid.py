@@ -146,16 +146,18 @@ def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chun
 
 def _move(solver: BlockADMM, problem: Problem, t: int, chunk: Chunk) -> None:
     """One gradient step on Z_t, at the length that the row's curvature allows."""
-    state, rows = chunk.state, held_out(solver, chunk)[0]
-    z, u, f, pull = (state[f"{kind}_{t}"][rows] for kind in ("z", "u", "f", "pull"))
-    rho = z.dtype.type(solver.rho)
+    state, train = chunk.state, held_out(solver, chunk)[0]
+    rho = np.dtype(problem.dtype).type(solver.rho)
     constraint = solver.boundaries(problem)[t - 1]
-    step = (z + u - f) * rho + pull
-    if constraint is not None:
-        state[f"z_{t}"][rows] = constraint.project(z - step / rho)
-        return
-    step *= z.dtype.type(solver.z_rate) / (rho + state[f"bend_{t}"][rows])
-    state[f"z_{t}"][rows] = z - step
+    for piece in batches(len(train), EVALUATED):
+        rows = train[piece]
+        z, u, f, pull = (state[f"{kind}_{t}"][rows] for kind in ("z", "u", "f", "pull"))
+        step = (z + u - f) * rho + pull
+        if constraint is not None:
+            state[f"z_{t}"][rows] = constraint.project(z - step / rho)
+            continue
+        step *= rho.dtype.type(solver.z_rate) / (rho + state[f"bend_{t}"][rows])
+        state[f"z_{t}"][rows] = z - step
 
 
 class _Task:

@@ -28,14 +28,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from dadmm.activations import get_activation
 from dadmm.errors import OptionError, unknown
 from dadmm.losses import get_loss
-from dadmm.network import Architecture
+from dadmm.network import SCALED, Architecture
 from dadmm.network import layers as forward_layers
 from dadmm.solvers import weights as weight_step
 from dadmm.solvers.algebra import (
@@ -43,7 +43,17 @@ from dadmm.solvers.algebra import (
     gram,
     square,
 )
-from dadmm.solvers.base import Arrays, Chunk, Part, Pass, Problem, Sums
+from dadmm.solvers.base import (
+    Array,
+    Arrays,
+    Chunk,
+    Footprint,
+    Part,
+    Pass,
+    Problem,
+    Sums,
+    target_bytes,
+)
 from dadmm.solvers.sweep import sweep, tile_rows
 from dadmm.workspace import Workspace
 
@@ -204,19 +214,52 @@ class RelaxedADMM:
         """
         return 8, 1, 16 * 2**20
 
-    def footprint(self, problem: Problem) -> tuple[int, int]:
-        """Return an estimate of (bytes per row, bytes whatever the rows) of one visit.
-
-        A row costs its raw and scaled inputs, its state, and the features and temporaries of the
-        forward pass; the fixed part is weights, inverses and sums, in up to three copies.
-        """
+    def footprint(self, problem: Problem, inputs: int, chunks: int) -> Footprint:
+        """Return what a run holds in memory; see `Solver.footprint`."""
         size = np.dtype(problem.dtype).itemsize
-        widths = problem.architecture.widths
-        state = sum(self.variables(problem).values()) or 2 * sum(widths[1:])
-        row = widths[0] + 2 * state + 3 * max(widths[1:]) + 6 * widths[-1]
-        square = sum((width + 1) ** 2 for width in widths[:-1])
-        product = sum((a + 1) * b for a, b in pairwise(widths))
-        return 8 * widths[0] + size * row, 3 * 8 * (square + 2 * product)
+        arch = problem.architecture
+        widths, hidden, outputs = arch.widths, arch.widths[1:-1], arch.widths[-1]
+        keeps, two = self.state == "keep", self.splitting == 2
+
+        # Inputs as stored and scaled, targets as stored and encoded; the state.
+        row = (inputs + size) * widths[0] + target_bytes(problem)
+        row += size * sum(self._blocks(problem).values())
+        # One layer of all rows: the features, or (2-splitting) the residuals of a weight step.
+        row += size * (max(hidden) if two else hidden[-1] if keeps else 0)
+        if not keeps:  # the regions' edges as they were
+            row += size * sum(widths[lo - 1] for lo, _ in self.spans(problem)[1:])
+        # The head: outputs, and the loss (three in float64) or its proximal step; numbers per row.
+        row += outputs * (size + max(24, 5 * size)) + 16 + size
+
+        # Blocks of a tile of rows, of the sweep and of the forward pass; inputs being scaled.
+        tile = tile_rows(problem, problem.rows) * max(hidden) * size
+        visit = (16 if two else 8) * tile + 8 * SCALED * widths[0]
+
+        product = [(a + 1) * b for a, b in pairwise(widths)]
+        square = [(a + 1) ** 2 for a in widths[:-1]]
+        if self.head_refit:
+            product.append(product[-1])
+        # Weights, and inverses of the curvatures.  In the passes after the first also the weights
+        # as they were, and a total beside the first one, which the layers that rest wait with.
+        weights = size * (sum(product) + sum(a * a for a in hidden))
+        if self._refines:
+            inner = slice(1, arch.depth - 1)
+            weights += 2 * size * sum(product)
+            weights += 8 * (product[0] + sum(square[inner]) + sum(product[inner]))
+        # Gram and cross products of each layer; layer 1's Gram matrix is summed once, before.
+        grams = sum(square[1:]) + (square[-1] if self.head_refit else 0)
+        sums = max(grams + sum(product), square[0])
+        # Float64: the matrix, which layer 1 has twice (as stored, and its own), and five products;
+        # or W, W W' and its inverse.
+        solve = [
+            8 * (square * (2 if i == 0 else 1) + max(5 * product, square + 3 * product))
+            for i, (square, product) in enumerate(zip(square, product, strict=False))
+        ]
+        solve += [
+            16 * square + (8 + 2 * size) * product
+            for square, product in zip(square[1:], product[1:], strict=False)
+        ]
+        return Footprint(row, visit, weights, size * sums, 8 * sums, max(solve))
 
     def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
         """One pass; for the proximal 2-splitting more, which repeat only the weight step."""
@@ -325,19 +368,27 @@ class RelaxedADMM:
         assert chunk.y is not None
         activation = get_activation(arch.activation)
         state: Arrays = {}
-        v = chunk.x
+        v, tile = chunk.x, tile_rows(problem, chunk.rows)
         for i in range(1, arch.depth + 1):
-            a = v @ weights[f"w_{i}"]
-            a += weights[f"b_{i}"]
+            w = weights[f"w_{i}"]
+            new = u = np.matmul(v, w, out=self._room(f"v_{i}", (len(v), w.shape[1]), v.dtype))
+            new += weights[f"b_{i}"]
             if i < arch.depth:
                 if self.splitting == 3:
-                    state[f"u_{i}"] = a
-                a = activation.value(a)
+                    state[f"u_{i}"] = u
+                    new = self._room(f"u_{i}", u.shape, u.dtype)
+                for first in range(0, len(v), tile):
+                    rows = slice(first, first + tile)
+                    activation.value(u[rows], out=new[rows])
                 if arch.skip(i):
-                    a += v
-            state[f"v_{i}"] = v = a
+                    new += v
+            state[f"v_{i}"] = v = new
         state["l"] = get_loss(problem.loss).gradient(v, chunk.y)
         return state
+
+    def _room(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return room for a block of state: new, unless the visit's end is that of the block."""
+        return np.empty(shape, dtype) if self.state == "keep" else _work.take(name, shape, dtype)
 
     # ---------------------------------------------------------------------- once per iteration
 
@@ -395,17 +446,30 @@ class RelaxedADMM:
         elif self.splitting == 3:
             sums[f"cross_{i}"] = cross(below, state[f"u_{i}"])
         else:
-            activation = get_activation(arch.activation)
-            a = below @ weights[f"w_{i}"]
-            a += weights[f"b_{i}"]
-            offset = below - state[f"v_{i}"] if arch.skip(i) else -state[f"v_{i}"]
-            residual = activation.value(a)
-            residual += offset
-            residual *= activation.derivative(a)
+            residual, most = self._residual(problem, i, weights, below, state[f"v_{i}"])
             sums[f"cross_{i}"] = cross(below, residual)
-            if activation.bend:
-                sums[f"max_offset_{i}"] = float(np.abs(offset).max())
+            if get_activation(arch.activation).bend:
+                sums[f"max_offset_{i}"] = most
         return sums
+
+    def _residual(
+        self, problem: Problem, i: int, weights: Arrays, below: Array, v: Array
+    ) -> tuple[Array, float]:
+        """Return ``(s V_{i-1} + act(A_i) - V_i) * act'(A_i)``, and the largest offset of act."""
+        activation = get_activation(problem.architecture.activation)
+        found = np.matmul(below, weights[f"w_{i}"], out=_work.take("whole", v.shape, v.dtype))
+        found += weights[f"b_{i}"]
+        most = 0.0
+        tile = tile_rows(problem, len(v))
+        for first in range(0, len(v), tile):
+            rows = slice(first, first + tile)
+            a = found[rows]
+            offset = below[rows] - v[rows] if problem.architecture.skip(i) else -v[rows]
+            value = activation.value(a)
+            value += offset
+            np.multiply(value, activation.derivative(a), out=a)
+            most = float(np.maximum(most, np.abs(offset).max()))  # NaN stays
+        return found, most
 
     def _evaluate(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Sums:
         """Forward pass: loss and score of the network that would predict, sums of the refit."""
@@ -418,7 +482,8 @@ class RelaxedADMM:
             features = chunk.state[f"v_{arch.depth - 1}"]
         else:
             shape = (chunk.rows, arch.widths[-2])
-            features = _work.take("features", shape, problem.dtype)
+            name = "whole" if self.state == "keep" else f"v_{arch.depth - 1}"
+            features = _work.take(name, shape, problem.dtype)
             tile = tile_rows(problem, chunk.rows)
             for first in range(0, chunk.rows, tile):
                 rows = slice(first, first + tile)
@@ -426,7 +491,8 @@ class RelaxedADMM:
                     arch, weights, chunk.x[rows], to=arch.depth - 1, work=_work
                 )
                 features[rows] = last_hidden
-        out = features @ weights[f"w_{last}"] + weights[f"b_{last}"]
+        out = features @ weights[f"w_{last}"]
+        out += weights[f"b_{last}"]
         sums: Sums = {"forward_loss": loss.value(out, chunk.y)}
         if problem.classes:
             sums["correct"] = int((out.argmax(axis=1) == chunk.y.argmax(axis=1)).sum())

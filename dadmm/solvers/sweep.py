@@ -77,21 +77,23 @@ def _head(
     depth = problem.architecture.depth
     v, multiplier, y = chunk.state[f"v_{depth}"], chunk.state["l"], chunk.y
     assert y is not None
+    sums["loss"] = loss.value(v, y)
     a = below @ weights[f"w_{depth}"]
     a += weights[f"b_{depth}"]
     residual = a - v
-    sums["loss"] = loss.value(v, y)
     sums["head_residual"] = square(residual)
     sums["multiplier_term"] = float(
         np.einsum("ij,ij->i", multiplier, residual).sum(dtype=np.float64)
     )
-    target = a + multiplier / solver.beta
+    target = np.divide(multiplier, solver.beta, out=residual)
+    target += a
     if problem.loss == "cross_entropy":
         new = np.empty_like(v)
         kernels.softmax_prox(target, y, solver.beta, new)
     else:
         new = loss.prox(target, y, solver.beta)
-    asked = (a - new) * v.dtype.type(solver.beta)
+    asked = np.subtract(a, new, out=a)
+    asked *= v.dtype.type(solver.beta)
     sums[f"step_v_{depth}"] = square(new - v) + square(asked)
     v[...] = new
     multiplier += asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from dadmm.activations import get_activation
 from dadmm.losses import get_loss
 from dadmm.solvers.algebra import inverse_spd, largest_eigenvalue, solve_spd, square
-from dadmm.solvers.base import Arrays, Problem, Sums, numbers
+from dadmm.solvers.base import Array, Arrays, Problem, Sums, numbers
 
 if TYPE_CHECKING:
     from dadmm.solvers.relaxed import RelaxedADMM
@@ -33,6 +34,9 @@ def prepare(solver: RelaxedADMM, problem: Problem, layer: int, params: Arrays) -
         return out
     wide = w.astype(np.float64)
     product = wide @ wide.T
+    if solver.splitting != 3 and layer < arch.depth:
+        norm = float(np.linalg.norm(wide, 2)) if np.isfinite(wide).all() else np.nan
+    del wide
     skip = float(arch.skip(layer))
     right = solver.border(problem, below)  # between the layer below and this one
     left = solver.border(problem, below - 1)
@@ -47,7 +51,6 @@ def prepare(solver: RelaxedADMM, problem: Problem, layer: int, params: Arrays) -
         lipschitz = get_activation(arch.activation).lipschitz
         product *= solver.mu * lipschitz**2 * (1 + skip) * (1 + right)
         diagonal = solver.mu * (1 + 2 * skip * (1 + right)) + solver.tau
-        norm = float(np.linalg.norm(wide, 2)) if np.isfinite(wide).all() else np.nan
         curvature = solver.mu * (skip + lipschitz * norm) ** 2
         out[f"curvature_{layer}"] = np.array(max(solver.tau, curvature))
     diagonal += left * (2 * solver.nu * arch.skip(below) if solver.splitting == 3 else solver.mu)
@@ -76,7 +79,7 @@ def solve(
     """
     arch = problem.architecture
     names = (f"w_{layer}", f"b_{layer}")
-    old = np.vstack([weights[name].astype(np.float64) for name in names])
+    old = _stacked(weights, names)
     settled = f"settled_{layer}"
     details: Sums = dict(weights.get("details", {}))
     if layer == solver.layers(problem)[-1]:
@@ -88,39 +91,60 @@ def solve(
     c = np.asarray(sums[f"cross_{layer}"], np.float64) / n
     ridge = np.full(len(g), problem.alpha)
     ridge[-1] = 0.0
-    penalty = ridge[:, None] * old
+    gradient = ridge[:, None] * old  # of the penalty, to which the rest is added
     tau = solver.tau
     if layer > arch.depth:  # the readout: majorised Newton, exact for the squared loss
         curvature = min(get_loss(problem.loss).lipschitz, 1.0)
         tau = 1e-8
-        gradient = c + penalty
+        gradient += c
     elif layer == arch.depth or solver.splitting == 3:
         curvature = solver.beta if layer == arch.depth else solver.mu
-        gradient = curvature * (g @ old - c) + penalty
+        residual = g @ old
+        residual -= c
+        residual *= curvature
+        gradient += residual
+        del residual
     else:
         activation = get_activation(arch.activation)
         bound = activation.mix + activation.bend * sums.get(f"max_offset_{layer}", 0.0)
         curvature = solver.mu * bound
-        gradient = solver.mu * c + penalty
+        c *= solver.mu
+        gradient += c
         if solver.variant == "linearized":
             curvature = max(tau, curvature * largest_eigenvalue(g))
-            g, tau = np.zeros_like(g), curvature
-    start = np.vstack([anchor[name].astype(np.float64) for name in names])
-    matrix = curvature * g
-    matrix.flat[:: len(matrix) + 1] += ridge + tau
-    step = solve_spd(matrix, gradient + tau * (old - start) * (solver.variant == "proximal"))
-    new = old - step
+            g[...], tau = 0.0, curvature
+    del c
+    start = _stacked(anchor, names)
+    right = old - start
+    first = not right.any()
+    right *= tau
+    right *= solver.variant == "proximal"
+    right += gradient
+    g *= curvature
+    g.flat[:: len(g) + 1] += ridge + tau
+    step = solve_spd(g, right)
+    del g, right
+    new = np.subtract(old, step, out=old)
     dtype = weights[names[0]].dtype
     params = {names[0]: new[:-1].astype(dtype), names[1]: new[-1].astype(dtype)}
     if layer > arch.depth:
         return params, {**details, "readout": square(new)}
+    squares = start**2
     details |= {
-        f"penalty_{layer}": float((ridge[:, None] * start**2).sum()),
+        f"penalty_{layer}": float(np.multiply(ridge[:, None], squares, out=squares).sum()),
         f"step_w_{layer}": square(new - start),
         f"size_w_{layer}": square(new),
     }
-    if not (old - start).any():
+    if first:
         details[f"slope_w_{layer}"] = square(gradient)
     elif square(step) <= solver.inner_tol**2 * square(new - start):
         params[settled] = np.array(True)
     return params, details
+
+
+def _stacked(params: Arrays, names: Sequence[str]) -> Array:
+    """Return ``[W; b]`` in float64."""
+    w, b = (params[name] for name in names)
+    out = np.empty((len(w) + 1, w.shape[1]))
+    out[:-1], out[-1] = w, b
+    return out

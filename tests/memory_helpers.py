@@ -1,0 +1,180 @@
+"""Measure what one worker with one thread needs in memory, in a process of its own.
+
+The process does a whole run, from a store on disk, on the synchronous scheduler: what a worker
+does, task by task, and little besides.  Its heap is set up as `dadmm.cluster` sets up workers'.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import dask
+import numpy as np
+
+from dadmm import loop
+from dadmm.cluster import WORKER_SETTINGS
+from dadmm.estimator import ADMMClassifier, ADMMRegressor, open_plan
+from dadmm.network import Architecture, Scaling
+from dadmm.options import make_solver, solver_table
+from dadmm.plan import BASE_BYTES, worker_bytes
+from dadmm.solvers.base import Problem
+from dadmm.store import Run
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run to measure: `solver` is its table, with its name under "name"."""
+
+    solver: dict
+    hidden: tuple[int, ...]
+    rows: int  # of a chunk
+    chunks: int = 2
+    features: int = 64
+    outputs: int = 10
+    loss: str = "cross_entropy"
+    activation: str = "relu"
+    stem: str = "dense"
+    inputs: str = "float32"
+    iterations: int = 2
+    weighted: bool = False
+
+    def __str__(self):
+        solver = {k: v for k, v in self.solver.items() if k != "name"}
+        options = "-".join(f"{k}={v}" for k, v in solver.items())
+        return f"{self.solver['name']}-{options}-{self.features}x{self.hidden}-{self.inputs}"
+
+    @property
+    def problem(self):
+        arch = Architecture.build(
+            self.features, self.hidden, self.outputs, self.activation, self.stem
+        )
+        return Problem(
+            arch,
+            self.loss,
+            1e-3,
+            self.rows * self.chunks,
+            0 if self.loss in ("squared", "huber") else self.outputs,
+            target_variation=1.0 * self.rows * self.chunks,
+            dtype=self.made.dtype,
+            weighted=self.weighted,
+        )
+
+    @property
+    def made(self):
+        return make_solver(self.solver)
+
+    @property
+    def estimate(self):
+        inputs = np.dtype(self.inputs).itemsize
+        return worker_bytes(self.made, self.problem, self.rows, inputs=inputs)
+
+
+@contextmanager
+def store(case):
+    """Make a store with the case's data, and no more, in memory if the machine has that."""
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="dadmm-memory-", dir=memory) as folder:
+        problem, solver = case.problem, case.made
+        solver.check(problem)
+        attributes = {
+            "config": {"estimator": "ADMMClassifier", "params": {}, "solver": solver_table(solver)},
+            "problem": asdict(problem),
+            "chunks": [case.rows] * case.chunks,
+            "seed": 0,
+            "classes": None,
+            "flat": True,
+        }
+        run = Run.create(Path(folder) / "run", attributes, durable=False)
+        rng = np.random.default_rng(0)
+        data = {"x": _inputs(rng, case)}
+        if problem.classes:
+            data["y"] = rng.integers(0, problem.classes, (case.rows, 1), dtype=np.int32)
+        else:
+            data["y"] = rng.standard_normal((case.rows, case.outputs))
+        if case.weighted:
+            data["weight"] = rng.uniform(0.5, 1.5, (case.rows, 1))
+        for name, block in data.items():
+            run.create_data(name, block.shape[1], problem.rows, case.rows, block.dtype)
+            for chunk in range(case.chunks):
+                run.blocks.write(f"data/{name}", chunk, block)
+        columns = 1 if problem.classes else case.outputs
+        run.save_scaling({"x": Scaling.identity(case.features), "y": Scaling.identity(columns)})
+        yield run.url
+
+
+def _inputs(rng, case):
+    if np.dtype(case.inputs).kind == "f":
+        drawn = rng.random((case.rows, case.features), dtype=np.float32)
+    else:
+        drawn = rng.integers(0, 2, (case.rows, case.features), dtype=np.uint8)
+    return drawn.astype(case.inputs, copy=False)
+
+
+def measure(case):
+    """Return the figures of a case, in bytes: estimate, peak and idle (before the run)."""
+    settings = "distributed.nanny.pre-spawn-environ."
+    malloc = {k.removeprefix(settings): str(v) for k, v in WORKER_SETTINGS.items() if settings in k}
+    with store(case) as url:
+        found = subprocess.run(
+            [sys.executable, __file__, str(url), str(case.iterations)],
+            env={**os.environ, **malloc, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if found.returncode:
+        raise RuntimeError(found.stderr)
+    return {"estimate": case.estimate, **json.loads(found.stdout.splitlines()[-1])}
+
+
+def show(case, figures):
+    """Return a line with the figures of a case, in MiB."""
+    mib = {name: f"{value / MIB:.0f}" for name, value in figures.items()}
+    ratio = figures["estimate"] / figures["peak"]
+    share = figures["estimate"] - BASE_BYTES, figures["peak"] - figures["idle"]
+    own = share[0] / max(share[1], 1)
+    return (
+        f"{ratio:.3f} own {own:.3f} estimate {mib['estimate']} peak {mib['peak']} "
+        f"idle {mib['idle']} MiB {case}"
+    )
+
+
+def memory(what):
+    """Return a figure of this process that Linux keeps: VmRSS or VmHWM, its peak, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(what)).split()[1])
+
+
+def _warm_up(plan):
+    """Fit something tiny with the same solver, so that all is loaded that will be."""
+    made = ADMMClassifier if plan.problem.classes else ADMMRegressor
+    x = np.random.default_rng(0).standard_normal((64, 3))
+    y = (x[:, 0] > 0).astype(int) if plan.problem.classes else x[:, :2]
+    depth = plan.problem.architecture.depth
+    options = {"loss": plan.problem.loss, "activation": plan.problem.architecture.activation}
+    weight = {"sample_weight": np.ones(64)} if plan.problem.weighted else {}
+    with tempfile.TemporaryDirectory() as folder:
+        made(
+            (4,) * (depth - 1), solver=plan.solver, max_iter=2, run=folder + "/run", **options
+        ).fit(x, y, **weight)
+
+
+def main(url, iterations):
+    """Do the run of a store and print the figures."""
+    plan = open_plan(Run.open(url))
+    with dask.config.set(scheduler="synchronous"):
+        _warm_up(plan)
+        idle = memory("VmRSS")
+        loop.train(plan, int(iterations), 0.0)
+    print(json.dumps({"peak": memory("VmHWM"), "idle": idle}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
