@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test chaos lint types bench clean
 
 demo: $(STAMP)  ## train on digits on two worker processes, beside scikit-learn's MLP
 	$(BIN)/dadmm demo --run runs/demo
 
 test: $(STAMP)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+chaos: $(STAMP)  ## the long set: a hundred random kills, full disks, damage, fuzzing, memory
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/chaos tests/test_memory.py
 
 lint: $(STAMP)  ## style
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_info
 
 from dadmm import data, loop
 from dadmm.activations import get_activation
-from dadmm.cluster import resources
+from dadmm.cluster import all_here, resources
 from dadmm.errors import (
     DadmmError,
     DamageError,
@@ -48,7 +48,7 @@ from dadmm.progress import progress
 from dadmm.recovery import last_record, rows_of
 from dadmm.solvers.base import Problem, Solver
 from dadmm.solvers.block import BlockADMM
-from dadmm.store import Run
+from dadmm.store import Run, ZarrBlocks
 
 Array = NDArray[Any]
 
@@ -258,6 +258,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         max_iter: int | None = None,
     ) -> Self:
         most = max_iter or self.max_iter
+        if isinstance(plan.run.blocks, ZarrBlocks) and all_here(_client()):
+            plan.run.blocks.sync_late()
         with progress(most, enabled=bool(self.verbose)) as shown:
 
             def both(k: int, row: Mapping[str, float]) -> None:

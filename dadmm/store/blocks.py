@@ -163,10 +163,23 @@ class ZarrBlocks:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "token": self.token, "durable": self.durable}
+        late = isinstance(self.files, LocalFiles) and self.files.late
+        return {"url": self.url, "token": self.token, "durable": self.durable, "late": late}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        late = state.pop("late")
         self.__init__(**state)  # type: ignore[misc]
+        if late:
+            self.sync_late()
+
+    def sync_late(self) -> None:
+        """Sync chunks when their group is settled, not one by one.
+
+        Only where all who write do so through this machine's system, which then knows what it has
+        yet to write.
+        """
+        if isinstance(self.files, LocalFiles):
+            self.files.late = self.durable
 
     def create(self, name: str, shape: tuple[int, ...], rows: int, dtype: Any, dims: Any) -> None:
         """See `Blocks.create`; the groups around it are made too, so that xarray can open them."""
@@ -181,7 +194,9 @@ class ZarrBlocks:
         return (_spec if cached else _spec.__wrapped__)(self, name)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ZarrBlocks) and self.__getstate__() == other.__getstate__()
+        if not isinstance(other, ZarrBlocks):
+            return False
+        return (self.url, self.token) == (other.url, other.token)
 
     def __hash__(self) -> int:
         return hash((self.url, self.token))
@@ -240,8 +255,9 @@ class ZarrBlocks:
         """See `Blocks.settle`."""
         for name in self.names(group):
             self.files.settle(f"{group}/{name}")
-        if self.files.exists(group):
-            self.files.settle(group)
+        for above in accumulate(group.split("/"), "{}/{}".format):
+            if self.files.exists(above):
+                self.files.settle(above)
 
     def names(self, group: str) -> list[str]:
         """See `Blocks.names`."""
@@ -259,7 +275,7 @@ class ZarrBlocks:
                 self.files.save(PREVIOUS, documents.record(before), sync=False)
         except DamageError:
             pass  # the record before the damaged one is worth more
-        self.files.save(COMMIT, documents.record(record))
+        self.files.save(COMMIT, documents.record(record), sync=self.durable)
         self.files.settle("")
 
     def record(self) -> dict[str, Any] | None:

@@ -85,12 +85,16 @@ class LocalFiles:
     ----------
     root : Path
     durable : bool
-        Sync each file to the disk before it is renamed into place.
+        Sync each file to the disk: before it is renamed into place, or, `late`, when its folder is
+        settled.
     """
 
     def __init__(self, root: Path, durable: bool) -> None:
         self.root = root
         self.durable = durable
+        # Files that only one settled folder later vouches for may wait for it: the system then
+        # writes them to the disk while the next ones are computed.
+        self.late = False
 
     def path(self, name: str) -> Path:
         """Return where a file is; `StoreError` if a link would lead elsewhere."""
@@ -146,7 +150,9 @@ class LocalFiles:
                     rest = memoryview(part)
                     while len(rest):
                         rest = rest[file.write(rest) :]
-                if self.durable if sync is None else sync:
+                if sync is None and self.late:
+                    _start_writing(file.fileno())
+                elif self.durable if sync is None else sync:
                     os.fsync(file.fileno())
             if new:
                 os.link(aside, path)  # unlike a rename, fails where something is
@@ -173,8 +179,15 @@ class LocalFiles:
 
     def settle(self, name: str) -> None:
         """See `Files.settle`."""
-        if self.durable:
-            _fsync(self.path(name) if name else self.root)
+        if not self.durable:
+            return
+        folder = self.path(name) if name else self.root
+        if self.late and name:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_file(follow_symlinks=False):
+                        _fsync(Path(entry.path))
+        _fsync(folder)
 
     def exists(self, name: str) -> bool:
         """See `Files.exists`."""
@@ -231,8 +244,14 @@ def _open(path: Path) -> Any:
     return os.fdopen(handle, "rb", buffering=0)
 
 
-def _fsync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _start_writing(handle: int) -> None:
+    """Let the system begin to write a file to the disk, and not wait for it."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -95,7 +95,7 @@ class Run:
                 refuse_locked(blocks)
                 _remove(blocks)
             document = documents.group_document({"dadmm": attributes})
-            blocks.files.save(ROOT, document, new=True)
+            blocks.files.save(ROOT, document, new=True, sync=durable)
         return cls(blocks, attributes)
 
     @classmethod
@@ -181,7 +181,7 @@ class Run:
         self.attributes |= attributes
         if isinstance(self.blocks, ZarrBlocks):
             document = documents.group_document({"dadmm": self.attributes})
-            self.blocks.files.save(ROOT, document)
+            self.blocks.files.save(ROOT, document, sync=self.durable)
 
     # ------------------------------------------------------------------------------ what it holds
 
@@ -299,6 +299,7 @@ class Run:
             dim = ("feature" if which == "x" else "target",)
             self.blocks.put(f"scaling/{which}_centre", affine.centre, dim)
             self.blocks.put(f"scaling/{which}_scale", affine.scale, dim)
+        self.blocks.settle("scaling")
 
     def commit(
         self,

@@ -1,0 +1,244 @@
+"""What it costs when neither data nor state fit into the workers' memory.
+
+    python benchmarks/out_of_core.py [--cases relaxed-256,relaxed-1024,block] [--memory 1GiB]
+    python benchmarks/out_of_core.py --flat docs/memory.png
+
+Two workers of `--memory` each.  Relaxed ADMM keeps `--times` as much state (three hidden layers of
+that width) as both have memory together, Block-ADMM (784 features, two hidden layers of 128) has
+as much data; both lie on the local disk, under the current folder.  For comparison the same chunks,
+but few of them, in the system's shared memory.  In one run, one after the other.
+
+The system's page cache would keep what it can: before every iteration that is timed, its pages of
+the run are dropped, so that all is read from the disk.  "of memory" is the throughput per row
+against that in memory.  "bound" is the larger of two: floating-point work over the rate of matrix
+products, and bytes over the rates of the disk, each measured with two processes at once.
+
+`--flat` trains on n, 4n, 16n and 64n rows and plots the peak memory of a worker.
+
+Run it alone; it wants 40 GiB of disk.
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.utils import format_bytes, parse_bytes
+from distributed import Client, LocalCluster
+from relaxed import CLASSES, operations, rate_of
+from rich.console import Console
+from rich.table import Table
+
+import dadmm
+from dadmm.cluster import WORKER_SETTINGS
+from dadmm.plan import chunk_rows
+from dadmm.solvers.base import Problem
+
+WORKERS = 2
+FEATURES = 784
+FILE = 16 * 2**20
+
+
+def workers(memory, count=WORKERS):
+    return LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        memory_limit=memory,
+        host="127.0.0.1",
+        dashboard_address=None,
+    )
+
+
+# --------------------------------------------------------------------------------------- the disk
+
+
+def write_files(folder, count):
+    block = np.random.default_rng(os.getpid()).integers(0, 255, FILE, dtype=np.uint8)
+    begin = time.perf_counter()
+    for i in range(count):
+        handle = os.open(f"{folder}/{os.getpid()}-{i}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(handle, block)
+        os.fsync(handle)
+        os.close(handle)
+    return count * FILE / (time.perf_counter() - begin)
+
+
+def read_files(folder, count):
+    block = np.empty(FILE, np.uint8)
+    names = sorted(Path(folder).glob(f"{os.getpid()}-*"))[:count]
+    forget(folder)
+    begin = time.perf_counter()
+    for name in names:
+        with name.open("rb", buffering=0) as file:
+            file.readinto(block.data)
+    return len(names) * FILE / (time.perf_counter() - begin)
+
+
+def forget(folder):
+    """Drop the pages of a folder's files from the system's cache; they are on the disk already."""
+    for path in Path(folder).rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def disk_rates(pool, count=48):
+    """Return bytes per second of synced writes and of cold reads, by all processes at once."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        rates = []
+        for job in (write_files, read_files):
+            jobs = [pool.apply_async(job, (folder, count)) for _ in range(WORKERS)]
+            rates.append(sum(found.get() for found in jobs))
+    return rates
+
+
+# -------------------------------------------------------------------------------------- the cases
+
+
+def relaxed(width):
+    """Return a solver, its network, and per row: bytes of state, of inputs, and operations."""
+    solver, hidden = dadmm.RelaxedADMM(), (width,) * 3
+    arch = dadmm.Architecture.build(width, hidden, CLASSES)
+    problem = Problem(arch, "cross_entropy", 1e-3, 10**7, CLASSES)
+    state = 4 * sum(solver.variables(problem).values())
+    return solver, problem, state, 4 * width, operations([width] * 4 + [CLASSES], 1)
+
+
+def block():
+    solver, hidden = dadmm.BlockADMM(), (128, 128)
+    arch = dadmm.Architecture.build(FEATURES, hidden, CLASSES)
+    problem = Problem(arch, "cross_entropy", 1e-3, 10**7, CLASSES)
+    # Forward, and backward for weights and inputs; not for the inputs of the first layer.
+    work = 6 * arch.n_parameters - 2 * FEATURES * hidden[0]
+    return solver, problem, 0, 4 * FEATURES, work
+
+
+def train(solver, problem, rows, chunk, run, iterations):
+    """Return the seconds of each iteration, its inputs and state forgotten before."""
+    features, *hidden, _ = problem.architecture.widths
+    rng = da.random.default_rng(0)
+    x = rng.standard_normal((rows, features), chunks=(chunk, features), dtype=np.float32)
+    y = rng.integers(0, CLASSES, rows, chunks=chunk)
+    seconds = []
+
+    def note(iteration, row):
+        seconds.append(row["seconds"])
+        if run is not None:
+            forget(run)
+
+    dadmm.ADMMClassifier(
+        tuple(hidden),
+        solver=solver,
+        max_iter=iterations,
+        tol=0,
+        standardize="none",
+        random_state=0,
+        chunks=chunk,
+        run=run,
+    ).fit(x, y, callback=note)
+    return seconds
+
+
+def measure(name, options, pool, table):
+    """Add a case's row to the table."""
+    kind, _, width = name.partition("-")
+    solver, problem, state, inputs, work = relaxed(int(width)) if kind == "relaxed" else block()
+    memory = parse_bytes(options.memory)
+    chunk = chunk_rows(solver, problem, "auto", memory, inputs=4)[0]
+    rows = int(options.times * WORKERS * memory // (state or inputs))
+    rows = -(-rows // chunk) * chunk
+    with workers(memory) as cluster, Client(cluster) as client:
+        inside = median(train(solver, problem, 8 * chunk, chunk, None, 6)[2:]) / (8 * chunk)
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            outside = median(train(solver, problem, rows, chunk, f"{folder}/run", 2)[1:]) / rows
+        peak = max(client.run(peak_memory).values())
+    product = rate_of(pool, WORKERS, int(width or 128), chunk if kind == "relaxed" else 128)
+    write, read = disk_rates(pool)
+    disk = (state + inputs) / read + state / write
+    bound = max(work / product, disk)
+    print(
+        f"{name}: {rows:,} rows in chunks of {chunk:,}; products {product / 1e9:.0f} GFLOP/s; disk "
+        f"{write / 1e9:.2f} GB/s written, {read / 1e9:.2f} read; per row {work / product * 1e6:.1f}"
+        f" us of products, {disk * 1e6:.1f} us of disk, in memory {inside * 1e6:.1f} us",
+        file=sys.stderr,
+    )
+    table.add_row(
+        name, format_bytes(rows * (state or inputs)), f"{outside * rows:.1f}",
+        f"{rows / (outside * rows):,.0f}", f"{inside / outside:.2f}", f"{bound / outside:.2f}",
+        format_bytes(peak),
+    )  # fmt: skip
+
+
+def peak_memory():
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+
+
+# --------------------------------------------------------------------------------------- flatness
+
+
+def flat(picture, memory):
+    """Plot the peak memory of a worker against the number of rows."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
+    for name, case in {"relaxed, width 256": relaxed(256), "block": block()}.items():
+        solver, problem, state, inputs, _ = case
+        chunk, sizes, peaks = 8192, [], []
+        for times in (1, 4, 16, 64):
+            rows = 4 * chunk * times
+            with workers(memory) as cluster, Client(cluster) as client:
+                with tempfile.TemporaryDirectory(dir=".") as folder:
+                    train(solver, problem, rows, chunk, f"{folder}/run", 2)
+                peaks.append(max(client.run(peak_memory).values()) / 2**20)
+            sizes.append(rows * (state + inputs) / 2**20)
+            print(f"{name}: {rows:,} rows, {sizes[-1]:,.0f} MiB of data and state, peak "
+                  f"{peaks[-1]:.0f} MiB", file=sys.stderr)  # fmt: skip
+        axes.plot(sizes, peaks, "o-", label=name)
+    axes.plot(sizes, sizes, ":", color="gray", label="all of it")
+    axes.set(
+        xscale="log", xlabel="data and state (MiB)", ylabel="peak of a worker (MiB)", ylim=(0, 1000)
+    )
+    axes.legend(frameon=False)
+    figure.savefig(picture, dpi=150)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", default="relaxed-256,relaxed-1024,block")
+    parser.add_argument("--memory", default="1GiB")
+    parser.add_argument("--times", type=float, default=8)
+    parser.add_argument("--flat", metavar="PICTURE")
+    options = parser.parse_args()
+    with dask.config.set(WORKER_SETTINGS):
+        if options.flat:
+            flat(options.flat, options.memory)
+            return
+        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+        for column in (
+            "case", "on disk", "s/iteration", "rows/s", "of memory", "of bound", "worker's peak",
+        ):  # fmt: skip
+            table.add_column(column, justify="right", no_wrap=True)
+        with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
+            for name in options.cases.split(","):
+                measure(name, options, pool, table)
+        Console(soft_wrap=True, highlight=False, width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
