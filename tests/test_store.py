@@ -18,6 +18,7 @@ from dadmm import (
     Dense,
     RelaxedADMM,
     Residual,
+    estimator,
     load,
     resume,
 )
@@ -457,8 +458,9 @@ def test_a_commit_that_fails_before_the_rename_leaves_the_old_record(run, monkey
     assert Run.open(run.url).committed() == before
 
 
+@pytest.mark.parametrize("late", [True, False])
 def test_a_commit_is_synced_before_it_is_renamed_and_everything_else_before_it(
-    tmp_path, monkeypatch
+    late, tmp_path, monkeypatch
 ):
     """What the record says is on the disk: each file that it vouches for was synced before."""
     synced, renamed = set(), []
@@ -472,7 +474,7 @@ def test_a_commit_is_synced_before_it_is_renamed_and_everything_else_before_it(
         if Path(target).name == "commit.json":
             root = Path(target).parent
             files = {p for p in root.glob("*/**/*") if p.is_file()}
-            unsynced = {str(p.relative_to(root)) for p in files if str(p) not in durable}
+            unsynced = {str(p.relative_to(root)) for p in files if str(p) not in durable | synced}
             renamed.append((unsynced, str(source) in synced))
         if str(source) in synced:
             durable.add(str(target))
@@ -481,6 +483,7 @@ def test_a_commit_is_synced_before_it_is_renamed_and_everything_else_before_it(
     durable = set()
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", note_replace)
+    monkeypatch.setattr(estimator, "all_here", lambda client: late)
     small(max_iter=2, run=tmp_path / "run").fit(*data())
     assert len(renamed) == 4
     assert renamed == [(set(), True)] * 4
