@@ -202,6 +202,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             "pipeline": getattr(self, "pipeline", None),
             "problem": asdict(problem),
             "chunks": list(chunks),
+            "input_bytes": X.dtype.itemsize,
             "seed": int(seed),
             "classes": None if classes is None else _to_json(classes),
             "flat": getattr(y, "ndim", np.ndim(y)) == 1,
@@ -741,6 +742,7 @@ def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
         *(("width", width) for width in arch.widths),
         ("rows", problem.rows),
         ("seed", stored["seed"]),
+        ("input_bytes", stored["input_bytes"]),
         ("classes", problem.classes),
         *(("chunk", rows) for rows in stored["chunks"]),
     ):
@@ -824,6 +826,10 @@ def resume(
         if max_iter is not None:
             estimator.max_iter = max_iter
             estimator._check_options()
+        # The chunks are what they are: workers that are too small for them are refused here.
+        memory, threads = resources(_client(), None)
+        size = run.attributes["input_bytes"]
+        chunk_rows(plan.solver, plan.problem, plan.chunks, memory, threads, size)
         record = last_record(run) or {}
         done = record.get("final") and (
             record["iteration"] >= estimator.max_iter or record["status"] == "converged"

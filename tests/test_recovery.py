@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import zarr
 
-from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, resume
+from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, estimator, load, resume
 from dadmm.cli import main
 from dadmm.datasets import read_array
-from dadmm.errors import DamageError, InputError, RecoveryWarning, StoreError
+from dadmm.errors import DamageError, InputError, OptionError, RecoveryWarning, StoreError
 from dadmm.estimator import open_plan
 from dadmm.recovery import examine
 from dadmm.store import Run, documents
@@ -214,6 +214,15 @@ def test_flushed_history_survives_going_back(tmp_path, monkeypatch):
     assert np.isfinite(resumed.history_["objective"]).all()
 
 
+def test_workers_too_small_for_the_chunks_are_refused_when_it_is_resumed(run, monkeypatch):
+    before = Run.open(run).committed()
+    monkeypatch.setattr(estimator, "resources", lambda client, limit: ("300MiB", 1))
+    with pytest.raises(OptionError, match="a worker needs at least .* MiB"):
+        resume(run)
+    assert Run.open(run).committed() == before
+    assert not (run / "lock.json").exists()
+
+
 # ---------------------------------------------------------------------------------------- check
 
 
@@ -231,6 +240,17 @@ def test_a_whole_store_is_whole(run, capsys):
     assert (code, err) == (0, "")
     assert "damaged    nothing" in out
     assert "left over" not in out
+
+
+def test_check_looks_at_inputs_outside_the_store_too(tmp_path, capsys):
+    x, y = data()
+    array = zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(10, 5))
+    ADMMClassifier((3,), max_iter=1, chunks=40, run=tmp_path / "run").fit(array, y)
+    assert check(tmp_path / "run", capsys)[0] == 0
+    array[50, 1] = 7.0
+    code, _, err = check(tmp_path / "run", capsys)
+    assert code == 1
+    assert "rows 40 to 79 of" in err
 
 
 def test_check_names_all_that_is_damaged(run, capsys):
