@@ -116,13 +116,13 @@ def chunk_rows(
     n = problem.rows
     _check_fits(solver, problem, None if memory_limit is None else _bytes(memory_limit))
     if isinstance(chunks, str) and chunks == "auto":
-        most = _most_rows(solver, problem, memory_limit, threads, inputs)
-        return _tiles(n, _auto(solver, problem, most))
+        return _tiles(n, _auto(solver, problem, memory_limit, threads, inputs))
     given = _given(chunks, n)
     if memory_limit is not None:
         needed = worker_bytes(solver, problem, given[0], threads, inputs)
         if needed > _usable(memory_limit):
-            most = _most_rows(solver, problem, memory_limit, threads, inputs)
+            candidates = _falling(n, min(SMALLEST, n))
+            most = _first_that_fits(candidates, solver, problem, memory_limit, threads, inputs)
             raise OptionError(
                 f"memory_limit={memory_limit!r} is too small for chunks of {given[0]} rows: a "
                 f"worker needs at least {_mib(needed)} for them; chunks={most} would fit"
@@ -183,34 +183,60 @@ def _mib(needed: int) -> str:
     return f"{math.ceil(needed / USABLE / MIB)} MiB"
 
 
-def _most_rows(
+def _first_that_fits(
+    candidates: Sequence[int],
+    solver: Solver,
+    problem: Problem,
+    memory_limit: int | str,
+    threads: int,
+    inputs: int,
+) -> int:
+    """Return the first of some numbers of rows per chunk that a worker has memory for.
+
+    Neither few nor many rows need fit: small chunks are many, whose sums wait in a deeper tree.
+    """
+    needs = []
+    for rows in candidates:
+        needs.append(worker_bytes(solver, problem, rows, threads, inputs))
+        if needs[-1] <= _usable(memory_limit):
+            return rows
+    raise OptionError(
+        f"memory_limit={memory_limit!r} is too small for this network: a worker needs at least "
+        f"{_mib(min(needs))}"
+    )
+
+
+def _falling(first: int, least: int) -> list[int]:
+    """Return numbers of rows from `first` to `least`, each a fifth below the one before."""
+    found = [first]
+    while found[-1] > least:
+        found.append(max(least, found[-1] * 4 // 5))
+    return found
+
+
+def _auto(
     solver: Solver,
     problem: Problem,
     memory_limit: int | str | None,
     threads: int,
     inputs: int,
 ) -> int:
-    """Return the most rows of a chunk that surely fit into the memory."""
-    if memory_limit is None:
-        return problem.rows
-    least = min(SMALLEST, problem.rows)
-    # Smaller chunks are more, whose sums wait: with the most of those all others fit, too.
-    fixed, per_row = _needs(solver, problem, -(-problem.rows // least), threads, inputs)
-    rows = (_usable(memory_limit) - fixed) // per_row
-    if rows < least:
-        raise OptionError(
-            f"memory_limit={memory_limit!r} is too small for this network: a worker needs at "
-            f"least {_mib(fixed + least * per_row)}"
-        )
-    return min(rows, problem.rows)
-
-
-def _auto(solver: Solver, problem: Problem, affordable: int) -> int:
+    """Return as many rows as storage and the number of chunks like best, if they fit."""
     n = problem.rows
     widest = max(problem.architecture.widths) * np.dtype(problem.dtype).itemsize
     fewest, multiple, most = solver.granularity(problem)
-    rows = max(1, min(most // widest, max(-(-n // fewest), SMALLEST), affordable, n))
-    if rows * multiple < n:
-        count = -(-n // rows)
-        rows = -(-n // (-(-count // multiple) * multiple))
-    return rows
+    liked = max(1, min(most // widest, max(-(-n // fewest), SMALLEST), n))
+    if memory_limit is None:
+        return _evenly(n, liked, multiple)
+    smaller = _falling(liked, min(SMALLEST, liked))
+    larger = _falling(n, liked)[::-1]
+    candidates = [_evenly(n, rows, multiple) for rows in (*smaller, *larger)]
+    return _first_that_fits(candidates, solver, problem, memory_limit, threads, inputs)
+
+
+def _evenly(n: int, rows: int, multiple: int) -> int:
+    """Return how many rows a chunk has if as many chunks as a multiple share all of them."""
+    if rows * multiple >= n:
+        return rows
+    count = -(-n // rows)
+    return -(-n // (-(-count // multiple) * multiple))
