@@ -201,7 +201,7 @@ def flat(picture, memory):
         solver, problem, state, inputs, _ = case
         chunk, sizes, peaks = 8192, [], []
         for times in (1, 4, 16, 64):
-            rows = 4 * chunk * times
+            rows = 2 * chunk * times
             with workers(memory) as cluster, Client(cluster) as client:
                 with tempfile.TemporaryDirectory(dir=".") as folder:
                     train(solver, problem, rows, chunk, f"{folder}/run", 2)
