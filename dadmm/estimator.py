@@ -225,9 +225,12 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
                 problem = replace(problem, target_variation=variation)
             with store_errors():
                 run.update(problem=asdict(problem))
-                run.save_scaling(scaling)  # last: it says that the data is whole
+                if initial is not None:
+                    run.save_params("initial", initial)
+                    run.blocks.settle("initial")
+                run.save_scaling(scaling)  # last: it says that the run can go on by itself
             plan = Plan(run, solver, problem, chunks, int(seed))
-            return self._train(plan, callback, initial, max_iter)
+            return self._train(plan, callback, max_iter)
 
     def _weights(self, sample_weight: Any, target: Any, classes: Array | None) -> Any:
         """Return a column of weights whose mean is 1, or None."""
@@ -255,7 +258,6 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         self,
         plan: Plan,
         callback: loop.Callback | None,
-        initial: dict[str, Array] | None = None,
         max_iter: int | None = None,
     ) -> Self:
         most = max_iter or self.max_iter
@@ -272,7 +274,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             if done:
                 shown(done, {})
             try:
-                loop.train(plan, most, self.tol, both, initial)
+                loop.train(plan, most, self.tol, both)
             except BaseException as error:
                 with suppress(DadmmError, OSError):
                     if plan.run.committed() is not None:

@@ -69,7 +69,6 @@ def train(
     max_iter: int,
     tol: float,
     callback: Callback | None = None,
-    initial: Mapping[str, Array] | None = None,
 ) -> str:
     """Train from wherever the run's commit record says, until done.
 
@@ -83,8 +82,6 @@ def train(
         0 never stops early.
     callback : callable or None
         Called as ``callback(iteration, row)`` after each commit.
-    initial : mapping or None
-        Parameters to start from; None draws them.
 
     Returns
     -------
@@ -106,7 +103,7 @@ def train(
     run = plan.run
     with graph.one_blas_thread():
         try:
-            at, resumed = _begin_or_resume(plan, initial)
+            at, resumed = _begin_or_resume(plan)
             for _ in range(FALL_BACKS if resumed else 0):
                 try:
                     return _go(plan, at, max_iter, tol, callback, resumed)
@@ -144,14 +141,14 @@ def _go(
     return status
 
 
-def _begin_or_resume(plan: Plan, initial: Mapping[str, Array] | None) -> tuple[Position, bool]:
+def _begin_or_resume(plan: Plan) -> tuple[Position, bool]:
     """Return where to go on, and whether an earlier session got there."""
     run, resumed = plan.run, True
     with store_errors():
         record = last_record(run)
         if record is None:
             resumed = False
-            _start(plan, initial)
+            _start(plan)
             record = run.committed() or {}
         g = int(record["generation"])
         rows = whole_rows(run)
@@ -170,15 +167,18 @@ def _sweep(plan: Plan, at: Position) -> None:
     plan.run.sweep([at.generation, *before], at.held(plan.solver.best(at.rows)) + before)
 
 
-def _start(plan: Plan, initial: Mapping[str, Array] | None) -> None:
-    """Make generation 0 and commit it."""
+def _start(plan: Plan) -> None:
+    """Make generation 0, from parameters that the run was given or from new ones, and commit it."""
     run = plan.run
-    params = plan.solver.initial(plan.problem, plan.seed) if initial is None else initial
+    given = run.blocks.names("initial")
+    params = {name: run.blocks.get(f"initial/{name}") for name in given}
+    params = params or plan.solver.initial(plan.problem, plan.seed)
     run.save_params("params/0", params)
     plan.begin(0)
     compute(graph.first(plan))
     run.blocks.settle("constants")
     run.commit(0, 0)
+    run.blocks.delete("initial")
 
 
 def _iterate(plan: Plan, at: Position, max_iter: int) -> None:

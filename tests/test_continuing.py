@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM
+from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, loop, resume
 from dadmm.errors import DataError, DivergenceError, OptionError, ShapeError
 
 X, XT, Y, YT = train_test_split(*load_digits(return_X_y=True), random_state=0)
@@ -76,6 +76,23 @@ def test_a_warm_start_goes_on_where_the_last_fit_stopped(solver):
     cold = classifier(solver=solver)
     again = [cold.fit(X, Y).history_.attrs["forward_loss"] for _ in range(2)]
     assert again == [first, first]
+
+
+@pytest.mark.parametrize("solver", ["block", "relaxed"])
+def test_a_warm_start_that_is_killed_before_its_first_commit_still_starts_warm(
+    solver, tmp_path, monkeypatch
+):
+    clf = classifier(solver=solver, warm_start=True).fit(X, Y)
+    clf.set_params(run=tmp_path / "run")
+    with monkeypatch.context() as killed:
+        killed.setattr(loop, "_start", lambda plan: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            clf.fit(X, Y)
+    resumed = resume(tmp_path / "run")
+    assert not (tmp_path / "run" / "initial").exists()
+    warm = classifier(solver=solver, warm_start=True).fit(X, Y).fit(X, Y)
+    for name, array in warm.network_.params.items():
+        np.testing.assert_array_equal(resumed.network_.params[name], array)
 
 
 @pytest.mark.parametrize(

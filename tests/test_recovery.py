@@ -217,7 +217,7 @@ def test_flushed_history_survives_going_back(tmp_path, monkeypatch):
 def test_workers_too_small_for_the_chunks_are_refused_when_it_is_resumed(run, monkeypatch):
     before = Run.open(run).committed()
     monkeypatch.setattr(estimator, "resources", lambda client, limit: ("300MiB", 1))
-    with pytest.raises(OptionError, match="a worker needs at least .* MiB"):
+    with pytest.raises(OptionError, match=r"a worker needs at least .* MiB"):
         resume(run)
     assert Run.open(run).committed() == before
     assert not (run / "lock.json").exists()

@@ -3,6 +3,7 @@
     RUN/                       a zarr v3 group: a local folder, or a URL through fsspec
       zarr.json                attributes: format version, config, package versions, machine
       data/x, data/y           (sample, feature), (sample, target); or x stays where the user has it
+      initial/                 parameters that it was given to start from, until it has started
       scaling/                 centre and scale of inputs and targets
       constants/               sums that never change (the inputs' Gram matrix)
       state/<generation>/      one array per per-sample variable; a zarr chunk = a data chunk

@@ -138,7 +138,7 @@ class Run:
 
     @property
     def has_data(self) -> bool:
-        """Whether the data and its scaling are stored whole: the scaling is written last."""
+        """Whether all that the run needs is stored whole: the scaling is written last."""
         try:
             if self.committed() is None:
                 self.load_scaling()
