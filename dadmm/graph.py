@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -410,15 +411,24 @@ class _Tasks:
 
     def tree_sum(self, found: Sequence[TaskRef], *ident: Any) -> TaskRef:
         """Add up in a tree that the number of summands alone decides."""
-        level = 0
-        while True:
+        for level in count():
             found = [
-                self.add(add, "sum-grams", *ident, level, i)(list(found[i : i + FAN_IN]))
-                for i in range(0, len(found), FAN_IN)
+                self.add(add, "sum-grams", *ident, level, i)(list(group))
+                for i, group in enumerate(groups(found, level))
             ]
             if len(found) == 1:
-                return found[0]
-            level += 1
+                break
+        return found[0]
+
+
+def groups(found: Sequence[Any], level: int) -> list[Sequence[Any]]:
+    """Return what is added up together on a level of the tree: visits by eights, then by pairs.
+
+    A total that waits for the others of its group waits in a worker's memory.  By pairs it is one
+    on each level; by eights it was up to seven, which showed: the peak grew with the rows.
+    """
+    size = 2 if level else FAN_IN
+    return [found[i : i + size] for i in range(0, len(found), size)]
 
 
 def add(plan: Plan, parts: Sequence[Sums]) -> Sums:

@@ -69,17 +69,15 @@ def _waiting(need: Footprint, each: Pass, chunks: int, threads: int) -> int:
     """Return the most bytes of a pass's sums that wait to be added up in the tree.
 
     The scheduler adds up what it can before it visits more: what waits is one group of results
-    and those of the other threads, the total that they are added to, and on every level the totals
-    that have no full group yet.
+    and those of the other threads, the total that they are added to, and on every level the one
+    that waits for its other half.
     """
     visited = chunks if each.chunks is None else len(each.chunks)
     # Of the group that is filled by the most chunks: in the grid, a layer's own.
     parts = min(Counter(part.group for part in each.parts).values())
     results = min(visited, -(-FAN_IN // parts) + threads - 1)
-    totals, left = 1, visited * parts
-    while left > FAN_IN:
-        left = -(-left // FAN_IN)
-        totals += min(left, FAN_IN) - 1
+    groups = -(-visited * parts // FAN_IN)
+    totals = 1 + math.ceil(math.log2(groups))
     before, after = results * need.sums, totals * need.total
     return math.ceil(need.share * (before + after) + (1 - need.share) * max(before, after))
 

@@ -210,7 +210,11 @@ def leaf(plan, value):
 def tree(leaves):
     """How many additions it takes to add up that many."""
     level = math.ceil(leaves / FAN_IN)
-    return level if level == 1 else level + tree(level)
+    total = level
+    while level > 1:  # by pairs from there on
+        level = math.ceil(level / 2)
+        total += level
+    return total
 
 
 def test_an_iteration_is_as_many_tasks_as_documented():
@@ -322,8 +326,8 @@ def test_sums_are_added_in_a_tree_that_only_their_number_decides(leaves, monkeyp
     monkeypatch.setattr(graph, "combine", tuple)
     made = summed(range(leaves))
     shape = list(range(leaves))
-    while True:
-        shape = [tuple(shape[i : i + FAN_IN]) for i in range(0, len(shape), FAN_IN)]
+    for level in range(20):
+        shape = [tuple(group) for group in graph.groups(shape, level)]
         if len(shape) == 1:
             break
     for scheduler in ("sync", "threads", "threads"):
@@ -400,8 +404,10 @@ def run_again(path, k):
 
 def added(sums):
     """Add up as the graph's tree does."""
-    while len(sums) > 1:
-        sums = [combine(sums[i : i + FAN_IN]) for i in range(0, len(sums), FAN_IN)]
+    level = 0
+    while len(sums) > 1 or not level:
+        sums = [combine(group) for group in graph.groups(sums, level)]
+        level += 1
     return sums[0]
 
 
