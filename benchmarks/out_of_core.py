@@ -24,6 +24,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -156,8 +157,9 @@ def measure(name, options, pool, table):
     kind, _, width = name.partition("-")
     solver, problem, state, inputs, work = relaxed(int(width)) if kind == "relaxed" else block()
     memory = parse_bytes(options.memory)
-    chunk = chunk_rows(solver, problem, "auto", memory, inputs=4)[0]
     rows = int(options.times * WORKERS * memory // (state or inputs))
+    problem = replace(problem, rows=rows)
+    chunk = chunk_rows(solver, problem, "auto", memory, inputs=4, streamed=True)[0]
     rows = -(-rows // chunk) * chunk
     with workers(memory) as cluster, Client(cluster) as client:
         inside = median(train(solver, problem, 8 * chunk, chunk, None, 6)[2:]) / (8 * chunk)

@@ -30,6 +30,7 @@ from dadmm.errors import DadmmError, DataError, OptionError, RunError, ShapeErro
 from dadmm.network import Scaling
 from dadmm.store import Run
 from dadmm.store.sources import Readable, Source, fingerprint
+from dadmm.workspace import release
 
 Array = NDArray[Any]
 
@@ -489,6 +490,7 @@ def _refer(run: Run, source: Source, rows: int, edges: Array) -> Moments:
 
 
 def _look(source: Source, first: int, last: int) -> tuple[Moments, int]:
+    release()
     block = source.read(first, last)
     check_finite(block, "x", first)
     return Moments.of(block), fingerprint(block)
@@ -505,6 +507,7 @@ def sum_moments(found: Sequence[Moments]) -> Moments:
 def _put(
     run: Run, name: str, columns: int, dtype: Any, chunk: int, first: int, rows: int, block: Any
 ) -> Moments:
+    release()
     block = plain_block(block, name, (rows, columns), f"from row {first} on")
     block = block.astype(dtype, copy=False)
     check_finite(block, name, first)

@@ -196,7 +196,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             steps = int(initial.get("count_1", 0))
             seed = int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
         memory, threads = resources(_client(), self.memory_limit)
-        chunks = chunk_rows(solver, problem, self.chunks, memory, threads, X.dtype.itemsize)
+        size, streamed = X.dtype.itemsize, data.is_dask(X)
+        chunks = chunk_rows(solver, problem, self.chunks, memory, threads, size, streamed)
         attributes: dict[str, Any] = {
             "config": self._config(solver),
             "pipeline": getattr(self, "pipeline", None),

@@ -34,8 +34,8 @@ def compute(task: Any) -> Any:
         As a task raised them.
     RunError
         For whatever else stopped the graph: one line that says what, with the original as its
-        cause.  A cluster without workers for longer than Dask's configuration says under
-        ``dadmm.no-workers-timeout`` (by default "10 minutes") stops it too.
+        cause.  A cluster whose workers are gone, or all paused, for longer than Dask's
+        configuration says under ``dadmm.no-workers-timeout`` (by default "10 minutes") stops it.
     """
     scheduler = get_scheduler(collections=[task])
     client = getattr(scheduler, "__self__", None)
@@ -73,12 +73,16 @@ def _watched(client: Client, task: Any) -> Any:
             except NotYet:
                 if future.done():
                     continue
-            if client.scheduler_info(n_workers=1)["workers"]:
+            states = [w["status"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
+            if any(state != "paused" for state in states):
                 seen = time.monotonic()
             elif time.monotonic() - seen >= patience:
+                what = (
+                    "paused all its workers, whose memory is full," if states else "had no workers"
+                )
                 raise RunError(
-                    f"the cluster has had no workers for {patience:.0f} s; what is committed is "
-                    "kept: resume the run"
+                    f"the cluster has {what} for {patience:.0f} s; what is committed is kept: "
+                    "resume the run" + (" with more memory" if states else "")
                 )
     finally:
         future.release()

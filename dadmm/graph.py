@@ -40,13 +40,13 @@ from dadmm.solvers.base import (
     combine,
 )
 from dadmm.store import Run
-from dadmm.workspace import Workspace
+from dadmm.workspace import lasting
 
 FAN_IN = 8
 # First words of the tasks whose keys end in the number of a chunk.
 VISITING = ("visit", "couple", "evaluate", "validate", "start", "store", "look", "check")
 WHOLE = Pace()
-_work = Workspace()
+_work = lasting()
 
 
 @dataclass(frozen=True)

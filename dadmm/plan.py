@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ HEAP = 0.1
 # What may be used of a worker's memory.  Dask pauses a worker at 80 % of it, and one whose buffers
 # are kept would stay paused for ever; at 95 % its nanny ends it.
 USABLE = 0.75
+# Blocks of a user's dask array that a worker may hold for each of its threads: two that are made,
+# and what making and measuring them takes.  What else the user's graph needs is not known.
+STREAMED = 4
 
 
 def worker_bytes(
@@ -89,6 +92,7 @@ def chunk_rows(
     memory_limit: int | str | None = None,
     threads: int = 1,
     inputs: int = 8,
+    streamed: bool = False,
 ) -> tuple[int, ...]:
     """Return the rows of each chunk.
 
@@ -102,6 +106,8 @@ def chunk_rows(
         None does not limit.
     threads, inputs : int
         See `worker_bytes`.
+    streamed : bool
+        Whether the inputs are a dask array, whose blocks the workers hold while they store them.
 
     Raises
     ------
@@ -113,14 +119,20 @@ def chunk_rows(
     """
     n = problem.rows
     _check_fits(solver, problem, None if memory_limit is None else _bytes(memory_limit))
+
+    def need(rows: int) -> int:
+        training = worker_bytes(solver, problem, rows, threads, inputs)
+        block = rows * problem.architecture.widths[0] * inputs
+        return max(training, BASE_BYTES + threads * STREAMED * block) if streamed else training
+
     if isinstance(chunks, str) and chunks == "auto":
-        return _tiles(n, _auto(solver, problem, memory_limit, threads, inputs))
+        return _tiles(n, _auto(solver, problem, memory_limit, need))
     given = _given(chunks, n)
     if memory_limit is not None:
-        needed = worker_bytes(solver, problem, given[0], threads, inputs)
+        needed = need(given[0])
         if needed > _usable(memory_limit):
             candidates = _falling(n, min(SMALLEST, n))
-            most = _first_that_fits(candidates, solver, problem, memory_limit, threads, inputs)
+            most = _first_that_fits(candidates, memory_limit, need)
             raise OptionError(
                 f"memory_limit={memory_limit!r} is too small for chunks of {given[0]} rows: a "
                 f"worker needs at least {_mib(needed)} for them; chunks={most} would fit"
@@ -182,12 +194,7 @@ def _mib(needed: int) -> str:
 
 
 def _first_that_fits(
-    candidates: Sequence[int],
-    solver: Solver,
-    problem: Problem,
-    memory_limit: int | str,
-    threads: int,
-    inputs: int,
+    candidates: Sequence[int], memory_limit: int | str, need: Callable[[int], int]
 ) -> int:
     """Return the first of some numbers of rows per chunk that a worker has memory for.
 
@@ -195,7 +202,7 @@ def _first_that_fits(
     """
     needs = []
     for rows in candidates:
-        needs.append(worker_bytes(solver, problem, rows, threads, inputs))
+        needs.append(need(rows))
         if needs[-1] <= _usable(memory_limit):
             return rows
     raise OptionError(
@@ -216,8 +223,7 @@ def _auto(
     solver: Solver,
     problem: Problem,
     memory_limit: int | str | None,
-    threads: int,
-    inputs: int,
+    need: Callable[[int], int],
 ) -> int:
     """Return as many rows as storage and the number of chunks like best, if they fit."""
     n = problem.rows
@@ -229,7 +235,7 @@ def _auto(
     smaller = _falling(liked, min(SMALLEST, liked))
     larger = _falling(n, liked)[::-1]
     candidates = [_evenly(n, rows, multiple) for rows in (*smaller, *larger)]
-    return _first_that_fits(candidates, solver, problem, memory_limit, threads, inputs)
+    return _first_that_fits(candidates, memory_limit, need)
 
 
 def _evenly(n: int, rows: int, multiple: int) -> int:

@@ -31,3 +31,18 @@ class Workspace(threading.local):
         if flat is None or flat.size < size:
             flat = self.arrays[key] = np.empty(size, dtype)
         return flat[:size].reshape(shape)
+
+
+_lasting: list[Workspace] = []
+
+
+def lasting() -> Workspace:
+    """Return a workspace that is kept until `release`."""
+    _lasting.append(Workspace())
+    return _lasting[-1]
+
+
+def release() -> None:
+    """Let go of what this thread's workspaces have kept, for work of another kind."""
+    for workspace in _lasting:
+        workspace.arrays.clear()

@@ -198,3 +198,14 @@ def test_a_task_of_the_grid_counts_one_block():
     fused = BlockADMM(blocks=9).footprint(deep, 4, 2)
     grid = BlockADMM(blocks=9, schedule="grid").footprint(deep, 4, 2)
     assert fused.visit - grid.visit > 4 * 4 * 5 * 512**2  # four arrays of float32
+
+
+def test_blocks_of_a_dask_array_count_while_they_are_stored():
+    """Wide inputs that a network hardly needs to hold: what is stored decides."""
+    wide = problem(10**6, features=4000, hidden=(8,))
+
+    def rows(**options):
+        return chunk_rows(BlockADMM(), wide, "auto", "700MB", inputs=8, **options)[0]
+
+    assert rows(streamed=True) < rows()
+    assert BASE_BYTES + 4 * rows(streamed=True) * 4000 * 8 <= USABLE * 700e6

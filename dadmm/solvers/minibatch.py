@@ -20,12 +20,12 @@ from dadmm.losses import Loss, get_loss
 from dadmm.schedules import rate
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import Array, Arrays, Chunk, Pace, Problem, Sums
-from dadmm.workspace import Workspace
+from dadmm.workspace import lasting
 
 if TYPE_CHECKING:
     from dadmm.solvers.block import BlockADMM
 
-_work = Workspace()
+_work = lasting()
 # Rows of a forward pass at once: its activations stay in a core's cache.
 EVALUATED = 512
 

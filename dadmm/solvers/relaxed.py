@@ -55,12 +55,12 @@ from dadmm.solvers.base import (
     target_bytes,
 )
 from dadmm.solvers.sweep import sweep, tile_rows
-from dadmm.workspace import Workspace
+from dadmm.workspace import lasting
 
 VARIANTS = ("proximal", "linearized")
 STATES = ("keep", "recompute")
 
-_work = Workspace()
+_work = lasting()
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from dadmm.losses import get_loss
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import Array, Arrays, Chunk, Problem, Sums, combine
 from dadmm.solvers.subproblems import TwoSplitBlock, u_exact, u_linearized
-from dadmm.workspace import Workspace
+from dadmm.workspace import lasting
 
 if TYPE_CHECKING:
     from dadmm.solvers.relaxed import RelaxedADMM
 
-_work = Workspace()
+_work = lasting()
 
 
 def sweep(

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from dadmm.errors import StoreError
 from dadmm.store.documents import ArraySpec
 from dadmm.store.files import Files
-from dadmm.workspace import Workspace
+from dadmm.workspace import lasting
 
 Array = NDArray[Any]
 
-_work = Workspace()
+_work = lasting()
 
 
 def read_chunk(files: Files, name: str, spec: ArraySpec, key: str | None = None) -> Array:

@@ -11,6 +11,7 @@ import dask
 import psutil
 import pytest
 from distributed import Client, LocalCluster
+from distributed.core import Status
 from runs import bits, data, model
 
 from dadmm import RelaxedADMM, resume
@@ -76,6 +77,25 @@ def test_a_cluster_that_loses_its_workers_for_good_is_given_up(tmp_path):
         assert time.monotonic() - begin < 60
     assert Run.open(run).committed()["iteration"] == 2
     assert bits(resume(run)) == bits(model("batch").fit(*data()))
+
+
+def pause(dask_worker):
+    dask_worker.periodic_callbacks["memory_monitor"].stop()
+    dask_worker.status = Status.paused
+
+
+def test_a_cluster_whose_workers_are_all_paused_is_given_up(tmp_path):
+    """As Dask does with workers at 80 % of their memory; nothing would ever go on."""
+
+    def full(iteration, row):
+        client.run(pause)
+
+    patience = {"dadmm.no-workers-timeout": "3 s"}
+    with workers(1) as cluster, dask.config.set(patience):
+        client = Client.current()
+        assert cluster.scheduler_address == client.scheduler.address
+        with pytest.raises(RunError, match="has paused all its workers, whose memory is full, for"):
+            model("online", tmp_path / "run").fit(*data(), callback=full)
 
 
 def start(*command):
