@@ -26,14 +26,15 @@ from rich.text import Text
 
 from dadmm import __version__, cluster
 from dadmm.blocks import Chain
-from dadmm.config import SCHEMA, differences, load_config
+from dadmm.config import SCHEMA, check_config, differences, load_config
 from dadmm.datasets import load_data, read_array
 from dadmm.errors import DadmmError, InputError, RecoveryWarning, StoreError, one_line
 from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, open_plan, resume
 from dadmm.network import Architecture, Network
 from dadmm.options import make_solver
 from dadmm.recovery import examine
-from dadmm.store import Run
+from dadmm.store import Run, ZarrBlocks
+from dadmm.store.lock import refuse_locked
 
 # Paths and messages are printed as they are: brackets in them are no markup.
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -241,6 +242,10 @@ def resume_command(
     --force in any case; a driver that is not dead after all then stops at its next commit.
     """
     table = Run.open(path).attributes.get("pipeline") or {}
+    if not isinstance(table, dict):
+        raise StoreError(f"{path} cannot be used: its pipeline is no config")
+    if table:
+        check_config(table, path)  # others may have made the store
     place = dict(table.get("cluster", {}))
     if workers is not None:
         place["workers"] = workers
@@ -270,6 +275,8 @@ def _data_again(table: Mapping[str, Any]) -> Any:
 def check(path: str, workers: int | None) -> int:
     """Read all of RUN and compare it with its checksums; exit with 1 if anything is damaged."""
     plan = open_plan(Run.open(path))
+    if isinstance(plan.run.blocks, ZarrBlocks):
+        refuse_locked(plan.run.blocks, "")
     with cluster.connect({"workers": workers or 0, "dashboard": -1}):
         found = examine(plan)
     for line in found.damaged:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import dask
-import psutil
 from dask.system import CPU_COUNT
 
 from dadmm.errors import RunError
@@ -91,15 +90,6 @@ def resources(client: Any, memory_limit: int | str | None) -> tuple[int | str | 
         return None, 1
     least = min(limited, key=lambda worker: worker["memory_limit"] / worker["nthreads"])
     return int(least["memory_limit"]), int(least["nthreads"])
-
-
-def all_here(client: Any) -> bool:
-    """Whether all tasks are done on this machine, in this process or in others."""
-    if client is None:
-        return True
-    here = {a.address for found in psutil.net_if_addrs().values() for a in found}
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return all(worker["host"] in here for worker in workers)
 
 
 def dask_setup(worker: Any) -> None:

@@ -29,7 +29,7 @@ from dadmm import execute
 from dadmm.errors import DadmmError, DataError, OptionError, RunError, ShapeError, unknown
 from dadmm.network import Scaling
 from dadmm.store import Run
-from dadmm.store.sources import Readable, Source, fingerprint
+from dadmm.store.sources import Readable, Source, fingerprint, refuse_pickle
 from dadmm.workspace import release
 
 Array = NDArray[Any]
@@ -49,6 +49,7 @@ def is_dask(array: Any) -> bool:
 def unwrap(array: Any) -> Any:
     """Return the dask array that stands for a lazy one of zarr or xarray; others as they are."""
     if isinstance(array, zarr.Array):
+        refuse_pickle(array, str(array.store_path))
         return da.from_array(Readable(array), chunks=array.chunks)
     if isinstance(array, xr.DataArray):
         if array.chunks is None and not array.variable._in_memory:
@@ -440,7 +441,7 @@ def store(
     for name, array in arrays.items():
         rows, columns = array.shape
         if name == "x" and source is not None:
-            moments.append(_refer(run, source, rows, edges))
+            moments.append(_finite(_refer(run, source, rows, edges), name))
             continue
         run.create_data(name, columns, rows, chunks[0], array.dtype)
         put = partial(_put, run, name, columns, array.dtype)
@@ -464,10 +465,14 @@ def store(
                 for chunk, (first, last) in enumerate(pairwise(edges))
             ]
         run.blocks.settle("data")
-        moments.append(sum_moments(found))
-        if not np.isfinite(moments[-1].squares).all():
-            raise DataError(f"{name} has values whose squares overflow: scale them down")
+        moments.append(_finite(sum_moments(found), name))
     return moments[0], moments[1]
+
+
+def _finite(moments: Moments, name: str) -> Moments:
+    if not np.isfinite(moments.squares).all():
+        raise DataError(f"{name} has values whose squares overflow: scale them down")
+    return moments
 
 
 def _refer(run: Run, source: Source, rows: int, edges: Array) -> Moments:

@@ -19,6 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from dadmm.data import as_matrix, check_finite
 from dadmm.errors import InputError, unknown
+from dadmm.store.sources import refuse_pickle
 
 Array = NDArray[Any]
 
@@ -109,6 +110,8 @@ def read_array(path: str, name: str = "x") -> Any:
     """
     if "://" not in path and not os.path.exists(path):
         raise InputError(f"{name}: {path} does not exist")
+    if "://" not in path and not (Path(path).is_file() or Path(path).is_dir()):
+        raise InputError(f"{name}: {path} is neither a file nor a folder")
     if path.endswith(".npy"):
         return _read_npy(path, name)
     if path.endswith(".csv"):
@@ -135,6 +138,7 @@ def _read_npy(path: str, name: str) -> Array:
 def _read_zarr(path: str, name: str) -> Any:
     try:
         stored = zarr.open_array(path, mode="r")
+        refuse_pickle(stored, f"{name}: {path}")
         count, largest = stored.nchunks, prod(stored.chunks) * stored.dtype.itemsize
     except Exception as error:
         raise InputError(

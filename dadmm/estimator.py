@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import dask
 import numpy as np
+import zarr
 from dask.base import compute
 from dask.delayed import delayed
 from distributed import default_client
@@ -26,7 +27,7 @@ from threadpoolctl import threadpool_info
 
 from dadmm import data, loop
 from dadmm.activations import get_activation
-from dadmm.cluster import all_here, resources
+from dadmm.cluster import resources
 from dadmm.errors import (
     DadmmError,
     DamageError,
@@ -45,7 +46,7 @@ from dadmm.network import Architecture, Network, Scaling
 from dadmm.options import TYPES, check_type, make_solver, solver_table
 from dadmm.plan import chunk_rows
 from dadmm.progress import progress
-from dadmm.recovery import last_record, rows_of
+from dadmm.recovery import check_forms, last_record, rows_of
 from dadmm.solvers.base import Problem, Solver
 from dadmm.solvers.block import BlockADMM
 from dadmm.store import Run, ZarrBlocks
@@ -196,8 +197,17 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             steps = int(initial.get("count_1", 0))
             seed = int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
         memory, threads = resources(_client(), self.memory_limit)
-        size, streamed = X.dtype.itemsize, data.is_dask(X)
-        chunks = chunk_rows(solver, problem, self.chunks, memory, threads, size, streamed)
+        in_place = isinstance(given, zarr.Array) and not self.copy_data
+        chunks = chunk_rows(
+            solver,
+            problem,
+            self.chunks,
+            memory,
+            threads,
+            X.dtype.itemsize,
+            streamed=data.is_dask(X),
+            in_place=in_place,
+        )
         attributes: dict[str, Any] = {
             "config": self._config(solver),
             "pipeline": getattr(self, "pipeline", None),
@@ -262,7 +272,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         max_iter: int | None = None,
     ) -> Self:
         most = max_iter or self.max_iter
-        if isinstance(plan.run.blocks, ZarrBlocks) and all_here(_client()):
+        if isinstance(plan.run.blocks, ZarrBlocks):
             plan.run.blocks.sync_late()
         with progress(most, enabled=bool(self.verbose)) as shown:
 
@@ -331,8 +341,9 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
                 try:
                     yield run
                 except BaseException:
-                    with suppress(OSError):
+                    with suppress(OSError, DadmmError):
                         if not run.has_data:
+                            run.check_lock()  # it may be another driver's by now
                             run.delete()  # nobody could resume it, and it would be in the way
                     raise
             return
@@ -823,7 +834,10 @@ def resume(
     plan = open_plan(run, solver)
     with run.locked(force):
         if not run.has_data:
-            raise StoreError(f"{path} was stopped before its data was stored: start the fit again")
+            raise StoreError(
+                f"{path} was stopped before its data was stored: start the fit again, over it "
+                "(overwrite=True, --overwrite)"
+            )
         estimator = _stored_estimator(run, plan.solver)
         estimator.verbose = verbose
         if max_iter is not None:
@@ -832,14 +846,13 @@ def resume(
         # The chunks are what they are: workers that are too small for them are refused here.
         memory, threads = resources(_client(), None)
         size = run.attributes["input_bytes"]
-        chunk_rows(plan.solver, plan.problem, plan.chunks, memory, threads, size)
+        in_place = bool(run.attributes.get("sources"))
+        chunk_rows(plan.solver, plan.problem, plan.chunks, memory, threads, size, in_place=in_place)
+        check_forms(plan)
         record = last_record(run) or {}
         done = record.get("final") and (
             record["iteration"] >= estimator.max_iter or record["status"] == "converged"
         )
-        if record:
-            with suppress(DamageError):
-                run.network(plan.solver, plan.problem)  # a store that others made may not fit
         if done:
             # A finished network that is damaged is made again.
             with suppress(DamageError):

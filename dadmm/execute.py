@@ -42,6 +42,11 @@ def compute(task: Any) -> Any:
     with store_errors():
         try:
             return _watched(client, task) if isinstance(client, Client) else task.compute()
+        except (CancelledError, CommClosedError) as error:  # the latter is an OSError, too
+            raise RunError(
+                "the scheduler is gone, or gave up the work that it had; what is committed is "
+                "kept: resume the run on another cluster"
+            ) from error
         except (DadmmError, OSError):
             raise
         except KilledWorker as error:
@@ -50,11 +55,6 @@ def compute(task: Any) -> Any:
                 f"{what}: {error.allowed_failures + 1} workers died while they worked on it, the "
                 f"last at {error.last_worker.address}; if they ran out of memory, give smaller "
                 "chunks or more memory. What is committed is kept: resume the run"
-            ) from error
-        except (CancelledError, CommClosedError) as error:
-            raise RunError(
-                "the scheduler is gone, or gave up the work that it had; what is committed is "
-                "kept: resume the run on another cluster"
             ) from error
         except Exception as error:
             what = f"{type(error).__name__}: {_line(error)}"
@@ -71,8 +71,8 @@ def _watched(client: Client, task: Any) -> Any:
             try:
                 return future.result(timeout=min(LOOK_EVERY, patience))
             except NotYet:
-                if future.done():
-                    continue
+                if future.done():  # it was the task that timed out
+                    return future.result()
             states = [w["status"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
             if any(state != "paused" for state in states):
                 seen = time.monotonic()

@@ -317,10 +317,11 @@ def iteration(plan: Plan, step: Step, pace: Pace = WHOLE) -> Delayed:
     return tasks.result(tasks.add(report, "report", k)(list(weights.values())))
 
 
-def finish(plan: Plan, k: int, generation: int) -> Delayed:
+def finish(plan: Plan, k: int, generation: int, network: int) -> Delayed:
     """Return the graph that refits the head to the parameters of a generation, and scores them.
 
-    It stores the network.  `k` is the iteration that the generation holds.
+    `k` is the iteration that the generation holds; `network` the number, of this session's own,
+    that the network is stored under.
     """
     tasks = _Tasks(plan)
     step = Step(k, generation, generation)
@@ -333,8 +334,9 @@ def finish(plan: Plan, k: int, generation: int) -> Delayed:
             call = tasks.add(solve, "solve-weights", generation, "finish", j, layer)
             weights[layer] = call(layer, None, weights[layer], weights[layer], total)
     total = tasks.visits(each, step, "score", weights)[0]
+    group = f"network/{network}"
     saved = [
-        tasks.add(carry, "save-network", generation, layer)(layer, "network", weights[layer])
+        tasks.add(carry, "save-network", generation, layer)(layer, group, weights[layer])
         for layer in layers
     ]
     return tasks.result(tasks.add(final_report, "report", generation, "finish")(total, saved))

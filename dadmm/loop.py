@@ -136,8 +136,8 @@ def _go(
         best, kept = at.best(solver.best(at.rows))
         if resumed and (found := damages(run, plan.parameters(kept))):
             raise found[0]  # finishing would not read all of them
-        final = compute(graph.finish(plan, best, kept))
-        run.commit(at.iteration, at.generation, None, at.previous, status, final)
+        final = compute(graph.finish(plan, best, kept, at.fresh))
+        run.finish(status, final, at.fresh)
     return status
 
 
@@ -152,10 +152,11 @@ def _begin_or_resume(plan: Plan) -> tuple[Position, bool]:
             record = run.committed() or {}
         g = int(record["generation"])
         rows = whole_rows(run)
-        # A number is skipped: tasks of an earlier session may still write into the one after g.
-        at = Position(int(record["iteration"]), g, record["previous"], rows, g + 1)
+        # Tasks of earlier sessions may still write into any number that those had claimed.
+        fresh = int(record["next"]) + resumed
+        at = Position(int(record["iteration"]), g, record["previous"], rows, fresh)
         if resumed:
-            at.fresh = max([g, *run.generations()]) + 2
+            run.claim(fresh)
             run.tidy()
         _sweep(plan, at)
         return at, resumed
@@ -168,16 +169,15 @@ def _sweep(plan: Plan, at: Position) -> None:
 
 
 def _start(plan: Plan) -> None:
-    """Make generation 0, from parameters that the run was given or from new ones, and commit it."""
-    run = plan.run
+    """Make the first generation, from parameters that were given or from new ones; commit it."""
+    run, first = plan.run, plan.run.first
     given = run.blocks.names("initial")
     params = {name: run.blocks.get(f"initial/{name}") for name in given}
     params = params or plan.solver.initial(plan.problem, plan.seed)
-    run.save_params("params/0", params)
-    plan.begin(0)
-    compute(graph.first(plan))
-    run.blocks.settle("constants")
-    run.commit(0, 0)
+    run.save_params(f"params/{first}", params)
+    plan.begin(first)
+    compute(graph.first(plan, first, first))
+    run.commit(0, first)
     run.blocks.delete("initial")
 
 

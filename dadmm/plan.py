@@ -31,6 +31,9 @@ USABLE = 0.75
 # Blocks of a user's dask array that a worker may hold for each of its threads: two that are made,
 # and what making and measuring them takes.  What else the user's graph needs is not known.
 STREAMED = 4
+# Blocks that reading the user's own zarr array takes: up to two chunks beyond the rows that are
+# wanted, decoded and put together.
+DECODED = 3
 
 
 def worker_bytes(
@@ -93,6 +96,7 @@ def chunk_rows(
     threads: int = 1,
     inputs: int = 8,
     streamed: bool = False,
+    in_place: bool = False,
 ) -> tuple[int, ...]:
     """Return the rows of each chunk.
 
@@ -108,6 +112,8 @@ def chunk_rows(
         See `worker_bytes`.
     streamed : bool
         Whether the inputs are a dask array, whose blocks the workers hold while they store them.
+    in_place : bool
+        Whether they are read from a zarr array of the user's, whose chunks are decoded in visits.
 
     Raises
     ------
@@ -123,6 +129,7 @@ def chunk_rows(
     def need(rows: int) -> int:
         training = worker_bytes(solver, problem, rows, threads, inputs)
         block = rows * problem.architecture.widths[0] * inputs
+        training += threads * DECODED * block if in_place else 0
         return max(training, BASE_BYTES + threads * STREAMED * block) if streamed else training
 
     if isinstance(chunks, str) and chunks == "auto":

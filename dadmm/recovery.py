@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import uuid
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,10 @@ from dadmm.store.lock import LOCK
 
 if TYPE_CHECKING:
     from dadmm.loop import Position
+
+
+# What claims more chunks was forged: that many files would not be looked through in a day.
+MOST_CHUNKS = 10**7
 
 
 def rows_of(history: xr.Dataset) -> list[dict[str, float]]:
@@ -64,6 +70,39 @@ def whole_rows(run: Run) -> list[dict[str, float]]:
         return rows
 
 
+def check_forms(plan: Plan) -> None:
+    """Raise `StoreError` if arrays of the committed iteration have not the form that they must.
+
+    Compiled code trusts their shapes, and others may have made the store.  What is missing or
+    damaged is left for whoever reads it.
+    """
+    run, problem, solver = plan.run, plan.problem, plan.solver
+    blocks = run.blocks
+    with suppress(DamageError):
+        record = run.committed()
+        if record is None or not isinstance(blocks, ZarrBlocks):
+            return
+        with suppress(DamageError):
+            run.network(solver, problem)  # raises for one that does not fit; so its size is known
+        g, chunks = record["generation"], plan.chunks
+        forms: dict[str, tuple[tuple[int, ...], int]] = {
+            f"params/{g}/{name}": (array.shape, 0)
+            for name, array in solver.initial(problem, 0).items()
+        }
+        for rows, chunk, widths in (
+            (problem.rows, chunks[0], solver.variables(problem)),
+            (len(chunks), 1, solver.memory(problem)),
+        ):
+            forms |= {f"state/{g}/{name}": ((rows, w), chunk) for name, w in widths.items()}
+        if "x" not in run.attributes.get("sources", {}):
+            forms["data/x"] = ((problem.rows, problem.architecture.widths[0]), chunks[0])
+        for name, (shape, chunk) in forms.items():
+            with suppress(DamageError):
+                found = blocks.spec(name)
+                if found.shape != shape or (chunk and found.chunks[0] != chunk):
+                    raise StoreError(f"{run.url}: {name} does not fit the run's config")
+
+
 def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
     """Go back to what is intact, commit that, and say so; raise the damage if nothing is.
 
@@ -72,11 +111,15 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
     anew from the last parameters that are intact.
     """
     run = plan.run
+    # Tasks of the attempt that found the damage may still write into the generation it began.
+    fresh = at.fresh + 1
+    run.claim(fresh)
     group, _, rest = damage.name.partition("/")
     if group == "constants":
         compute(graph.first(plan, at.generation, None))
+        run.blocks.settle("constants")
         _warn(f"{damage}; it was formed again")
-        return at
+        return replace(at, fresh=fresh)
     if group not in ("state", "params"):
         raise damage
     best = plan.solver.best(at.rows)
@@ -86,9 +129,7 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
         rows = [row if _generation(row) in there else _unscored(row) for row in at.rows]
         run.retreat(at.iteration, at.generation, rows, at.previous)
         _warn(f"{damage}; the best of the other iterations takes the place of iteration {best}")
-        return replace(at, rows=rows)
-    # Tasks of the attempt that found the damage may still write into the generation it began.
-    fresh = at.fresh + 1
+        return replace(at, rows=rows, fresh=fresh)
     if at.previous is not None and not damages(run, plan.arrays(at.previous)):
         k, rows = at.iteration - 1, at.rows[:-1]
         run.retreat(k, at.previous, rows)
@@ -113,7 +154,7 @@ def _from_parameters(plan: Plan, at: Position, damage: DamageError) -> Position:
     for k in range(at.iteration, -1, -1):
         g = at.generation if k == at.iteration else int(at.rows[k - 1].get("generation", -1))
         if k == 0 < at.iteration:
-            g = 0
+            g = run.first
         names = plan.parameters(g)
         if damages(run, names):
             continue
@@ -125,6 +166,7 @@ def _from_parameters(plan: Plan, at: Position, damage: DamageError) -> Position:
         rows = at.rows[:k]
         if rows:
             rows[-1] = {**rows[-1], "generation": float(at.fresh)}
+        run.claim(at.fresh + 1)
         run.retreat(k, at.fresh, rows)
         _warn(
             f"{damage}; going on from the parameters of iteration {k}, the state made anew: the "
@@ -170,7 +212,8 @@ def examine(plan: Plan) -> Examination:
             elif found is not None:
                 name = path.removesuffix("/zarr.json")
                 names.add(name)
-                known |= {f"{name}/{found.file(chunk)}" for chunk in range(found.count)}
+                if found.count <= MOST_CHUNKS:
+                    known |= {f"{name}/{found.file(chunk)}" for chunk in range(found.count)}
     expected = {"scaling/x_centre", "scaling/x_scale", "scaling/y_centre", "scaling/y_scale"}
     try:
         if record := run.committed():
@@ -178,7 +221,7 @@ def examine(plan: Plan) -> Examination:
             run.history()
     except DamageError as damage:
         wrong.append(str(damage))
-    chunks = sum(run.blocks.count(name) for name in names)
+    chunks = sum(min(run.blocks.count(name), MOST_CHUNKS) for name in names)
     wrong += map(str, damages(run, sorted(names | expected)))
     wrong += _changed(plan)
     return Examination(len(names), chunks, wrong, sorted(files - known))
@@ -200,8 +243,9 @@ def _changed(plan: Plan) -> list[str]:
     """Return what is wrong with inputs that lie outside the store."""
     if "x" not in plan.run.attributes.get("sources", {}):
         return []
+    key = _key(plan.run)
     tasks = [
-        delayed(_complaint, pure=False)(plan.run, chunk, dask_key_name=f"check-x-{chunk}")
+        delayed(_complaint, pure=False)(plan.run, chunk, dask_key_name=f"{key}-x-{chunk}")
         for chunk in range(len(plan.chunks))
     ]
     return [text for text in compute(delayed(list)(tasks)) if text]
@@ -218,15 +262,17 @@ def _complaint(run: Run, chunk: int) -> str:
 def damages(run: Run, names: Iterable[str]) -> list[DamageError]:
     """Read whole arrays, in tasks, and return what is wrong with them."""
     found: list[DamageError] = []
-    tasks = []
+    tasks, key = [], _key(run)
     for name in names:
         try:
             chunks = run.blocks.count(name)
+            if chunks > MOST_CHUNKS:
+                raise DamageError(str(run.url), name, None, f"claims {chunks} chunks")
         except DamageError as damage:
             found.append(damage)
             continue
         tasks += [
-            delayed(_damage, pure=False)(run, name, chunk, dask_key_name=f"check-{name}-{chunk}")
+            delayed(_damage, pure=False)(run, name, chunk, dask_key_name=f"{key}-{name}-{chunk}")
             for chunk in range(chunks)
         ]
     if tasks:
@@ -240,6 +286,11 @@ def _damage(run: Run, name: str, chunk: int) -> DamageError | None:
     except DamageError as damage:
         return damage
     return None
+
+
+def _key(run: Run) -> str:
+    """Return what the keys of one check begin with: no other on the cluster may share them."""
+    return f"check-{run.attributes['id']}-{uuid.uuid4().hex[:8]}"
 
 
 def _warn(text: str) -> None:

@@ -267,7 +267,7 @@ def test_the_other_graphs_have_readable_keys_too():
     assert set(first) == {
         "load-weights", "start-chunk", "sum-grams", "keep-constants"
     }  # fmt: skip
-    finish = Counter(map(key_split, tasks(graph.finish(plan(), 3, 3))))
+    finish = Counter(map(key_split, tasks(graph.finish(plan(), 3, 3, 9))))
     assert finish == {
         "load-weights": 3,
         "evaluate-chunk": (8 + 1) * 20,  # Newton's steps of the refit, and the score
@@ -286,7 +286,7 @@ def test_no_two_tasks_share_a_key_whatever_the_iteration_the_stage_or_the_sessio
         for made in (
             graph.first(each),
             *(graph.iteration(each, step(k)) for k in range(3)),
-            *(graph.finish(each, k, k) for k in range(3)),
+            *(graph.finish(each, k, k, 9) for k in range(3)),
         )
         for key in tasks(made)
     ]
@@ -307,7 +307,7 @@ def test_a_later_session_of_a_run_never_shares_a_key_with_an_earlier_one(tmp_pat
 def test_a_task_is_small_however_large_data_and_weights_are(solver, tmp_path):
     run = Run.create(tmp_path / "run", {"config": {"note": "x" * 100_000}})
     large = plan(solver, rows=2000 * 10_000, chunk=10_000, hidden=(512, 512), run=run)
-    for made in (graph.first(large), graph.iteration(large, step(3)), graph.finish(large, 3, 3)):
+    for made in (graph.first(large), graph.iteration(large, step(3)), graph.finish(large, 3, 3, 9)):
         found = list(tasks(made).values())
         picked = [*found[:200], *found[-50:]]
         assert max(len(cloudpickle.dumps(task)) for task in picked) < 4000

@@ -213,7 +213,7 @@ def test_a_run_killed_after_it_converged_does_not_iterate_on(tmp_path, monkeypat
     options = {"max_iter": 200, "tol": 0.02}
     alone = small(**options).fit(*data())
 
-    def die(plan, k, generation):
+    def die(plan, k, generation, network):
         raise SystemExit
 
     for flush_every in (store.FLUSH_EVERY, 1):
@@ -317,7 +317,7 @@ def full_disk(monkeypatch, method, prefix):
         ("write", "state/1/l", 0),
         ("put", "params/3/w_2", 2),
         ("create", "state/4/u_1", 3),
-        ("put", "network/w_1", ITERATIONS),
+        ("put", f"network/{ITERATIONS + 1}/w_1", ITERATIONS),
         ("put", "history/step", ITERATIONS),
         ("write", "state/0/v_1", None),
         ("put", "constants", None),

@@ -164,21 +164,22 @@ class ZarrBlocks:
 
     def __getstate__(self) -> dict[str, Any]:
         late = isinstance(self.files, LocalFiles) and self.files.late
-        return {"url": self.url, "token": self.token, "durable": self.durable, "late": late}
+        system = _system() if late else None
+        return {"url": self.url, "token": self.token, "durable": self.durable, "late": system}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        late = state.pop("late")
+        system = state.pop("late")
         self.__init__(**state)  # type: ignore[misc]
-        if late:
+        if system is not None and system == _system():
             self.sync_late()
 
     def sync_late(self) -> None:
-        """Sync chunks when their group is settled, not one by one.
+        """Sync the chunks of generations when these are settled, not one by one.
 
-        Only where all who write do so through this machine's system, which then knows what it has
-        yet to write.
+        Whoever this is sent to does so too if it runs under the same system, which then knows all
+        that there is yet to write.
         """
-        if isinstance(self.files, LocalFiles):
+        if isinstance(self.files, LocalFiles) and _system() is not None:
             self.files.late = self.durable
 
     def create(self, name: str, shape: tuple[int, ...], rows: int, dtype: Any, dims: Any) -> None:
@@ -296,6 +297,15 @@ class ZarrBlocks:
             return None
         except (ValueError, StoreError) as error:
             raise DamageError(self.url, name, None, f"is damaged ({error})") from error
+
+
+@lru_cache(maxsize=1)
+def _system() -> str | None:
+    """Return what tells this machine's running system from all others; None if nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return None
 
 
 @lru_cache(maxsize=1024)

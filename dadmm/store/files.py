@@ -26,6 +26,8 @@ Bytes = NDArray[np.uint8]
 
 # Metadata and records are small; what claims to be one and is larger is not read.
 MOST_TEXT = 64 * 2**20
+# Folders whose files are new in every generation.
+LATE = ("state", "params", "network")
 
 
 class Files(Protocol):
@@ -92,7 +94,7 @@ class LocalFiles:
     def __init__(self, root: Path, durable: bool) -> None:
         self.root = root
         self.durable = durable
-        # Files that only one settled folder later vouches for may wait for it: the system then
+        # Files that nobody reads before their folder is settled may wait for that: the system
         # writes them to the disk while the next ones are computed.
         self.late = False
 
@@ -139,25 +141,27 @@ class LocalFiles:
         """See `Files.save`: written aside, synced, renamed."""
         path = self.path(name)
         aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+        aside.unlink(missing_ok=True)
         try:
-            file = aside.open("wb", buffering=0)
+            file = aside.open("xb", buffering=0)
         except FileNotFoundError:
             self._make(path.parent, new)
-            file = aside.open("wb", buffering=0)
+            file = aside.open("xb", buffering=0)
+        late = self.late and name.partition("/")[0] in LATE
         try:
             with file:
                 for part in parts:
                     rest = memoryview(part)
                     while len(rest):
                         rest = rest[file.write(rest) :]
-                if sync is None and self.late:
+                if sync is None and late:
                     _start_writing(file.fileno())
                 elif self.durable if sync is None else sync:
                     os.fsync(file.fileno())
             if new:
-                os.link(aside, path)  # unlike a rename, fails where something is
-            else:
-                os.replace(aside, path)
+                # Unlike a rename it fails where something is.
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
 
@@ -185,7 +189,7 @@ class LocalFiles:
         if self.late and name:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_file(follow_symlinks=False):
+                    if entry.is_file(follow_symlinks=False) and entry.name[0] != ".":
                         _fsync(Path(entry.path))
         _fsync(folder)
 
@@ -231,7 +235,8 @@ class LocalFiles:
         for grave in self.root.glob(".deleted-*"):
             shutil.rmtree(grave, ignore_errors=True)
         for partial in self.root.rglob("*.partial"):
-            if partial.parent.resolve().is_relative_to(self.root.resolve()):
+            inside = partial.parent.resolve().is_relative_to(self.root.resolve())
+            if inside and not partial.is_dir():
                 partial.unlink(missing_ok=True)
 
 
@@ -262,7 +267,7 @@ class RemoteFiles:
     """Files behind a URL; others write them too, so nothing that was listed is remembered."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = url.rstrip("/")
 
     def _at(self, name: str) -> tuple[Any, str]:
         if ".." in name.split("/"):

@@ -24,6 +24,7 @@ from dadmm.store.blocks import ZarrBlocks
 LOCK = "lock.json"
 BEAT = 20.0
 STALE = 300.0
+CLOCK = 10.0
 
 
 class Lock:
@@ -125,7 +126,9 @@ def _alive(owner: dict[str, Any], age: float) -> bool:
     if owner.get("host") != socket.gethostname():
         return age < STALE
     try:
-        return bool(psutil.Process(int(owner["pid"])).create_time() == owner["started"])
+        # Both follow the machine's clock, which may have been set since.
+        started = psutil.Process(int(owner["pid"])).create_time()
+        return bool(abs(started - owner["started"]) < CLOCK)
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ FORMAT = 2
 KEPT_PARAMS = 3
 FLUSH_EVERY = 64
 HISTORY_ROWS = 1024
+# A record that claims more was forged.
+MOST_ITERATIONS = 10**6
 ROOT = "zarr.json"
 
 
@@ -92,6 +95,7 @@ class Run:
             raise StoreError(f"{url} is not a dadmm run, so it is not overwritten: remove it first")
         with _reaching(url, "written"):
             if taken:
+                attributes["first"] = secrets.randbelow(2**40)
                 refuse_locked(blocks)
                 _remove(blocks)
             document = documents.group_document({"dadmm": attributes})
@@ -116,15 +120,21 @@ class Run:
         attributes = documents.unchecked(text)["dadmm"]
         found = attributes.get("format") if isinstance(attributes, dict) else None
         if isinstance(found, int) and found != FORMAT:
+            versions = attributes.get("versions")
+            version = versions.get("dadmm") if isinstance(versions, dict) else None
             raise StoreError(
                 f"{url} has store format {found}, this dadmm reads {FORMAT}: "
-                f"use dadmm {(attributes.get('versions') or {}).get('dadmm', 'of that version')}"
+                f"use dadmm {version if isinstance(version, str) else 'of that version'}"
             )
         try:
             documents.parse_group(text)
+            if not isinstance(attributes, dict):
+                raise ValueError("its attributes are none of a run")
         except ValueError as error:
             raise DamageError(str(url), ROOT, None, f"is damaged ({error})") from error
-        return cls(ZarrBlocks(url, str(attributes["id"])), attributes)
+        if not isinstance(attributes.get("id"), str):
+            raise DamageError(str(url), ROOT, None, "is damaged (the run has no id)")
+        return cls(ZarrBlocks(url, attributes["id"]), attributes)
 
     @property
     def url(self) -> str | None:
@@ -178,6 +188,7 @@ class Run:
 
     def update(self, **attributes: Any) -> None:
         """Add to the run's attributes, in the store too."""
+        self.check_lock()
         self.attributes |= attributes
         if isinstance(self.blocks, ZarrBlocks):
             document = documents.group_document({"dadmm": self.attributes})
@@ -229,8 +240,7 @@ class Run:
         dim : str
             What a row is.
         """
-        if self._lock is not None:
-            self._lock.check()
+        self.check_lock()
         for name, width in widths.items():
             self.blocks.create(
                 f"state/{generation}/{name}",
@@ -260,8 +270,10 @@ class Run:
         """Return the finished network; before it is, that of iteration `best`, or of the last."""
         params: dict[str, Array] = {}
         model, scaling = solver.model(problem), self.load_scaling()
-        if (self.committed() or {}).get("final"):
-            params = {name: self.blocks.get(f"network/{name}") for name in model.shapes}
+        record = self.committed() or {}
+        if record.get("final"):
+            group = f"network/{record['network']}"
+            params = {name: self.blocks.get(f"{group}/{name}") for name in model.shapes}
         else:
             generation = self.generation(best)
             for layer in solver.finish(problem).parts[0].layers:
@@ -279,11 +291,21 @@ class Run:
         return Network(model, params, scaling["x"], None if problem.classes else scaling["y"])
 
     def generation(self, iteration: int | None = None) -> int:
-        """Return the generation that holds a committed iteration, by default the last."""
+        """Return the generation that holds a committed iteration; the last if that is unknown."""
         record = self.committed() or {}
-        if iteration is None or iteration == record.get("iteration"):
+        history = self.history()
+        if iteration in (None, record.get("iteration")) or "generation" not in history:
             return int(record["generation"])
-        return int(self.history()["generation"].values[iteration - 1])
+        found = history["generation"].values[iteration - 1]
+        return int(found) if 0 <= found < 2**53 else int(record["generation"])
+
+    @property
+    def first(self) -> int:
+        """Return the number of the first generation.
+
+        It is drawn for a run that takes another's place: tasks of that one may still be at work.
+        """
+        return int(self.attributes.get("first", 0))
 
     def load_scaling(self) -> dict[str, Scaling]:
         """Return how inputs ("x") and targets ("y") are scaled."""
@@ -307,8 +329,6 @@ class Run:
         generation: int,
         row: Mapping[str, float] | None = None,
         previous: int | None = None,
-        status: str = "running",
-        final: Mapping[str, float] | None = None,
     ) -> None:
         """Say that `iteration` is whole: its state, its parameters and its row of history.
 
@@ -318,30 +338,39 @@ class Run:
             Where its state and parameters are.
         previous : int or None
             Where those of the iteration before are, if they are still there.
-        status : str
-            "running", or why the run stopped.
-        final : dict or None
-            Scores of the network that the ``network`` group holds from now on.
 
         Raises
         ------
         RunError
             If another driver has taken the run over.
         """
-        for group in (f"state/{generation}", f"params/{generation}"):
-            self.blocks.settle(group)
-        if final is not None:
-            self.blocks.settle("network")
-        record = self.committed() or {"flushed": 0, "rows": []}
+        self._settle(generation)
+        record = self.committed() or {"flushed": 0, "rows": [], "columns": [], "next": generation}
         if row is not None:
             record["rows"] = [*record["rows"], dict(row)]
         record |= {"iteration": iteration, "generation": generation, "previous": previous}
-        self._publish(record, status, final)
+        record |= {"status": "running", "final": None, "network": None}
+        record["next"] = max(record["next"], generation + 1)
+        self._publish(record, len(record["rows"]) >= FLUSH_EVERY)
+
+    def finish(self, status: str, final: Mapping[str, float], network: int) -> None:
+        """Say that training is over, and why; the network is stored under a number, scored."""
+        self.blocks.settle(f"network/{network}")
+        record = {**(self.committed() or {}), "status": status}
+        self._publish(record | {"final": dict(final), "network": network}, flush=True)
+        for name in self.blocks.names("network"):
+            if name != str(network):
+                self.blocks.delete(f"network/{name}")
 
     def mark(self, status: str) -> None:
         """Say why the run stopped, at the iteration that is committed."""
         if record := self.committed():
-            self._publish(record, status, None)
+            self._publish({**record, "status": status, "final": None}, flush=True)
+
+    def claim(self, generation: int) -> None:
+        """Say that this session may write into generations up to a number, before it does."""
+        record = self.committed() or {}
+        self._publish({**record, "next": max(record["next"], generation)})
 
     def retreat(
         self,
@@ -350,20 +379,30 @@ class Run:
         rows: Sequence[Mapping[str, float]],
         previous: int | None = None,
     ) -> None:
-        """Go back to an earlier iteration, whose history is `rows`; what came later is gone."""
-        record: dict[str, Any] = {"flushed": 0, "rows": [dict(row) for row in rows]}
-        record |= {"iteration": iteration, "generation": generation, "previous": previous}
-        self.blocks.settle(f"params/{generation}")
-        self._publish(record, "running", None)
+        """Go back to an earlier iteration, whose history is `rows`; what came later is gone.
 
-    def _publish(
-        self, record: dict[str, Any], status: str, final: Mapping[str, float] | None
-    ) -> None:
+        The arrays of the history are left as they are, for the record before this one counts on
+        them; the next flush makes them anew.
+        """
+        self._settle(generation)
+        record = {**(self.committed() or {}), "flushed": 0, "columns": []}
+        record |= {"rows": [dict(row) for row in rows], "status": "running", "final": None}
+        record |= {"iteration": iteration, "generation": generation, "previous": previous}
+        self._publish(record)
+
+    def _settle(self, generation: int) -> None:
+        for group in (f"state/{generation}", f"params/{generation}", "constants"):
+            self.blocks.settle(group)
+
+    def check_lock(self) -> None:
+        """Raise `RunError` if another driver has taken the run over."""
         if self._lock is not None:
             self._lock.check()
-        record |= {"status": status, "final": dict(final) if final is not None else None}
-        if len(record["rows"]) >= FLUSH_EVERY or status != "running":
-            self._flush(record)
+
+    def _publish(self, record: dict[str, Any], flush: bool = False) -> None:
+        self.check_lock()
+        if flush:
+            record["columns"] = self._flush(record)
             record["flushed"] = record["flushed"] + len(record["rows"])
             record["rows"] = []
         self.blocks.publish(record)
@@ -390,18 +429,25 @@ class Run:
         """Return a record whose form is right: it may come from a store that others made."""
         if record is None:
             return None
-        counts = [record.get(key) for key in ("iteration", "generation", "flushed")]
+        counts = [record.get(key) for key in ("iteration", "generation", "flushed", "next")]
+        columns = record.get("columns")
         rows = record.get("rows")
         whole = (
             all(type(n) is int and 0 <= n < 2**53 for n in counts)
-            and isinstance(record.get("previous", 0), int | None)
+            and record["iteration"] <= MOST_ITERATIONS
+            and all(
+                record.get(key) is None or type(record[key]) is int
+                for key in ("previous", "network")
+            )
+            and isinstance(columns, list)
+            and all(isinstance(name, str) for name in columns)
             and isinstance(rows, list)
             and all(map(_is_numbers, rows))
             and record["flushed"] + len(rows) == record["iteration"]
             and isinstance(record.get("status"), str)
             and _is_numbers(record.get("final") or {})
         )
-        if not whole:
+        if not whole or not {"previous", "network", "final"} <= record.keys():
             raise DamageError(str(self.url), name, None, "is damaged (it is no commit record)")
         return record
 
@@ -417,29 +463,28 @@ class Run:
         if isinstance(self.blocks, ZarrBlocks):
             self.blocks.files.tidy()
 
-    def generations(self) -> list[int]:
-        """Return the numbers of all generations that have left something, committed or not."""
-        names = {*self.blocks.names("state"), *self.blocks.names("params")}
-        return sorted(int(name) for name in names if name.isdecimal())
-
     # ----------------------------------------------------------------------------------- history
 
-    def _flush(self, record: Mapping[str, Any]) -> None:
-        """Move the record's rows into arrays; until it is published they are there twice.
+    def _flush(self, record: Mapping[str, Any]) -> list[str]:
+        """Move the record's rows into arrays, and return their names.
 
-        Chunks have one size however long the history is, and keep what they held: one killed here
-        leaves arrays whose first rows, the only ones that the old record counts, are as before.
+        Until the record is published the rows are there twice.  Chunks have one size however long
+        the history is, and keep what they held: one killed here leaves arrays whose first rows, the
+        only ones that the old record counts, are as before.
         """
-        if record["rows"]:
-            history = self._history(record)
-            for name, column in history.variables.items():
-                self.blocks.put(f"history/{name}", column.values, ("iteration",), HISTORY_ROWS)
-            self.blocks.settle("history")
+        history = self._history(record)
+        if not record["rows"]:
+            return list(record["columns"])
+        if not record["flushed"]:
+            self.blocks.delete("history")  # of before a retreat
+        for name, column in history.variables.items():
+            self.blocks.put(f"history/{name}", column.values, ("iteration",), HISTORY_ROWS)
+        self.blocks.settle("history")
+        return [str(name) for name in history.data_vars]
 
-    def _columns(self, flushed: int, mend: bool) -> dict[str, Array]:
-        names = [n for n in self.blocks.names("history") if n != "iteration"] if flushed else []
-        columns = {}
-        for name in names:
+    def _columns(self, record: Mapping[str, Any], mend: bool) -> dict[str, Array]:
+        flushed, columns = record["flushed"], {}
+        for name in record["columns"]:
             try:
                 found = self.blocks.get(f"history/{name}", flushed)
                 if found.ndim != 1 or len(found) < flushed:
@@ -458,14 +503,15 @@ class Run:
         mend : bool
             Leave out what is damaged, instead of raising `DamageError`.
         """
-        return self._history(self.committed() or {"flushed": 0, "rows": []}, mend)
+        empty: dict[str, Any] = {"flushed": 0, "rows": [], "columns": []}
+        return self._history(self.committed() or empty, mend)
 
     def _history(self, record: Mapping[str, Any], mend: bool = False) -> xr.Dataset:
         flushed, rows = record["flushed"], record["rows"]
-        columns = self._columns(flushed, mend)
+        columns = self._columns(record, mend)
         data = {}
         for name in dict.fromkeys([*columns, *(name for row in rows for name in row)]):
-            old = columns.get(name, np.full(flushed, np.nan))
+            old = columns[name] if name in columns else np.full(flushed, np.nan)
             new = [float(row.get(name, math.nan)) for row in rows]
             data[name] = ("iteration", np.concatenate([old, new]))
         return xr.Dataset(data, coords={"iteration": np.arange(1, flushed + len(rows) + 1)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,13 @@ class Source:
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> Source | None:
         """Return the address of an array that other processes can open too, else None."""
-        store = array.store
+        store: Any = array.store
         if isinstance(store, LocalStore):
             return cls(str(Path(store.root).absolute()), array.path)
-        if isinstance(store, FsspecStore) and not store.fs.storage_options:
+        plain = isinstance(store, FsspecStore) and not {*store.fs.storage_options} - {
+            "asynchronous"
+        }
+        if plain:
             protocol = store.fs.protocol
             first = protocol if isinstance(protocol, str) else protocol[0]
             if first != "memory":
@@ -67,7 +69,11 @@ class Source:
             If they cannot be read any more.
         """
         try:
-            return np.ascontiguousarray(_opened(self)[first:last])
+            array = zarr.open_array(self.url, path=self.path, mode="r")
+            refuse_pickle(array, str(self))
+            if array.ndim != 2 or array.dtype.kind not in "buif" or last > array.shape[0]:
+                raise InputError(f"it has shape {array.shape} and dtype {array.dtype}")
+            return np.ascontiguousarray(array[first:last])
         except Exception as error:
             raise StoreError(
                 f"rows {first} to {last - 1} of {self} cannot be read "
@@ -86,9 +92,10 @@ class Source:
         return block
 
 
-@lru_cache(maxsize=16)
-def _opened(source: Source) -> zarr.Array[Any]:
-    return zarr.open_array(source.url, path=source.path, mode="r")
+def refuse_pickle(array: zarr.Array[Any], name: str) -> None:
+    """Raise `InputError` for an array whose decoding could run code."""
+    if "pickle" in repr(array.metadata.to_dict()).lower():
+        raise InputError(f"{name} is encoded with pickle, which can run code: store it as numbers")
 
 
 class Readable:
