@@ -125,6 +125,26 @@ def test_a_driver_whose_run_was_taken_commits_nothing_more(run, tmp_path):
     assert bits(resume(run, force=True)) == bits(model(None).fit(*data()))
 
 
+def test_a_driver_displaced_while_it_stores_its_data_deletes_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+
+    def taken(*args, **options):
+        claim(path, token="another")
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("dadmm.data.store", taken)
+    with pytest.raises(MemoryError):
+        model(path).fit(*data())
+    assert (path / "lock.json").exists()
+    assert (path / "zarr.json").exists()
+
+
+def test_a_clock_that_was_set_does_not_make_a_driver_dead(run):
+    claim(run, started=lock._myself()["started"] + 2.0)
+    with pytest.raises(StoreError, match="in use by process"):
+        resume(run)
+
+
 def test_a_lock_that_is_gone_stops_the_driver(run):
     def remove(iteration, row):
         (run / "lock.json").unlink()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
-from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, estimator, load, resume
+from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, estimator, load, loop, resume
 from dadmm.cli import main
 from dadmm.datasets import read_array
 from dadmm.errors import DamageError, InputError, OptionError, RecoveryWarning, StoreError
@@ -138,7 +138,7 @@ def test_with_all_parameters_damaged_nothing_is_left_to_go_back_to(run):
     before = Run.open(run).committed()
     with pytest.raises(DamageError, match=r"params/3/.* is damaged"):
         resume(run)
-    assert Run.open(run).committed() == before
+    assert {**Run.open(run).committed(), "next": 0} == {**before, "next": 0}
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", None])
@@ -376,3 +376,79 @@ def test_a_zarr_array_that_is_pickled_is_never_opened(tmp_path, change):
     path.write_text(json.dumps({**text, change: [codec] if change == "filters" else codec}))
     with pytest.raises(InputError, match=r"x\.zarr is not"):
         read_array(str(tmp_path / "x.zarr"))
+
+
+def test_parameters_of_another_shape_never_reach_compiled_code(run, solver):
+    plan = open_plan(Run.open(run))
+    generation = plan.run.generation()
+    name = plan.parameters(generation)[-1]
+    plan.run.blocks.put(name, np.zeros(3, np.float32))
+    with pytest.raises(StoreError, match=r"(does|do) not fit (its|the run's) config"):
+        resume(run)
+
+
+# -------------------------------------------------------------------------------- many sessions
+
+
+def test_no_two_sessions_write_into_the_same_generation(solver, tmp_path, monkeypatch):
+    """Each is killed before it commits anything, and its tasks may still be at work."""
+    path, targets = tmp_path / "run", []
+
+    def die(plan, at, max_iter):
+        targets.append(at.fresh)
+        raise SystemExit
+
+    with monkeypatch.context() as dying:
+        dying.setattr(loop, "_iterate", die)
+        with pytest.raises(SystemExit):
+            made(solver, 3, run=path)
+        for _ in range(3):
+            with pytest.raises(SystemExit):
+                resume(path)
+    assert targets == [1, 2, 3, 4]
+    assert bits(resume(path)) == bits(made(solver, 3))
+
+
+def test_a_run_that_takes_anothers_place_has_other_generations(tmp_path):
+    made("online", 2, run=tmp_path / "run")
+    made("online", 2, run=tmp_path / "run", overwrite=True)
+    found = Run.open(tmp_path / "run")
+    assert found.first > 100
+    assert found.generation() == found.first + 2
+    assert bits(load(tmp_path / "run")) == bits(made("online", 2))
+
+
+@pytest.mark.parametrize("name", ["objective", "generation"])
+def test_damaged_history_of_a_finished_run_of_many_iterations_is_forgotten(name, tmp_path):
+    path = tmp_path / "run"
+    made("relaxed", 70, run=path)
+    flip(path / f"history/{name}/c.0")
+    with pytest.warns(RecoveryWarning, match=f"history/{name} is damaged"):
+        assert resume(path, max_iter=75).n_iter_ == 75
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = resume(path, max_iter=76)
+    assert again.history_.sizes["iteration"] == 76
+
+
+def test_going_back_leaves_the_history_that_the_old_record_counts_on(tmp_path, monkeypatch):
+    """Killed between the two, it finds all as it was."""
+    path = tmp_path / "run"
+    made("relaxed", 70, run=path)
+    flip(first_chunk(path, "state/70"))
+    straight = bits(made("relaxed", 72))
+    with monkeypatch.context() as dying:
+        dying.setattr(Run, "retreat", lambda *args, **options: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            resume(path, max_iter=72)
+    with pytest.warns(RecoveryWarning, match="iteration 70 is done again"):
+        again = resume(path, max_iter=72)
+    assert bits(again) == straight
+    assert np.isfinite(again.history_["objective"]).all()
+
+
+def test_a_history_column_that_is_gone_is_missed(run, short):
+    shutil.rmtree(run / "history/objective")
+    assert any("history/objective" in line for line in examine(open_plan(Run.open(run))).damaged)
+    with pytest.warns(RecoveryWarning, match="history/objective"):
+        assert bits(resume(run)) == short[1]

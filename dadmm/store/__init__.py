@@ -8,7 +8,7 @@
       constants/               sums that never change (the inputs' Gram matrix)
       state/<generation>/      one array per per-sample variable; a zarr chunk = a data chunk
       params/<generation>/     w_1, b_1, ...; the last few, and the best
-      network/                 the finished network, with its last refit
+      network/<number>/        the finished network, with its last refit
       history/                 (iteration,) arrays
       commit.json              {iteration, generation, status, rows of history not yet in arrays}
       commit.previous.json     the record before it, in case that one is damaged
@@ -17,7 +17,7 @@
 Every file has a checksum: chunks end in a CRC-32C, metadata and records carry one.  Nothing stored
 is a pickle, and names never lead out of the folder: links in a store are refused.
 
-Iteration k reads generation g and writes generation g + 1, whole chunks only.  What is true if the
+Iteration k reads one generation, g, and writes the next, whole chunks only.  What is true if the
 process dies, line by line of an iteration:
 
 * while tasks run: generation g and its parameters are untouched; the record says g.  Generation
@@ -27,9 +27,10 @@ process dies, line by line of an iteration:
 * after the rename: the record says g + 1, and g + 1 is whole.  Generation g - 1 may still lie
   there; it is swept.
 
-A task that runs twice writes the same bytes twice.  A session that resumes skips a number, so a
-late twin of a task of an earlier session, which may have had other options, can only write into a
-generation that is gone or going.
+A task that runs twice writes the same bytes twice.  A session that resumes claims a number that no
+session before it had claimed (the record says which), so a late twin of a task of an earlier one,
+which may have had other options, can only write into a generation that is gone or going.  The
+numbers of a run that takes the place of another begin at a random one, for the same reason.
 """
 
 from dadmm.store.blocks import Blocks, MemoryBlocks, ZarrBlocks

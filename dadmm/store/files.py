@@ -159,9 +159,9 @@ class LocalFiles:
                 elif self.durable if sync is None else sync:
                     os.fsync(file.fileno())
             if new:
-                # Unlike a rename it fails where something is.
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-            os.replace(aside, path)
+                _link(aside, path)
+            else:
+                os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
 
@@ -247,6 +247,17 @@ def _open(path: Path) -> Any:
         os.close(handle)
         raise StoreError(f"{path} is not a file")
     return os.fdopen(handle, "rb", buffering=0)
+
+
+def _link(aside: Path, path: Path) -> None:
+    """Give a file its name; unlike a rename this fails where something is."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        os.replace(aside, path)
 
 
 def _start_writing(handle: int) -> None:

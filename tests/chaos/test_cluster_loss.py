@@ -31,6 +31,13 @@ class Fatal(RelaxedADMM):
         return super().visit(problem, part, weights, chunk)
 
 
+class Slow(RelaxedADMM):
+    """A disk that does not answer in time."""
+
+    def visit(self, problem, part, weights, chunk):
+        raise TimeoutError("the disk does not answer")
+
+
 @contextmanager
 def workers(count):
     with (
@@ -60,6 +67,11 @@ def test_workers_that_die_on_one_chunk_again_and_again_name_it(tmp_path):
     assert "\n" not in message
     assert Run.open(run).committed()["iteration"] == 1
     assert bits(resume(run)) == bits(model("relaxed").fit(*data()))
+
+
+def test_a_task_that_times_out_is_no_wait_for_ever(tmp_path):
+    with workers(1), pytest.raises(RunError, match="the disk does not answer"):
+        model("relaxed", tmp_path / "run").set_params(solver=Slow()).fit(*data())
 
 
 def test_a_cluster_that_loses_its_workers_for_good_is_given_up(tmp_path):
