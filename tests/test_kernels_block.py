@@ -229,3 +229,13 @@ def test_nan_in_an_output_shows_in_the_loss(dtype, column):
     g = np.empty_like(out)
     assert np.isnan(kernels.softmax_gradient(out, y, weight, g)[0])
     assert np.isfinite(g[[0, 2, 3]]).all()
+
+
+def test_what_has_faded_becomes_zero_and_nothing_subnormal_stays():
+    """A dead unit's gradient is that of its weights' penalty alone."""
+    theta = np.array([1e-31, -1e-39, 1e-29, 0.5], np.float32)
+    m, v = np.full(4, 1e-38, np.float32), np.full(4, 1e-40, np.float32)
+    kernels.adam(theta, np.zeros(4, np.float32), m, v, 0.0, 0.9, 0.999, 1.0, 1e-8, 0.0, 1.0)
+    np.testing.assert_array_equal(theta, np.array([0, 0, 1e-29, 0.5], np.float32))
+    assert not m.any()
+    assert not v.any()
