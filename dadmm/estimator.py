@@ -313,7 +313,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             ).items()
         }
         self.n_iter_ = int(record["iteration"])
-        if "stationarity" in self.history_:
+        if {"stationarity", "step"} <= set(self.history_):  # damage may have taken either
             rate, fit = loop.convergence_rate(self.history_["step"].values)
             self.history_.attrs.update(rate=rate, rate_r2=fit)
         self.history_.attrs["status"] = record["status"]

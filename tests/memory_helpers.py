@@ -86,7 +86,8 @@ def store(case):
         attributes = {
             "config": {"estimator": "ADMMClassifier", "params": {}, "solver": solver_table(solver)},
             "problem": asdict(problem),
-            "chunks": [case.rows] * case.chunks,
+            "input_bytes": np.dtype(case.inputs).itemsize,
+        "chunks": [case.rows] * case.chunks,
             "seed": 0,
             "classes": None,
             "flat": True,
