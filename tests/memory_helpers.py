@@ -87,7 +87,7 @@ def store(case):
             "config": {"estimator": "ADMMClassifier", "params": {}, "solver": solver_table(solver)},
             "problem": asdict(problem),
             "input_bytes": np.dtype(case.inputs).itemsize,
-        "chunks": [case.rows] * case.chunks,
+            "chunks": [case.rows] * case.chunks,
             "seed": 0,
             "classes": None,
             "flat": True,
