@@ -199,8 +199,8 @@ def _say_interrupted(path: str) -> None:
             iteration = record["iteration"]
             err.print(f"stopped; iteration {iteration} is stored. Go on with: dadmm resume {path}")
             return
-    except StoreError:
-        pass  # there is no run yet
+    except (StoreError, OSError):
+        pass  # there is no run yet, or its disk is gone
     err.print("stopped before the data was stored; start it again")
 
 
@@ -283,7 +283,10 @@ def check(path: str, workers: int | None) -> int:
         err.print(line)
     _line("checked", f"{found.arrays} arrays, {found.chunks} chunks")
     if found.left:
-        _line("left over", f"{len(found.left)} files; dadmm resume {path} removes them")
+        _line(
+            "left over",
+            f"{len(found.left)} files that belong to nothing: a run that was stopped leaves some",
+        )
     _line("damaged", f"{len(found.damaged)}" if found.damaged else "nothing")
     return 1 if found.damaged else 0
 
