@@ -197,7 +197,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             steps = int(initial.get("count_1", 0))
             seed = int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
         memory, threads = resources(_client(), self.memory_limit)
-        in_place = isinstance(given, zarr.Array) and not self.copy_data
+        lazy = None if self.copy_data else given
         chunks = chunk_rows(
             solver,
             problem,
@@ -206,7 +206,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             threads,
             X.dtype.itemsize,
             streamed=data.is_dask(X),
-            in_place=in_place,
+            in_place=isinstance(lazy, zarr.Array),
         )
         attributes: dict[str, Any] = {
             "config": self._config(solver),
@@ -221,7 +221,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             "machine": _machine(),
         }
         with self._store(attributes, problem, solver) as run:
-            source = None if self.copy_data else data.in_place(given, chunks)
+            source = data.in_place(lazy, chunks)
             with store_errors():
                 x_moments, y_moments = data.store(run, X, target, chunks, weight, source)
             scaling = {"x": x_moments.scaling(self.standardize), "y": Scaling.identity(1)}
@@ -304,12 +304,13 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         history = run.history()
         best = plan.solver.best(rows_of(history))
         self.history_ = history.drop_vars("generation", errors="ignore")
-        self.network_ = run.network(plan.solver, problem, best)
+        generation = run.generation(best)
+        self.network_ = run.network(plan.solver, problem, generation)
         self._parameters = {
             name: array
             for layer in plan.solver.layers(problem)
             for name, array in run.load_params(
-                run.generation(best), plan.solver.parameters(problem, layer)
+                generation, plan.solver.parameters(problem, layer)
             ).items()
         }
         self.n_iter_ = int(record["iteration"])

@@ -93,6 +93,7 @@ class Plan:
 
     def begin(self, generation: int) -> None:
         """Make room for a generation of state."""
+        self.run.check_lock()
         problem, make = self.problem, self.run.begin
         widths = self.solver.variables(problem)
         make(generation, problem.rows, self.chunks[0], widths, problem.dtype)

@@ -189,7 +189,7 @@ class Examination:
     damaged : list of str
         One line for each array, chunk or file that is damaged or missing.
     left : list of str
-        Files that belong to nothing: a run that was killed leaves them, and resuming sweeps them.
+        Files that belong to nothing: a run that was killed leaves some, and resuming sweeps those.
     """
 
     arrays: int
@@ -203,7 +203,7 @@ def examine(plan: Plan) -> Examination:
     run = plan.run
     assert isinstance(run.blocks, ZarrBlocks)
     files, known = set(run.blocks.files.walk()), {"zarr.json", COMMIT, PREVIOUS, LOCK}
-    names, wrong = set(), []
+    names, wrong, chunks = set(), [], 0
     for path in sorted(files - known):
         if path.endswith("/zarr.json"):
             known.add(path)
@@ -212,6 +212,7 @@ def examine(plan: Plan) -> Examination:
             elif found is not None:
                 name = path.removesuffix("/zarr.json")
                 names.add(name)
+                chunks += min(found.count, MOST_CHUNKS)
                 if found.count <= MOST_CHUNKS:
                     known |= {f"{name}/{found.file(chunk)}" for chunk in range(found.count)}
     expected = {"scaling/x_centre", "scaling/x_scale", "scaling/y_centre", "scaling/y_scale"}
@@ -221,7 +222,6 @@ def examine(plan: Plan) -> Examination:
             run.history()
     except DamageError as damage:
         wrong.append(str(damage))
-    chunks = sum(min(run.blocks.count(name), MOST_CHUNKS) for name in names)
     wrong += map(str, damages(run, sorted(names | expected)))
     wrong += _changed(plan)
     return Examination(len(names), chunks, wrong, sorted(files - known))

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from dadmm import graph
+from dadmm.estimator import open_plan
 from dadmm.losses import get_loss
 from dadmm.network import Architecture
-from dadmm.solvers.base import Chunk, Problem, combine, iterate
+from dadmm.solvers.base import Chunk, Pace, Problem, combine, iterate
 from dadmm.solvers.relaxed import RelaxedADMM
+from dadmm.store import Run as stored  # noqa: N813
 
 ACTIVATION = {
     "relu": lambda u: np.where(u > 0, u, 0.0),
@@ -159,3 +162,43 @@ def numeric_gradient(f, at, h=1e-5):
         down[index] -= h
         gradient[index] = (f(up) - f(down)) / (2 * h)
     return gradient
+
+
+def flip(path, at=None):
+    """Flip one bit, by default in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if at is None else at] ^= 4
+    path.write_bytes(content)
+
+
+def repeat(path, step, limit):
+    """Do an iteration of a run of `limit` by hand, as workers would that are late."""
+    late = open_plan(stored.open(path))
+    solver, problem = late.solver, late.problem
+    count = len(stored.open(path).attributes["chunks"])
+    weights = {i: graph.load_weights(late, step.source, i) for i in solver.layers(problem)}
+    anchor = dict(weights)
+    passes = solver.passes(problem, count)
+    pace = Pace(step.iteration / limit, (step.iteration + 1) / limit)
+    for each, now in zip(passes, pace.shared(passes), strict=True):
+        found = {}
+        for c in range(count) if each.chunks is None else each.chunks:
+            for part in each.parts:
+                needed = [weights[i] for i in part.layers]
+                sums = graph.visit(late, part, step, c, now, needed)
+                found.setdefault(part.group, []).append(sums)
+        totals = {group: added(sums) for group, sums in found.items()}
+        last = each is passes[-1]
+        for i in anchor if last else each.solves:
+            save = f"params/{step.target}" if last else None
+            total = totals.get(i, totals.get(0, {}))
+            weights[i] = graph.solve(late, i, save, anchor[i], weights[i], total)
+
+
+def added(sums):
+    """Add up as the graph's tree does."""
+    level = 0
+    while len(sums) > 1 or not level:
+        sums = [combine(group) for group in graph.groups(sums, level)]
+        level += 1
+    return sums[0]

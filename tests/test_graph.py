@@ -12,13 +12,14 @@ import pytest
 from dask.core import get_dependencies
 from dask.utils import key_split
 from distributed import Client, LocalCluster
+from helpers import repeat
 from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, graph, loop
 from dadmm.errors import StoreError
 from dadmm.estimator import open_plan
 from dadmm.graph import FAN_IN, Plan
-from dadmm.solvers.base import Pace, Problem, combine
+from dadmm.solvers.base import Problem, combine
 from dadmm.store import Run
 
 SOLVERS = {
@@ -379,36 +380,7 @@ def digest(path):
 
 
 def run_again(path, k):
-    """Do all of iteration k -> k+1 by hand, as workers would that had been cut off and are late."""
-    late = open_plan(Run.open(path))
-    solver, problem = late.solver, late.problem
-    chunks = Run.open(path).attributes["chunks"]
-    weights = {i: graph.load_weights(late, k, i) for i in solver.layers(problem)}
-    anchor = dict(weights)
-    passes = solver.passes(problem, len(chunks))
-    pace = Pace(k / ITERATIONS, (k + 1) / ITERATIONS)
-    for each, now in zip(passes, pace.shared(passes), strict=True):
-        found = {}
-        for c in range(len(chunks)) if each.chunks is None else each.chunks:
-            for part in each.parts:
-                needed = [weights[i] for i in part.layers]
-                sums = graph.visit(late, part, step(k), c, now, needed)
-                found.setdefault(part.group, []).append(sums)
-        totals = {group: added(sums) for group, sums in found.items()}
-        last = each is passes[-1]
-        for i in anchor if last else each.solves:
-            save = f"params/{k + 1}" if last else None
-            total = totals.get(i, totals.get(0, {}))
-            weights[i] = graph.solve(late, i, save, anchor[i], weights[i], total)
-
-
-def added(sums):
-    """Add up as the graph's tree does."""
-    level = 0
-    while len(sums) > 1 or not level:
-        sums = [combine(group) for group in graph.groups(sums, level)]
-        level += 1
-    return sums[0]
+    repeat(path, step(k), ITERATIONS)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from helpers import flip
 
 from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, estimator, load, loop, resume
 from dadmm.cli import main
@@ -68,12 +69,6 @@ def short(solver, tmp_path_factory):
 @pytest.fixture
 def run(short, tmp_path):
     return Path(shutil.copytree(short[0], tmp_path / "run"))
-
-
-def flip(path, at=None):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2 if at is None else at] ^= 4
-    path.write_bytes(content)
 
 
 def arrays(run, group):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from helpers import flip
 
 from dadmm import (
     ADMMClassifier,
@@ -329,13 +330,6 @@ def test_the_order_of_the_data_in_memory_does_not_change_a_bit(tmp_path, solver)
 
 
 # ------------------------------------------------------------------------------------- damage
-
-
-def flip(path, at=None):
-    """Flip one bit, by default in the middle."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2 if at is None else at] ^= 4
-    path.write_bytes(content)
 
 
 DAMAGES = {

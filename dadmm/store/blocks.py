@@ -168,8 +168,8 @@ class ZarrBlocks:
         return {"url": self.url, "token": self.token, "durable": self.durable, "late": system}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        system = state.pop("late")
-        self.__init__(**state)  # type: ignore[misc]
+        ZarrBlocks.__init__(self, state["url"], state["token"], state["durable"])
+        system = state["late"]
         if system is not None and system == _system():
             self.sync_late()
 

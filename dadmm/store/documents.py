@@ -172,4 +172,4 @@ def _json(text: bytes) -> dict[str, Any]:
 
 def _sum(content: Mapping[str, Any]) -> int:
     """Return the CRC-32C of a JSON object, whatever the order and spacing it is written in."""
-    return google_crc32c.value(json.dumps(content, sort_keys=True, default=list).encode())
+    return google_crc32c.value(json.dumps(content, sort_keys=True).encode())

@@ -85,7 +85,7 @@ class Run:
         attributes = {**attributes, "format": FORMAT, "id": uuid.uuid4().hex[:8]}
         blocks = ZarrBlocks(url, attributes["id"], durable)
         with _reaching(url, "looked into"):
-            taken, ours = _is_taken(blocks), _is_run(blocks)
+            taken, ours = _is_taken(blocks), _root_of(blocks) is not None
         if taken and not overwrite:
             raise StoreError(
                 f"{url} exists: resume it, choose another path, or overwrite it "
@@ -113,10 +113,10 @@ class Run:
         """
         blocks = ZarrBlocks(url)
         with _reaching(url, "read"):
-            if not _is_run(blocks):
+            text = _root_of(blocks)
+            if text is None:
                 what = "is not a dadmm run" if _is_taken(blocks) else "does not exist"
                 raise StoreError(f"{url} {what}: give the folder that a fit was started with")
-            text = blocks.files.text(ROOT)
         attributes = documents.unchecked(text)["dadmm"]
         found = attributes.get("format") if isinstance(attributes, dict) else None
         if isinstance(found, int) and found != FORMAT:
@@ -240,7 +240,6 @@ class Run:
         dim : str
             What a row is.
         """
-        self.check_lock()
         for name, width in widths.items():
             self.blocks.create(
                 f"state/{generation}/{name}",
@@ -266,8 +265,8 @@ class Run:
                 dims = tuple(f"{name}_{axis}" for axis in range(array.ndim))
             self.blocks.put(f"{group}/{name}", array, dims)
 
-    def network(self, solver: Solver, problem: Problem, best: int | None = None) -> Network:
-        """Return the finished network; before it is, that of iteration `best`, or of the last."""
+    def network(self, solver: Solver, problem: Problem, generation: int | None = None) -> Network:
+        """Return the finished network; before it is, that of a generation, by default the last."""
         params: dict[str, Array] = {}
         model, scaling = solver.model(problem), self.load_scaling()
         record = self.committed() or {}
@@ -275,7 +274,7 @@ class Run:
             group = f"network/{record['network']}"
             params = {name: self.blocks.get(f"{group}/{name}") for name in model.shapes}
         else:
-            generation = self.generation(best)
+            generation = record["generation"] if generation is None else generation
             for layer in solver.finish(problem).parts[0].layers:
                 names = list(solver.exported(problem, layer))
                 stored = self.load_params(generation, names)
@@ -293,11 +292,12 @@ class Run:
     def generation(self, iteration: int | None = None) -> int:
         """Return the generation that holds a committed iteration; the last if that is unknown."""
         record = self.committed() or {}
+        last = int(record["generation"])
+        if iteration in (None, record["iteration"]):
+            return last
         history = self.history()
-        if iteration in (None, record.get("iteration")) or "generation" not in history:
-            return int(record["generation"])
-        found = history["generation"].values[iteration - 1]
-        return int(found) if 0 <= found < 2**53 else int(record["generation"])
+        found = history["generation"].values[iteration - 1] if "generation" in history else math.nan
+        return int(found) if 0 <= found < 2**53 else last
 
     @property
     def first(self) -> int:
@@ -544,11 +544,13 @@ def _is_numbers(row: Any) -> bool:
     )
 
 
-def _is_run(blocks: ZarrBlocks) -> bool:
+def _root_of(blocks: ZarrBlocks) -> bytes | None:
+    """Return the metadata of what calls itself a run, None for anything else."""
     try:
-        return "dadmm" in documents.unchecked(blocks.files.text(ROOT))
+        text = blocks.files.text(ROOT)
+        return text if "dadmm" in documents.unchecked(text) else None
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        return False
+        return None
 
 
 def _is_taken(blocks: ZarrBlocks) -> bool:

@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import dask
 import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from distributed.core import Status
-from runs import bits, data, model
+from runs import bits, data, model, processes
 
 from dadmm import RelaxedADMM, resume
 from dadmm.errors import RunError
@@ -38,26 +37,11 @@ class Slow(RelaxedADMM):
         raise TimeoutError("the disk does not answer")
 
 
-@contextmanager
-def workers(count):
-    with (
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster),
-    ):
-        yield cluster
-
-
 def test_workers_that_die_on_one_chunk_again_and_again_name_it(tmp_path):
     run = tmp_path / "run"
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        workers(2),
+        processes(2),
         pytest.raises(RunError) as caught,
     ):
         model("relaxed", run).set_params(solver=Fatal()).fit(*data())
@@ -70,7 +54,7 @@ def test_workers_that_die_on_one_chunk_again_and_again_name_it(tmp_path):
 
 
 def test_a_task_that_times_out_is_no_wait_for_ever(tmp_path):
-    with workers(1), pytest.raises(RunError, match="the disk does not answer"):
+    with processes(1), pytest.raises(RunError, match="the disk does not answer"):
         model("relaxed", tmp_path / "run").set_params(solver=Slow()).fit(*data())
 
 
@@ -79,10 +63,10 @@ def test_a_cluster_that_loses_its_workers_for_good_is_given_up(tmp_path):
 
     def lose(iteration, row):
         if iteration == 2:
-            cluster.scale(0)
+            client.cluster.scale(0)
 
     patience = {"dadmm.no-workers-timeout": "3 s"}
-    with workers(1) as cluster, dask.config.set(patience):
+    with processes(1) as client, dask.config.set(patience):
         begin = time.monotonic()
         with pytest.raises(RunError, match="has had no workers for 3 s"):
             model("batch", run).fit(*data(), callback=lose)
@@ -103,11 +87,13 @@ def test_a_cluster_whose_workers_are_all_paused_is_given_up(tmp_path):
         client.run(pause)
 
     patience = {"dadmm.no-workers-timeout": "3 s"}
-    with workers(1) as cluster, dask.config.set(patience):
-        client = Client.current()
-        assert cluster.scheduler_address == client.scheduler.address
-        with pytest.raises(RunError, match="has paused all its workers, whose memory is full, for"):
-            model("online", tmp_path / "run").fit(*data(), callback=full)
+    words = "has paused all its workers, whose memory is full, for"
+    with (
+        processes(1) as client,
+        dask.config.set(patience),
+        pytest.raises(RunError, match=words),
+    ):
+        model("online", tmp_path / "run").fit(*data(), callback=full)
 
 
 def start(*command):

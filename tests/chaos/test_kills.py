@@ -19,7 +19,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from distributed import Client, LocalCluster
+from runs import processes
 from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, resume
@@ -59,23 +59,6 @@ def go_on(run, solver):
             if "start" not in str(error):
                 raise
     return model(solver, run, overwrite=True).fit(*digits())
-
-
-@contextmanager
-def processes(workers):
-    """Two things differ from the defaults: nothing listens off loopback, and no dashboard."""
-    with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        client.wait_for_workers(workers)
-        yield client
 
 
 def bits(estimator):

@@ -1,36 +1,13 @@
 """Tasks that run again, late: after newer generations exist, and after other sessions began."""
 
 import pytest
+from helpers import repeat
 from runs import ITERATIONS, bits, data, model
 
 from dadmm import graph, resume
 from dadmm.errors import StoreError
 from dadmm.estimator import open_plan
-from dadmm.solvers.base import Pace, combine
 from dadmm.store import Run
-
-
-def repeat(path, step, limit):
-    """Do an iteration by hand as a worker would that had been cut off and is late."""
-    late = open_plan(Run.open(path))
-    solver, problem = late.solver, late.problem
-    chunks = Run.open(path).attributes["chunks"]
-    weights = {i: graph.load_weights(late, step.source, i) for i in solver.layers(problem)}
-    anchor = dict(weights)
-    passes = solver.passes(problem, len(chunks))
-    pace = Pace(step.iteration / limit, (step.iteration + 1) / limit)
-    for each, now in zip(passes, pace.shared(passes), strict=True):
-        found = {}
-        for c in range(len(chunks)) if each.chunks is None else each.chunks:
-            for part in each.parts:
-                needed = [weights[i] for i in part.layers]
-                sums = graph.visit(late, part, step, c, now, needed)
-                found.setdefault(part.group, []).append(sums)
-        totals = {group: combine(sums) for group, sums in found.items()}
-        for i in anchor if each is passes[-1] else each.solves:
-            save = f"params/{step.target}" if each is passes[-1] else None
-            total = totals.get(i, totals.get(0, {}))
-            weights[i] = graph.solve(late, i, save, anchor[i], weights[i], total)
 
 
 def attempt(path, step, limit):
