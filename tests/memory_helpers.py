@@ -21,7 +21,7 @@ from dadmm.cluster import WORKER_SETTINGS
 from dadmm.estimator import ADMMClassifier, ADMMRegressor, open_plan
 from dadmm.network import Architecture, Scaling
 from dadmm.options import make_solver, solver_table
-from dadmm.plan import BASE_BYTES, worker_bytes
+from dadmm.plan import BASE_BYTES, LIBRARIES, worker_bytes
 from dadmm.solvers.base import Problem
 from dadmm.store import Run
 
@@ -119,7 +119,11 @@ def _inputs(rng, case):
 
 
 def measure(case):
-    """Return the figures of a case, in bytes: estimate, peak and idle (before the run)."""
+    """Return the figures of a case, in bytes: estimate, peak and idle (before the run).
+
+    Measured ones count as many pages of shared libraries as there may be, not as there happen to
+    be: that depends on when their files were written.
+    """
     settings = "distributed.nanny.pre-spawn-environ."
     malloc = {k.removeprefix(settings): str(v) for k, v in WORKER_SETTINGS.items() if settings in k}
     with store(case) as url:
@@ -174,7 +178,8 @@ def main(url, iterations):
         _warm_up(plan)
         idle = memory("VmRSS")
         loop.train(plan, int(iterations), 0.0)
-    print(json.dumps({"peak": memory("VmHWM"), "idle": idle}))
+    more = max(0, LIBRARIES - memory("RssFile"))
+    print(json.dumps({"peak": memory("VmHWM") + more, "idle": idle + more}))
 
 
 if __name__ == "__main__":
