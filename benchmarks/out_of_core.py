@@ -6,7 +6,7 @@
 Two workers of `--memory` each.  Relaxed ADMM keeps `--times` as much state (three hidden layers of
 that width) as both have memory together, Block-ADMM (784 features, two hidden layers of 128) has
 as much data; both lie on the local disk, under the current folder.  For comparison the same chunks,
-but few of them, in the system's shared memory.  In one run, one after the other.
+but few of them, in the system's shared memory, before and after.  In one run.
 
 The system's page cache would keep what it can: before every iteration that is timed, its pages of
 the run are dropped, so that all is read from the disk.  "of memory" is the throughput per row
@@ -171,9 +171,11 @@ def measure(name, options, pool, table):
     chunk = chunk_rows(solver, problem, "auto", memory, inputs=4, streamed=True)[0]
     rows = -(-rows // chunk) * chunk
     with workers(memory) as cluster, Client(cluster) as client:
-        inside = median(train(solver, problem, 8 * chunk, chunk, None, 6)[2:]) / (8 * chunk)
+        inside = train(solver, problem, 8 * chunk, chunk, None, 6)[2:]
         with tempfile.TemporaryDirectory(dir=".") as folder:
-            outside = median(train(solver, problem, rows, chunk, f"{folder}/run", 2)[1:]) / rows
+            outside = train(solver, problem, rows, chunk, f"{folder}/run", options.iterations)
+        inside += train(solver, problem, 8 * chunk, chunk, None, 6)[2:]
+        inside, outside = median(inside) / (8 * chunk), median(outside[1:]) / rows
         peak = max(client.run(peak_memory).values())
     product = rate_of(pool, WORKERS, int(width or 128), chunk if kind == "relaxed" else 128)
     write, read = disk_rates(pool)
@@ -234,6 +236,7 @@ def main():
     parser.add_argument("--cases", default="relaxed-256,relaxed-1024,block")
     parser.add_argument("--memory", default="1GiB")
     parser.add_argument("--times", type=float, default=8)
+    parser.add_argument("--iterations", type=int, default=5, help="the first is not timed")
     parser.add_argument("--flat", metavar="PICTURE")
     options = parser.parse_args()
     with dask.config.set(WORKER_SETTINGS):

@@ -133,6 +133,7 @@ def visit(
     step: Step,
     chunk: int,
     pace: Pace,
+    then: int | None,
     weights: Sequence[Arrays],
     after: Sequence[Any] = (),
 ) -> Sums:
@@ -140,6 +141,8 @@ def visit(
 
     Parameters
     ----------
+    then : int or None
+        A chunk that will be visited soon: reading it overlaps with the computation of this one.
     weights : sequence of dict
         Of the layers that the part needs.
     after : sequence
@@ -152,10 +155,25 @@ def visit(
     state = {name: read(f"state/{step.source}/{name}", chunk) for name in part.reads}
     state |= {name: read(f"state/{step.target}/{name}", chunk) for name in part.fresh}
     seen = _chunk(plan, part, chunk, state, step.iteration, pace)
+    if then is not None:
+        _expect(plan, part, step, then)
     sums = plan.solver.visit(plan.problem, part, merged, seen)
     for name in part.writes:
         plan.run.blocks.write(f"state/{step.target}/{name}", chunk, state[name])
     return sums
+
+
+def _expect(plan: Plan, part: Part, step: Step, chunk: int) -> None:
+    """Let a chunk be read that will be visited soon."""
+    for name, wanted in (
+        ("x", part.x),
+        ("y", part.y),
+        ("weight", plan.problem.weighted and part.y),
+    ):
+        if wanted:
+            plan.run.expect_data(name, chunk)
+    for name in part.reads:
+        plan.run.blocks.expect(f"state/{step.source}/{name}", chunk)
 
 
 def start(plan: Plan, generation: int | None, chunk: int, weights: Sequence[Arrays]) -> Sums:
@@ -400,13 +418,16 @@ class _Tasks:
     ) -> dict[int, TaskRef]:
         """Visit every chunk of a pass in every part, and add up, group by group."""
         found: dict[int, list[TaskRef]] = {}
-        k = step.target
-        for chunk in range(len(self.plan.chunks)) if each.chunks is None else each.chunks:
+        k, count = step.target, len(self.plan.chunks)
+        for chunk in range(count) if each.chunks is None else each.chunks:
+            # In rounds whoever visits a chunk visits that of the next round next, but for luck.
+            then = count if each.chunks is None else chunk + len(each.chunks)
             writers: list[TaskRef] = []
             for p, part in enumerate(each.parts):
                 call = self.add(visit, part.name, k, stage, p, chunk, spread=True)
                 needed = [weights[layer] for layer in part.layers]
-                sums = call(part, step, chunk, pace, needed, list(writers) if part.fresh else [])
+                after = list(writers) if part.fresh else []
+                sums = call(part, step, chunk, pace, then if then < count else None, needed, after)
                 found.setdefault(part.group, []).append(sums)
                 if part.writes:
                     writers.append(sums)

@@ -185,7 +185,7 @@ def repeat(path, step, limit):
         for c in range(count) if each.chunks is None else each.chunks:
             for part in each.parts:
                 needed = [weights[i] for i in part.layers]
-                sums = graph.visit(late, part, step, c, now, needed)
+                sums = graph.visit(late, part, step, c, now, None, needed)
                 found.setdefault(part.group, []).append(sums)
         totals = {group: added(sums) for group, sums in found.items()}
         last = each is passes[-1]

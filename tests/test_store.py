@@ -6,11 +6,13 @@ import os
 import pickle
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
 from helpers import flip
+from sklearn.datasets import load_digits
 
 from dadmm import (
     ADMMClassifier,
@@ -491,6 +493,50 @@ def test_a_run_that_need_not_outlive_its_process_is_not_synced(tmp_path, monkeyp
     made.begin(0, ROWS, CHUNK, {"v_1": 3}, "float32")
     made.blocks.write("state/0/v_1", 0, block(0))
     made.save_params("params/0", {"w_1": np.eye(2)})
+
+
+def test_a_chunk_that_is_expected_is_read_ahead_whole(run, monkeypatch):
+    asked = []
+
+    def note(handle, offset, length, advice):
+        if advice == os.POSIX_FADV_WILLNEED:
+            asked.append((Path(os.readlink(f"/proc/self/fd/{handle}")).name, offset, length))
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    run.blocks.expect("state/0/v_1", 1)
+    assert asked == []  # nobody has said that all who read are on this system
+    run.blocks.sync_late()
+    monkeypatch.setattr(files, "AHEAD", 30)
+    run.blocks.expect("state/0/v_1", 1)
+    assert asked == [("c.1.0", 0, 30), ("c.1.0", 30, 30)]  # of 52 bytes
+
+
+def test_what_is_expected_and_not_there_is_no_error_before_it_is_read(run, tmp_path):
+    run.blocks.sync_late()
+    chunk = Path(run.url) / "state/0/v_1/c.1.0"
+    chunk.unlink()
+    run.blocks.expect("state/0/v_1", 1)
+    chunk.symlink_to(tmp_path / "elsewhere")
+    run.blocks.expect("state/0/v_1", 1)
+    with pytest.raises(StoreError, match="is a link"):
+        run.blocks.read("state/0/v_1", 1)
+
+
+def test_a_round_expects_the_chunks_of_the_next(tmp_path, monkeypatch):
+    seen = []
+    real = ZarrBlocks.expect
+    monkeypatch.setattr(
+        ZarrBlocks, "expect", lambda self, *what: (seen.append(what), real(self, *what))
+    )
+    solver = BlockADMM(batch_size=8, agents=2, mode="batch", blocks=2)
+    x, y = load_digits(return_X_y=True)
+    with dask.config.set(scheduler="sync"):
+        made = ADMMClassifier((8, 8), solver=solver, max_iter=1, chunks=20, run=tmp_path / "run")
+        made.fit(x[:100], y[:100])  # rounds (0, 1), (2, 3), (4)
+    kept = [f"state/0/{kind}" for kind in ("z_1", "u_1")]
+    assert sorted(seen) == sorted(
+        (name, chunk) for name in ["data/x", "data/y", *kept] for chunk in (2, 3, 4)
+    )
 
 
 def test_sweep_keeps_what_it_is_told_to(run):

@@ -36,6 +36,9 @@ class Blocks(Protocol):
     def read(self, name: str, chunk: int) -> Array:
         """Return a chunk, the caller's to change."""
 
+    def expect(self, name: str, chunk: int) -> None:
+        """Prepare for a chunk that will be read soon."""
+
     def write(self, name: str, chunk: int, block: Array) -> None:
         """Write a whole chunk; `block` is the store's from now on."""
 
@@ -95,6 +98,9 @@ class MemoryBlocks:
             out = spare.pop() if spare else np.empty_like(block)
         np.copyto(out, block)
         return out
+
+    def expect(self, name: str, chunk: int) -> None:
+        """Memory has nothing to prepare."""
 
     def write(self, name: str, chunk: int, block: Array) -> None:
         """See `Blocks.write`."""
@@ -209,6 +215,10 @@ class ZarrBlocks:
         variable.
         """
         return self._read(self.spec(name, cached=True), name, chunk, name.rpartition("/")[2])
+
+    def expect(self, name: str, chunk: int) -> None:
+        """See `Blocks.expect`."""
+        self.files.expect(f"{name}/{self.spec(name, cached=True).file(chunk)}")
 
     def _read(self, spec: ArraySpec, name: str, chunk: int, reuse: str | None = None) -> Array:
         try:

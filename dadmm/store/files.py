@@ -13,6 +13,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,8 @@ Bytes = NDArray[np.uint8]
 
 # Metadata and records are small; what claims to be one and is larger is not read.
 MOST_TEXT = 64 * 2**20
+# The system reads no more than some MiB ahead at one call.
+AHEAD = 2**20
 # Folders whose files are new in every generation.
 LATE = ("state", "params", "network")
 
@@ -48,6 +51,9 @@ class Files(Protocol):
         StoreError
             If it has another size.
         """
+
+    def expect(self, name: str) -> None:
+        """Let the system begin to read a file that will be wanted soon, if it can, and not wait."""
 
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
         """Replace a file; a `new` one must not be there yet (FileExistsError)."""
@@ -136,6 +142,15 @@ class LocalFiles:
                 done += got
             left: bytes = file.read(size - done)
             return left
+
+    def expect(self, name: str) -> None:
+        """See `Files.expect`; only where those who want it share this system's page cache."""
+        if not self.late or not hasattr(os, "posix_fadvise"):
+            return
+        with suppress(OSError, StoreError), _open(self.path(name)) as file:
+            handle = file.fileno()
+            for offset in range(0, os.fstat(handle).st_size, AHEAD):
+                os.posix_fadvise(handle, offset, AHEAD, os.POSIX_FADV_WILLNEED)
 
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
         """See `Files.save`: written aside, synced, renamed."""
@@ -306,6 +321,9 @@ class RemoteFiles:
             raise StoreError(f"it has {len(content)} bytes, not {size}")
         raw[:] = np.frombuffer(content, np.uint8, len(raw))
         return bytes(content[len(raw) :])
+
+    def expect(self, name: str) -> None:
+        """See `Files.expect`: nothing here is nearer than elsewhere."""
 
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
         """See `Files.save`; an object store replaces objects whole by itself."""

@@ -220,6 +220,11 @@ class Run:
         last = min(first + rows, int(table["total"]))
         return Source.parse(table).read_checked(first, last, int(expected))
 
+    def expect_data(self, name: str, chunk: int) -> None:
+        """Prepare for a chunk of ``data/<name>`` that will be read soon; not of the user's own."""
+        if name not in self.attributes.get("sources", {}):
+            self.blocks.expect(f"data/{name}", chunk)
+
     def begin(
         self,
         generation: int,
