@@ -4,10 +4,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dadmm.blocks import Dense, Residual
-from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, resume
+from dadmm.estimator import ADMMClassifier, ADMMRegressor
 from dadmm.network import Architecture, Network
 from dadmm.solvers.block import BlockADMM
 from dadmm.solvers.relaxed import RelaxedADMM
+from dadmm.stored import load, resume
 
 if TYPE_CHECKING:
     from dadmm.torchblock import TorchBlock

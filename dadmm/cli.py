@@ -29,12 +29,13 @@ from dadmm.blocks import Chain
 from dadmm.config import SCHEMA, check_config, differences, load_config
 from dadmm.datasets import load_data, read_array
 from dadmm.errors import DadmmError, InputError, RecoveryWarning, StoreError, one_line
-from dadmm.estimator import ADMMClassifier, ADMMRegressor, load, open_plan, resume
+from dadmm.estimator import ADMMClassifier, ADMMRegressor
 from dadmm.network import Architecture, Network
 from dadmm.options import make_solver
 from dadmm.recovery import examine
 from dadmm.store import Run, ZarrBlocks
 from dadmm.store.lock import refuse_locked
+from dadmm.stored import load, open_plan, resume
 
 # Paths and messages are printed as they are: brackets in them are no markup.
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)

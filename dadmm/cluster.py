@@ -68,6 +68,18 @@ def connect(table: Mapping[str, Any]) -> Iterator[str | None]:
             yield client.dashboard_link if port >= 0 and _has_dashboard() else None
 
 
+def current_client() -> Any:
+    """Return the current distributed client, or None."""
+    if dask.config.get("scheduler", None) in ("threads", "sync", "synchronous", "threading"):
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
 def resources(client: Any, memory_limit: int | str | None) -> tuple[int | str | None, int]:
     """Return the memory of a worker, None if not limited, and how many tasks it does at once.
 

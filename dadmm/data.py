@@ -26,7 +26,15 @@ from distributed import KilledWorker
 from numpy.typing import NDArray
 
 from dadmm import execute
-from dadmm.errors import DadmmError, DataError, OptionError, RunError, ShapeError, unknown
+from dadmm.errors import (
+    DadmmError,
+    DataError,
+    OptionError,
+    RunError,
+    ShapeError,
+    StoreError,
+    unknown,
+)
 from dadmm.network import Scaling
 from dadmm.store import Run
 from dadmm.store.sources import Readable, Source, fingerprint, refuse_pickle
@@ -561,3 +569,23 @@ def check_standardize(how: str) -> str:
     if how not in STANDARDIZE:
         raise unknown("way to standardize", how, STANDARDIZE)
     return how
+
+
+def labels_to_json(classes: Array) -> dict[str, Any]:
+    """Return class labels as JSON has them."""
+    return {
+        "dtype": classes.dtype.str if classes.dtype.kind != "O" else "object",
+        "labels": classes.tolist(),
+    }
+
+
+def labels_from_json(stored: Mapping[str, Any]) -> Array:
+    """Return class labels as they were; `StoreError` for what are none."""
+    try:
+        classes = np.array(stored["labels"], dtype=stored["dtype"])
+        same = classes.ndim == 1 and classes.dtype.kind in "biufUO"
+        if not same or not all(isinstance(c, (str, int, float)) for c in stored["labels"]):
+            raise ValueError("they are no labels")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise StoreError(f"the classes of the run cannot be used: {error}") from error
+    return classes

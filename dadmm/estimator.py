@@ -14,30 +14,23 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Self
 
-import dask
 import numpy as np
 import zarr
 from dask.base import compute
 from dask.delayed import delayed
-from distributed import default_client
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
 from threadpoolctl import threadpool_info
 
 from dadmm import data, loop
-from dadmm.activations import get_activation
-from dadmm.cluster import resources
+from dadmm.cluster import current_client, resources
 from dadmm.errors import (
     DadmmError,
-    DamageError,
     DataError,
-    InputError,
     OptionError,
     RunError,
     ShapeError,
-    StoreError,
-    unknown,
 )
 from dadmm.execute import store_errors
 from dadmm.graph import Plan
@@ -46,7 +39,7 @@ from dadmm.network import Architecture, Network, Scaling
 from dadmm.options import TYPES, check_type, make_solver, solver_table
 from dadmm.plan import chunk_rows
 from dadmm.progress import progress
-from dadmm.recovery import check_forms, last_record, rows_of
+from dadmm.recovery import last_record, rows_of
 from dadmm.solvers.base import Problem, Solver
 from dadmm.solvers.block import BlockADMM
 from dadmm.store import Run, ZarrBlocks
@@ -196,7 +189,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             # Other orders of the rows than the last time.
             steps = int(initial.get("count_1", 0))
             seed = int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
-        memory, threads = resources(_client(), self.memory_limit)
+        memory, threads = resources(current_client(), self.memory_limit)
         lazy = None if self.copy_data else given
         chunks = chunk_rows(
             solver,
@@ -215,7 +208,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             "chunks": list(chunks),
             "input_bytes": X.dtype.itemsize,
             "seed": int(seed),
-            "classes": None if classes is None else _to_json(classes),
+            "classes": None if classes is None else data.labels_to_json(classes),
             "flat": getattr(y, "ndim", np.ndim(y)) == 1,
             "versions": _versions(),
             "machine": _machine(),
@@ -329,7 +322,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         self._one_column = bool(run.attributes["flat"])
         classes = run.attributes["classes"]
         if classes is not None:
-            self.classes_ = _from_json(classes)
+            self.classes_ = data.labels_from_json(classes)
 
     @contextmanager
     def _store(
@@ -348,7 +341,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
                             run.delete()  # nobody could resume it, and it would be in the way
                     raise
             return
-        if _client() is None:
+        if current_client() is None:
             yield Run.in_memory(attributes)
             return
         with _shared_folder(problem, solver) as folder:
@@ -720,175 +713,7 @@ def _continue_from(
     return {name: array.astype(needed[name].dtype) for name, array in params.items()}
 
 
-ESTIMATORS: dict[str, type[_ADMMEstimator]] = {
-    "ADMMClassifier": ADMMClassifier,
-    "ADMMRegressor": ADMMRegressor,
-}
-
-
-def open_plan(run: Run, solver: Solver | None = None) -> Plan:
-    """Return the plan of a stored run: what to resume it with.
-
-    Raises
-    ------
-    StoreError
-        If the store's config is not one that this version knows.
-    """
-    stored = run.attributes
-    try:
-        shape = stored["problem"]["architecture"]
-        arch = Architecture(tuple(shape["widths"]), tuple(shape["skips"]), shape["activation"])
-        problem = Problem(**{**stored["problem"], "architecture": arch})
-        _check_stored(problem, stored)
-        if solver is None:
-            solver = make_solver(stored["config"]["solver"])
-        elif solver_table(solver) != stored["config"]["solver"]:
-            raise OptionError("it was trained by another solver than the one passed")
-        solver.check(problem)
-        return Plan(run, solver, problem, tuple(stored["chunks"]), stored["seed"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{run.url} cannot be used: {error}") from error
-
-
-def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
-    """Raise `InputError` for what no fit would have stored: others may have made the store."""
-    arch = problem.architecture
-    for name, number in (
-        *(("width", width) for width in arch.widths),
-        ("rows", problem.rows),
-        ("seed", stored["seed"]),
-        ("input_bytes", stored["input_bytes"]),
-        ("classes", problem.classes),
-        *(("chunk", rows) for rows in stored["chunks"]),
-    ):
-        least = 0 if name in ("seed", "classes") else 1
-        if type(number) is not int or not least <= number < 2**63:
-            raise InputError(f"its {name} is {number!r}")
-    if len(arch.skips) != len(arch.widths) - 1 or problem.classes not in (0, arch.widths[-1]):
-        raise InputError("its layers do not fit together")
-    *full, last = stored["chunks"]
-    if sum(full) + last != problem.rows or last > (full or [last])[0] or len(set(full)) > 1:
-        raise InputError("its chunks do not tile its rows")
-    for name, word in (("activation", arch.activation), ("loss", problem.loss)):
-        check_type(name, word, str)
-    get_activation(arch.activation)
-    get_loss(problem.loss)
-
-
-def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | ADMMRegressor:
-    """Return the fitted estimator of a stored run, at its last committed iteration.
-
-    Parameters
-    ----------
-    path : path or URL
-    solver : solver object or None
-        The solver of the run: needed where it has blocks of torch modules, for a store holds no
-        code.
-
-    Raises
-    ------
-    StoreError
-        If there is no run, or it has not finished its first step.
-    """
-    run = Run.open(path)
-    plan = open_plan(run, solver)
-    if run.committed() is None:
-        raise StoreError(f"{path} has no committed iteration yet: dadmm resume {path}")
-    estimator = _stored_estimator(run, plan.solver)
-    estimator._take(plan)
-    return estimator
-
-
-def resume(
-    path: str | Path,
-    *,
-    max_iter: int | None = None,
-    verbose: bool = False,
-    callback: loop.Callback | None = None,
-    solver: Solver | None = None,
-    force: bool = False,
-) -> ADMMClassifier | ADMMRegressor:
-    """Go on with a stored run from its last committed iteration, to the same bits.
-
-    Where bytes of the store are damaged, it goes back to what is intact, and warns
-    (`RecoveryWarning`).
-
-    Parameters
-    ----------
-    path : path or URL
-    max_iter : int or None
-        A new limit on the iterations in all; None keeps the run's own.  A learning-rate schedule
-        is stretched to it from then on.
-    solver : solver object or None
-        As for `load`.
-
-    force : bool
-        Take the run from another driver that seems to be at work on it.
-
-    Raises
-    ------
-    StoreError
-        If there is no run, it was killed before its data was stored, or another driver is at work
-        on it.
-    """
-    run = Run.open(path)
-    plan = open_plan(run, solver)
-    with run.locked(force):
-        if not run.has_data:
-            raise StoreError(
-                f"{path} was stopped before its data was stored: start the fit again, over it "
-                "(overwrite=True, --overwrite)"
-            )
-        estimator = _stored_estimator(run, plan.solver)
-        estimator.verbose = verbose
-        if max_iter is not None:
-            estimator.max_iter = max_iter
-            estimator._check_options()
-        # The chunks are what they are: workers that are too small for them are refused here.
-        memory, threads = resources(_client(), None)
-        size = run.attributes["input_bytes"]
-        in_place = bool(run.attributes.get("sources"))
-        chunk_rows(plan.solver, plan.problem, plan.chunks, memory, threads, size, in_place=in_place)
-        check_forms(plan)
-        record = last_record(run) or {}
-        done = record.get("final") and (
-            record["iteration"] >= estimator.max_iter or record["status"] == "converged"
-        )
-        if done:
-            # A finished network that is damaged is made again.
-            with suppress(DamageError):
-                estimator._take(plan)
-                return estimator
-        return estimator._train(plan, callback)
-
-
-def _stored_estimator(run: Run, solver: Solver) -> Any:
-    config = run.attributes["config"]
-    try:
-        if str(config["estimator"]) not in ESTIMATORS:
-            raise unknown("estimator", config["estimator"], ESTIMATORS)
-        params = dict(config["params"])
-        params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
-        if isinstance(params.get("class_weight"), list):
-            params["class_weight"] = dict(params["class_weight"])
-        made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
-        made._check_options()
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{run.url} cannot be used: {error}") from error
-    return made
-
-
 # ------------------------------------------------------------------------------------------ places
-
-
-def _client() -> Any:
-    """Return the current distributed client, or None."""
-    if dask.config.get("scheduler", None) in ("threads", "sync", "synchronous", "threading"):
-        return None
-    try:
-        return default_client()
-    except ValueError:
-        return None
 
 
 @contextmanager
@@ -897,7 +722,7 @@ def _shared_folder(problem: Problem, solver: Solver) -> Iterator[str]:
 
     In the system's shared memory if the run fits there, else where temporary files go.
     """
-    client = _client()
+    client = current_client()
     address = client.scheduler.address
     if not any(host in address for host in ("inproc://", "127.0.0.1", "localhost", "[::1]")):
         raise RunError(
@@ -910,21 +735,3 @@ def _shared_folder(problem: Problem, solver: Solver) -> Iterator[str]:
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > needed
     with tempfile.TemporaryDirectory(prefix="dadmm-", dir=memory if roomy else None) as folder:
         yield folder
-
-
-def _to_json(classes: Array) -> dict[str, Any]:
-    return {
-        "dtype": classes.dtype.str if classes.dtype.kind != "O" else "object",
-        "labels": classes.tolist(),
-    }
-
-
-def _from_json(stored: Mapping[str, Any]) -> Array:
-    try:
-        classes = np.array(stored["labels"], dtype=stored["dtype"])
-        same = classes.ndim == 1 and classes.dtype.kind in "biufUO"
-        if not same or not all(isinstance(c, (str, int, float)) for c in stored["labels"]):
-            raise ValueError("they are no labels")
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"the classes of the run cannot be used: {error}") from error
-    return classes

@@ -7,12 +7,12 @@ import numpy as np
 from scipy import special
 
 from dadmm import graph
-from dadmm.estimator import open_plan
 from dadmm.losses import get_loss
 from dadmm.network import Architecture
 from dadmm.solvers.base import Chunk, Pace, Problem, combine, iterate
 from dadmm.solvers.relaxed import RelaxedADMM
 from dadmm.store import Run as stored  # noqa: N813
+from dadmm.stored import open_plan
 
 ACTIVATION = {
     "relu": lambda u: np.where(u > 0, u, 0.0),

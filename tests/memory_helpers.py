@@ -18,12 +18,13 @@ import numpy as np
 
 from dadmm import loop
 from dadmm.cluster import WORKER_SETTINGS
-from dadmm.estimator import ADMMClassifier, ADMMRegressor, open_plan
+from dadmm.estimator import ADMMClassifier, ADMMRegressor
 from dadmm.network import Architecture, Scaling
 from dadmm.options import make_solver, solver_table
 from dadmm.plan import BASE_BYTES, LIBRARIES, worker_bytes
 from dadmm.solvers.base import Problem
 from dadmm.store import Run
+from dadmm.stored import open_plan
 
 MIB = 2**20
 

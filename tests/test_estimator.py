@@ -543,6 +543,6 @@ def test_workers_elsewhere_need_a_run_that_all_can_reach(monkeypatch):
         scheduler=SimpleNamespace(address="tcp://10.1.2.3:8786"),
         scheduler_info=lambda n_workers: {"workers": {}},
     )
-    monkeypatch.setattr("dadmm.estimator._client", lambda: far)
+    monkeypatch.setattr("dadmm.estimator.current_client", lambda: far)
     with pytest.raises(RunError, match=r"tcp://10\.1\.2\.3:8786 may not see.*give run="):
         classifier().fit(X, CODES)

@@ -17,10 +17,10 @@ from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, graph, loop
 from dadmm.errors import StoreError
-from dadmm.estimator import open_plan
 from dadmm.graph import FAN_IN, Plan
 from dadmm.solvers.base import Problem, combine
 from dadmm.store import Run
+from dadmm.stored import open_plan
 
 SOLVERS = {
     "3-splitting": RelaxedADMM(),

@@ -12,14 +12,14 @@ import pytest
 import zarr
 from helpers import flip
 
-from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, estimator, load, loop, resume
+from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, loop, resume, stored
 from dadmm.cli import main
 from dadmm.datasets import read_array
 from dadmm.errors import DamageError, InputError, OptionError, RecoveryWarning, StoreError
-from dadmm.estimator import open_plan
 from dadmm.recovery import examine
 from dadmm.store import Run, documents
 from dadmm.store import run as store
+from dadmm.stored import open_plan
 
 SOLVERS = {
     "relaxed": RelaxedADMM(),
@@ -211,7 +211,7 @@ def test_flushed_history_survives_going_back(tmp_path, monkeypatch):
 
 def test_workers_too_small_for_the_chunks_are_refused_when_it_is_resumed(run, monkeypatch):
     before = Run.open(run).committed()
-    monkeypatch.setattr(estimator, "resources", lambda client, limit: ("300MiB", 1))
+    monkeypatch.setattr(stored, "resources", lambda client, limit: ("300MiB", 1))
     with pytest.raises(OptionError, match=r"a worker needs at least .* MiB"):
         resume(run)
     assert Run.open(run).committed() == before

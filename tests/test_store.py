@@ -25,10 +25,10 @@ from dadmm import (
     resume,
 )
 from dadmm.errors import StoreError
-from dadmm.estimator import open_plan
 from dadmm.network import Scaling
 from dadmm.store import FLUSH_EVERY, FORMAT, MemoryBlocks, Run, ZarrBlocks, blocks, files
 from dadmm.store import run as store
+from dadmm.stored import open_plan
 
 ROWS, CHUNK = 10, 4
 SIZES = (4, 4, 2)

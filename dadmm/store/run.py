@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ Array = NDArray[Any]
 
 FORMAT = 2
 KEPT_PARAMS = 3
+# Names of the history's columns, which are names of folders.
+COLUMN = re.compile(r"[a-z][a-z0-9_]{0,99}")
 FLUSH_EVERY = 64
 HISTORY_ROWS = 1024
 # A record that claims more was forged.
@@ -445,7 +448,7 @@ class Run:
                 for key in ("previous", "network")
             )
             and isinstance(columns, list)
-            and all(isinstance(name, str) for name in columns)
+            and all(isinstance(name, str) and COLUMN.fullmatch(name) for name in columns)
             and isinstance(rows, list)
             and all(map(_is_numbers, rows))
             and record["flushed"] + len(rows) == record["iteration"]

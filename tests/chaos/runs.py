@@ -31,7 +31,7 @@ def model(solver, run=None, **options):
 def bits(estimator):
     """Everything that training computed, but the clock."""
     params = {name: array.tobytes() for name, array in estimator.network_.params.items()}
-    history = estimator.history_.drop_vars("seconds")
+    history = estimator.history_.drop_vars("seconds", errors="ignore")
     rows = {str(name): column.values.tobytes() for name, column in history.items()}
     return params, rows
 

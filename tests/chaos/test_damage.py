@@ -11,9 +11,9 @@ from runs import bits
 
 from dadmm import load, resume
 from dadmm.errors import DadmmError, RecoveryWarning
-from dadmm.estimator import open_plan
 from dadmm.recovery import examine
 from dadmm.store import Run, documents
+from dadmm.stored import open_plan
 
 # Mutations of each solver's run: so many in every run of the tests, and so many in the long set.
 SHORT, LONG = 25, 400

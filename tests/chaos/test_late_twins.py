@@ -6,8 +6,8 @@ from runs import ITERATIONS, bits, data, model
 
 from dadmm import graph, resume
 from dadmm.errors import StoreError
-from dadmm.estimator import open_plan
 from dadmm.store import Run
+from dadmm.stored import open_plan
 
 
 def attempt(path, step, limit):

@@ -1,0 +1,189 @@
+"""From a stored run back to a plan to go on with, or an estimator to predict with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dadmm import loop
+from dadmm.activations import get_activation
+from dadmm.cluster import current_client, resources
+from dadmm.errors import DamageError, InputError, OptionError, StoreError, unknown
+from dadmm.estimator import ADMMClassifier, ADMMRegressor, _ADMMEstimator
+from dadmm.graph import Plan
+from dadmm.losses import get_loss
+from dadmm.network import Architecture
+from dadmm.options import check_type, make_solver, solver_table
+from dadmm.plan import chunk_rows
+from dadmm.recovery import check_forms, last_record
+from dadmm.solvers.base import Problem, Solver
+from dadmm.store import Run
+
+ESTIMATORS: dict[str, type[_ADMMEstimator]] = {
+    "ADMMClassifier": ADMMClassifier,
+    "ADMMRegressor": ADMMRegressor,
+}
+
+
+def open_plan(run: Run, solver: Solver | None = None) -> Plan:
+    """Return the plan of a stored run: what to resume it with.
+
+    Raises
+    ------
+    StoreError
+        If the store's config is not one that this version knows.
+    """
+    stored = run.attributes
+    try:
+        shape = stored["problem"]["architecture"]
+        arch = Architecture(tuple(shape["widths"]), tuple(shape["skips"]), shape["activation"])
+        problem = Problem(**{**stored["problem"], "architecture": arch})
+        _check_stored(problem, stored)
+        if solver is None:
+            solver = make_solver(stored["config"]["solver"])
+        elif solver_table(solver) != stored["config"]["solver"]:
+            raise OptionError("it was trained by another solver than the one passed")
+        solver.check(problem)
+        return Plan(run, solver, problem, tuple(stored["chunks"]), stored["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{run.url} cannot be used: {error}") from error
+
+
+def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
+    """Raise `InputError` for what no fit would have stored: others may have made the store."""
+    arch = problem.architecture
+    for name, number in (
+        *(("width", width) for width in arch.widths),
+        ("rows", problem.rows),
+        ("seed", stored["seed"]),
+        ("input_bytes", stored["input_bytes"]),
+        ("classes", problem.classes),
+        *(("chunk", rows) for rows in stored["chunks"]),
+    ):
+        least = 0 if name in ("seed", "classes") else 1
+        if type(number) is not int or not least <= number < 2**63:
+            raise InputError(f"its {name} is {number!r}")
+    for name, value in (
+        *(("skip", skip) for skip in arch.skips),
+        ("weighted", problem.weighted),
+        ("flat", stored["flat"]),
+    ):
+        check_type(name, value, bool)
+    for name in ("alpha", "target_variation"):
+        check_type(name, getattr(problem, name), float)
+    if problem.dtype not in ("float32", "float64"):
+        raise InputError(f"its dtype is {problem.dtype!r}")
+    if len(arch.skips) != len(arch.widths) - 1 or problem.classes not in (0, arch.widths[-1]):
+        raise InputError("its layers do not fit together")
+    *full, last = stored["chunks"]
+    if sum(full) + last != problem.rows or last > (full or [last])[0] or len(set(full)) > 1:
+        raise InputError("its chunks do not tile its rows")
+    for name, word in (("activation", arch.activation), ("loss", problem.loss)):
+        check_type(name, word, str)
+    get_activation(arch.activation)
+    get_loss(problem.loss)
+
+
+def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | ADMMRegressor:
+    """Return the fitted estimator of a stored run, at its last committed iteration.
+
+    Parameters
+    ----------
+    path : path or URL
+    solver : solver object or None
+        The solver of the run: needed where it has blocks of torch modules, for a store holds no
+        code.
+
+    Raises
+    ------
+    StoreError
+        If there is no run, or it has not finished its first step.
+    """
+    run = Run.open(path)
+    plan = open_plan(run, solver)
+    if run.committed() is None:
+        raise StoreError(f"{path} has no committed iteration yet: dadmm resume {path}")
+    estimator = _stored_estimator(run, plan.solver)
+    estimator._take(plan)
+    return estimator
+
+
+def resume(
+    path: str | Path,
+    *,
+    max_iter: int | None = None,
+    verbose: bool = False,
+    callback: loop.Callback | None = None,
+    solver: Solver | None = None,
+    force: bool = False,
+) -> ADMMClassifier | ADMMRegressor:
+    """Go on with a stored run from its last committed iteration, to the same bits.
+
+    Where bytes of the store are damaged, it goes back to what is intact, and warns
+    (`RecoveryWarning`).
+
+    Parameters
+    ----------
+    path : path or URL
+    max_iter : int or None
+        A new limit on the iterations in all; None keeps the run's own.  A learning-rate schedule
+        is stretched to it from then on.
+    solver : solver object or None
+        As for `load`.
+
+    force : bool
+        Take the run from another driver that seems to be at work on it.
+
+    Raises
+    ------
+    StoreError
+        If there is no run, it was killed before its data was stored, or another driver is at work
+        on it.
+    """
+    run = Run.open(path)
+    plan = open_plan(run, solver)
+    with run.locked(force):
+        if not run.has_data:
+            raise StoreError(
+                f"{path} was stopped before its data was stored: start the fit again, over it "
+                "(overwrite=True, --overwrite)"
+            )
+        estimator = _stored_estimator(run, plan.solver)
+        estimator.verbose = verbose
+        if max_iter is not None:
+            estimator.max_iter = max_iter
+            estimator._check_options()
+        # The chunks are what they are: workers that are too small for them are refused here.
+        memory, threads = resources(current_client(), None)
+        size = run.attributes["input_bytes"]
+        in_place = bool(run.attributes.get("sources"))
+        chunk_rows(plan.solver, plan.problem, plan.chunks, memory, threads, size, in_place=in_place)
+        check_forms(plan)
+        record = last_record(run) or {}
+        done = record.get("final") and (
+            record["iteration"] >= estimator.max_iter or record["status"] == "converged"
+        )
+        if done:
+            # A finished network that is damaged is made again.
+            with suppress(DamageError):
+                estimator._take(plan)
+                return estimator
+        return estimator._train(plan, callback)
+
+
+def _stored_estimator(run: Run, solver: Solver) -> Any:
+    config = run.attributes["config"]
+    try:
+        if str(config["estimator"]) not in ESTIMATORS:
+            raise unknown("estimator", config["estimator"], ESTIMATORS)
+        params = dict(config["params"])
+        params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
+        if isinstance(params.get("class_weight"), list):
+            params["class_weight"] = dict(params["class_weight"])
+        made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
+        made._check_options()
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{run.url} cannot be used: {error}") from error
+    return made
