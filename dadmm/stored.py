@@ -10,6 +10,7 @@ from typing import Any
 from dadmm import loop
 from dadmm.activations import get_activation
 from dadmm.cluster import current_client, resources
+from dadmm.data import labels_from_json
 from dadmm.errors import DamageError, InputError, OptionError, StoreError, unknown
 from dadmm.estimator import ADMMClassifier, ADMMRegressor, _ADMMEstimator
 from dadmm.graph import Plan
@@ -75,7 +76,10 @@ def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
         check_type(name, getattr(problem, name), float)
     if problem.dtype not in ("float32", "float64"):
         raise InputError(f"its dtype is {problem.dtype!r}")
-    if len(arch.skips) != len(arch.widths) - 1 or problem.classes not in (0, arch.widths[-1]):
+    labels = stored["classes"]
+    known = 0 if labels is None else len(labels_from_json(labels))
+    fits = known == problem.classes and known in (0, arch.widths[-1])
+    if len(arch.skips) != len(arch.widths) - 1 or not fits:
         raise InputError("its layers do not fit together")
     *full, last = stored["chunks"]
     if sum(full) + last != problem.rows or last > (full or [last])[0] or len(set(full)) > 1:
