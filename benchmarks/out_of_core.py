@@ -3,19 +3,19 @@
     python benchmarks/out_of_core.py [--cases relaxed-256,relaxed-1024,block] [--memory 1GiB]
     python benchmarks/out_of_core.py --flat docs/memory.png
 
-Two workers of `--memory` each.  Relaxed ADMM keeps `--times` as much state (three hidden layers of
-that width) as both have memory together, Block-ADMM (784 features, two hidden layers of 128) has
+Workers have `--memory` each.  Relaxed ADMM keeps `--times` as much state (three hidden layers of
+that width) as they have memory together, Block-ADMM (784 features, two hidden layers of 128) has
 as much data; both lie on the local disk, under the current folder.  For comparison the same chunks,
 but few of them, in the system's shared memory, before and after.  In one run.
 
 The system's page cache would keep what it can: before every iteration that is timed, its pages of
 the run are dropped, so that all is read from the disk.  "of memory" is the throughput per row
 against that in memory.  "bound" is the larger of two: floating-point work over the rate of matrix
-products, and bytes over the rates of the disk, each measured with two processes at once.
+products, and bytes over the rates of the disk, each measured with as many processes at once.
 
 `--flat` trains on n, 4n, 16n and 64n rows and plots the peak memory of a worker.
 
-Run it alone; it wants 40 GiB of disk.
+Run it alone; it wants disk for three generations of the state.
 """
 
 import argparse
@@ -45,12 +45,11 @@ from dadmm.cluster import WORKER_SETTINGS
 from dadmm.plan import chunk_rows
 from dadmm.solvers.base import Problem
 
-WORKERS = 2
 FEATURES = 784
 FILE = 16 * 2**20
 
 
-def workers(memory, count=WORKERS):
+def workers(memory, count):
     return LocalCluster(
         n_workers=count,
         threads_per_worker=1,
@@ -95,12 +94,12 @@ def forget(folder):
             os.close(handle)
 
 
-def disk_rates(pool, count=48):
+def disk_rates(pool, workers, count=48):
     """Return bytes per second of synced writes and of cold reads, by all processes at once."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
         rates = []
         for job in (write_files, read_files):
-            jobs = [pool.apply_async(job, (folder, count)) for _ in range(WORKERS)]
+            jobs = [pool.apply_async(job, (folder, count)) for _ in range(workers)]
             rates.append(sum(found.get() for found in jobs))
     return rates
 
@@ -166,19 +165,19 @@ def measure(name, options, pool, table):
     kind, _, width = name.partition("-")
     solver, problem, state, inputs, work = relaxed(int(width)) if kind == "relaxed" else block()
     memory = parse_bytes(options.memory)
-    rows = int(options.times * WORKERS * memory // (state or inputs))
+    rows = int(options.times * options.workers * memory // (state or inputs))
     problem = replace(problem, rows=rows)
     chunk = chunk_rows(solver, problem, "auto", memory, inputs=4, streamed=True)[0]
     rows = -(-rows // chunk) * chunk
-    with workers(memory) as cluster, Client(cluster) as client:
+    with workers(memory, options.workers) as cluster, Client(cluster) as client:
         inside = train(solver, problem, 8 * chunk, chunk, None, 6)[2:]
         with tempfile.TemporaryDirectory(dir=".") as folder:
             outside = train(solver, problem, rows, chunk, f"{folder}/run", options.iterations)
         inside += train(solver, problem, 8 * chunk, chunk, None, 6)[2:]
         inside, outside = median(inside) / (8 * chunk), median(outside[1:]) / rows
         peak = max(client.run(peak_memory).values())
-    product = rate_of(pool, WORKERS, int(width or 128), chunk if kind == "relaxed" else 128)
-    write, read = disk_rates(pool)
+    product = rate_of(pool, options.workers, int(width or 128), chunk if kind == "relaxed" else 128)
+    write, read = disk_rates(pool, options.workers)
     disk = (state + inputs) / read + state / write
     bound = max(work / product, disk)
     print(
@@ -215,7 +214,7 @@ def flat(picture, memory):
         chunk, sizes, peaks = 8192, [], []
         for times in (1, 4, 16, 64):
             rows = 2 * chunk * times
-            with workers(memory) as cluster, Client(cluster) as client:
+            with workers(memory, 2) as cluster, Client(cluster) as client:
                 with tempfile.TemporaryDirectory(dir=".") as folder:
                     train(solver, problem, rows, chunk, f"{folder}/run", 2)
                 peaks.append(max(client.run(peak_memory).values()) / 2**20)
@@ -234,7 +233,8 @@ def flat(picture, memory):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", default="relaxed-256,relaxed-1024,block")
-    parser.add_argument("--memory", default="1GiB")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--memory", default="1GiB", help="of a worker")
     parser.add_argument("--times", type=float, default=8)
     parser.add_argument("--iterations", type=int, default=5, help="the first is not timed")
     parser.add_argument("--flat", metavar="PICTURE")
@@ -248,7 +248,7 @@ def main():
             "case", "on disk", "s/iteration", "rows/s", "of memory", "of bound", "worker's peak",
         ):  # fmt: skip
             table.add_column(column, justify="right", no_wrap=True)
-        with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
+        with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
             for name in options.cases.split(","):
                 measure(name, options, pool, table)
         Console(soft_wrap=True, highlight=False, width=120).print(table)
