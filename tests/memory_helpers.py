@@ -18,6 +18,7 @@ import numpy as np
 
 from dadmm import loop
 from dadmm.cluster import WORKER_SETTINGS
+from dadmm.data import labels_to_json
 from dadmm.estimator import ADMMClassifier, ADMMRegressor
 from dadmm.network import Architecture, Scaling
 from dadmm.options import make_solver, solver_table
@@ -90,7 +91,7 @@ def store(case):
             "input_bytes": np.dtype(case.inputs).itemsize,
             "chunks": [case.rows] * case.chunks,
             "seed": 0,
-            "classes": None,
+            "classes": labels_to_json(np.arange(problem.classes)) if problem.classes else None,
             "flat": True,
         }
         run = Run.create(Path(folder) / "run", attributes, durable=False)
