@@ -1,4 +1,4 @@
-"""The command line: ``dadmm fit | resume | check | predict | show | demo``.
+"""The command line: ``dadmm fit | resume | check | predict | show | config | demo``.
 
 Exit codes: 0; 1 for a run that failed; 2 for bad usage or bad input; 130 for Ctrl-C.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import logging
 import os
 import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,13 +28,14 @@ from rich.text import Text
 
 from dadmm import __version__, cluster
 from dadmm.blocks import Chain
-from dadmm.config import SCHEMA, check_config, differences, load_config
+from dadmm.config import check_config, differences, load_config
 from dadmm.datasets import load_data, read_array
 from dadmm.errors import DadmmError, InputError, RecoveryWarning, StoreError, one_line
 from dadmm.estimator import ADMMClassifier, ADMMRegressor
 from dadmm.network import Architecture, Network
 from dadmm.options import make_solver
 from dadmm.recovery import examine
+from dadmm.schema import SCHEMA, example, json_schema
 from dadmm.store import Run, ZarrBlocks
 from dadmm.store.lock import refuse_locked
 from dadmm.stored import load, open_plan, resume
@@ -101,10 +104,12 @@ def _line(name: str, value: object) -> None:
 
 def _config_help() -> str:
     """Return what may stand in a config file, as click prints it unwrapped."""
-    lines = ["\b", "CONFIG may have:"]
+    lines = ["\b", "CONFIG may have (`dadmm config --example` says what they mean):"]
     for table, keys in SCHEMA.items():
-        lines += [f"  [{table}]", *(f"    {key:<19} {means}" for key, (_, means) in keys.items())]
-    return "\n".join([*lines, "", "pipelines/digits.toml and pipelines/wine.toml are examples."])
+        lines += textwrap.wrap(
+            f"[{table}] {', '.join(keys)}", 76, initial_indent="  ", subsequent_indent="    "
+        )
+    return "\n".join(lines)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -477,6 +482,28 @@ def _history_table(history: Any) -> Table:
         cells = [format(float(history[name][i]), columns[name][1]) for name in shown]
         table.add_row(str(int(history["iteration"][i])), *cells)
     return table
+
+
+@commands.command(short_help="Print a config with every key, or check one.")
+@click.argument("path", metavar="[FILE]", required=False, type=click.Path(dir_okay=False))
+@click.option("--example", "wanted", flag_value="example", help="Print every key, as TOML.")
+@click.option("--schema", "wanted", flag_value="schema", help="Print the JSON Schema, for editors.")
+def config(path: str | None, wanted: str | None) -> None:
+    """Check the config FILE, or print what one may have.
+
+    Variables of the environment stand for keys: DADMM__MODEL__MAX_ITER=20 is max_iter = 20 of
+    [model], over what FILE says.  A value is TOML, or else text, and is checked as FILE is.
+    """
+    if (path is None) == (wanted is None):
+        raise click.UsageError("Name a FILE to check, or use --example or --schema.")
+    if wanted == "example":
+        click.echo(example(), nl=False)
+    elif wanted == "schema":
+        click.echo(json.dumps(json_schema(), indent=2))
+    else:
+        table = load_config(str(path), needs=())
+        _make_estimator(table, "run", False)._check_options()
+        _line("valid", path)
 
 
 @commands.command(short_help="Train on digits beside scikit-learn, and show what happened.")

@@ -2,97 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from dask.utils import format_bytes, parse_bytes
 
 from dadmm.errors import InputError, OptionError, nearest
-from dadmm.options import SOLVERS
 from dadmm.plan import BASE_BYTES
+from dadmm.schema import ITEMS, MEMORY, SCHEMA, SWITCH, WHOLE, WORDS
 
-Kind = tuple[type, ...]
-
-TEXT: Kind = (str,)
-SWITCH: Kind = (bool,)
-WHOLE: Kind = (int,)
-NUMBER: Kind = (int, float)
-WIDTHS: Kind = (list,)
-CHUNKS: Kind = (int, str, list)
-MEMORY: Kind = (int, str)
-ITEMS: Kind = (str, int, list)
-
-WORDS = {
-    TEXT: "text in quotes",
-    SWITCH: "true or false",
-    WHOLE: "a whole number",
-    NUMBER: "a number",
-    WIDTHS: "a list of whole numbers",
-    CHUNKS: 'a whole number, a list of them, or "auto"',
-    ITEMS: "a number, text, or a list",
-    MEMORY: 'a number of bytes, or text such as "2GiB"',
-}
-
-
-def _solver_keys() -> dict[str, tuple[Kind, str]]:
-    """Return the options of all solvers; which of them takes an option is checked by itself."""
-    kinds = {str: TEXT, bool: SWITCH, int: WHOLE, float: NUMBER}
-    found: dict[str, tuple[Kind, str]] = {}
-    for name, solver in SOLVERS.items():
-        for f in fields(solver):
-            kind = ITEMS if f.metadata else kinds[type(f.default)]
-            words = f"{name}: default {f.default!r}"
-            if f.name in found:
-                words = f"{found[f.name][1]}; {words}"
-            found[f.name] = kind, words
-    return found
-
-
-# Every table and key that a config may have: what its value may be, and what it means.
-SCHEMA: dict[str, dict[str, tuple[Kind, str]]] = {
-    "data": {
-        "dataset": (TEXT, "a named data set: digits, mnist, wine-white, wine-red"),
-        "x": (TEXT, "path of the inputs: .npy, .csv, or a zarr array"),
-        "y": (TEXT, "path of the targets, or their column of a .csv"),
-        "test_fraction": (NUMBER, "share of the rows held out for the final test, 0 to 1"),
-        "seed": (WHOLE, "seed of that split"),
-    },
-    "model": {
-        "task": (TEXT, "classification or regression"),
-        "hidden_layer_sizes": (WIDTHS, "widths of the hidden layers"),
-        "activation": (TEXT, "relu, leaky_relu, tanh, sigmoid, softplus or identity"),
-        "loss": (TEXT, "auto, cross_entropy, hinge, squared or huber"),
-        "stem": (TEXT, "dense or identity"),
-        "alpha": (NUMBER, "weight of |W|^2 / 2, per sample"),
-        "max_iter": (WHOLE, "most iterations"),
-        "tol": (NUMBER, "when to stop early, as the solver says; 0: never"),
-        "standardize": (TEXT, "feature, global or none"),
-        "class_weight": (TEXT, "balanced: classes weigh alike (classification)"),
-        "random_state": (WHOLE, "seed of the starting weights"),
-        "chunks": (CHUNKS, "rows per chunk, or auto"),
-        "copy_data": (SWITCH, "true: copy inputs that lie in zarr into the run"),
-    },
-    "solver": {"name": (TEXT, "block or relaxed"), **_solver_keys()},
-    "cluster": {
-        "workers": (WHOLE, "worker processes on this machine; 0 runs on threads"),
-        "memory_limit": (MEMORY, "memory of one worker, such as 2GiB"),
-        "dashboard": (WHOLE, "port of the Dask dashboard; 0 for any, -1 for none"),
-    },
-}
+# A variable of the environment that begins so stands for a key.
+PREFIX = "DADMM__"
 TASKS = ("classification", "regression")
 
 
-def load_config(path: str | Path) -> dict[str, Any]:
-    """Read and check a config file.
+def load_config(
+    path: str | Path,
+    needs: Iterable[str] = ("data",),
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
+    """Read a config file, put the environment's values over it, and check it.
+
+    Parameters
+    ----------
+    path : path
+    needs : iterable of str
+        What must be there: tables, or keys as "table.key".
+    environ : dict
+        A variable ``DADMM__TABLE__KEY`` stands for a key: its value is TOML, or else text.
 
     Raises
     ------
     InputError
         If the file cannot be read, is not TOML, or has a table or key that does not exist; the
-        message names it and the nearest that does.
+        message names it, or the variable, and the nearest that does.
     """
     try:
         with Path(path).open("rb") as file:
@@ -105,21 +51,51 @@ def load_config(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid TOML: too many brackets in brackets") from error
     except ValueError as error:  # bad syntax, bad UTF-8, a number of thousands of digits
         raise InputError(f"{path} is not valid TOML: {error}") from error
-    check_config(config, str(path))
+    _check_keys(config, str(path))
+    found = _overrides(environ)
+    for name, (table, key, value) in found.items():
+        _check_key(table, key, value, name)
+        config[table] = {**config.get(table, {}), key: value}
+    check_config(config, " with ".join([str(path), *found]), needs)
     return config
 
 
-def check_config(config: Mapping[str, Any], where: str) -> None:
-    """Raise `OptionError` for whatever in a config is not in the schema."""
-    for table, keys in config.items():
+def _overrides(environ: Mapping[str, str]) -> dict[str, tuple[str, str, Any]]:
+    """Return table, key and value of each variable of the environment that stands for a key."""
+    found = {}
+    for name in sorted(name for name in environ if name.startswith(PREFIX)):
+        table, _, key = name.removeprefix(PREFIX).lower().partition("__")
+        if not key:
+            raise OptionError(f"{name}: write {PREFIX}TABLE__KEY, such as {PREFIX}MODEL__MAX_ITER")
         if table not in SCHEMA:
-            raise OptionError(f"{where}: no table is called [{table}]{_guess(table, SCHEMA)}")
-        if not isinstance(keys, Mapping):
-            raise OptionError(f"{where}: {table} is a table: write [{table}] and keys below it")
-        for key, value in keys.items():
-            _check_key(table, key, value, where)
+            raise OptionError(f"{name}: no table is called [{table}]{_guess(table, SCHEMA)}")
+        found[name] = table, key, _value(environ[name])
+    return found
+
+
+def _value(text: str) -> Any:
+    """Return what a text says as a value of TOML; itself, where it is none."""
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return found["value"] if found.keys() == {"value"} else text
+
+
+def check_config(config: Mapping[str, Any], where: str, needs: Iterable[str] = ("data",)) -> None:
+    """Raise `OptionError` for what is not in the schema, makes no sense, or is missing.
+
+    Parameters
+    ----------
+    where : str
+        The file, for the message.
+    needs : iterable of str
+        Tables, or keys as "table.key".
+    """
+    _check_keys(config, where)
     data, model = config.get("data", {}), config.get("model", {})
-    if ("dataset" in data) == ("x" in data or "y" in data):
+    wanted = "data" in config or "data" in needs
+    if wanted and ("dataset" in data) == ("x" in data or "y" in data):
         raise OptionError(f"{where}: [data] needs either dataset, or x and y")
     if "y" in data and "x" not in data:
         raise OptionError(f"{where}: [data] has y but no x: name the file of the inputs")
@@ -130,11 +106,31 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     fraction = data.get("test_fraction", 0.0)
     if not 0 <= fraction < 1:
         raise OptionError(f"{where}: [data] test_fraction={fraction}: use 0 to below 1")
-    for table, key, least in (("data", "seed", 0), ("cluster", "workers", 0)):
+    for table, key, least in (
+        ("data", "seed", 0),
+        ("cluster", "workers", 0),
+        ("resume", "max_iter", 1),
+        ("predict", "rows", 1),
+    ):
         value = config.get(table, {}).get(key, least)
         if value < least:
             raise OptionError(f"{where}: [{table}] {key}={value}: use {least} or more")
     _check_memory(config.get("cluster", {}).get("memory_limit"), where)
+    for name in needs:
+        table, _, key = name.partition(".")
+        if key and key not in config.get(table, {}):
+            means = SCHEMA[table][key].means
+            raise OptionError(f"{where}: [{table}] {key} is missing: {means}")
+
+
+def _check_keys(config: Mapping[str, Any], where: str) -> None:
+    for table, keys in config.items():
+        if table not in SCHEMA:
+            raise OptionError(f"{where}: no table is called [{table}]{_guess(table, SCHEMA)}")
+        if not isinstance(keys, Mapping):
+            raise OptionError(f"{where}: {table} is a table: write [{table}] and keys below it")
+        for key, value in keys.items():
+            _check_key(table, key, value, where)
 
 
 def _check_key(table: str, key: str, value: object, where: str) -> None:
@@ -142,7 +138,7 @@ def _check_key(table: str, key: str, value: object, where: str) -> None:
         homes = [f"[{other}]" for other in SCHEMA if key in SCHEMA[other]]
         cure = f": it belongs in {' or '.join(homes)}" if homes else _guess(key, SCHEMA[table])
         raise OptionError(f"{where}: [{table}] has no key {key!r}{cure}")
-    kind = SCHEMA[table][key][0]
+    kind = SCHEMA[table][key].kind
     items = value if isinstance(value, list) and list in kind else [value]
     allowed = WHOLE if isinstance(value, list) else kind
     if kind == ITEMS and isinstance(value, list):

@@ -23,7 +23,7 @@ from dadmm.progress import progress
 
 X = np.random.default_rng(0).normal(size=(40, 3)).round(3)
 LABELS = np.array(["cat", "dog"])[(X[:, 0] > 0).astype(int)]
-COMMANDS = ("fit", "resume", "predict", "show", "demo")
+COMMANDS = ("fit", "resume", "predict", "show", "config", "demo")
 
 CONFIG = """
 [data]
@@ -346,6 +346,37 @@ def test_a_plot_without_matplotlib_says_what_to_install(run, monkeypatch):
     done = command("show", run, "--plot", "picture.png")
     assert done.code == 2
     assert "pip install 'dadmm[plot]'" in done.err
+
+
+# ----------------------------------------------------------------------------------------- config
+
+
+def test_the_example_trains(tmp_path):
+    Path("a.toml").write_text(ok("config", "--example").out)
+    assert ok("config", "a.toml").out == "valid      a.toml\n"
+
+
+def test_the_schema_is_json():
+    assert json.loads(ok("config", "--schema").out)["title"] == "dadmm config"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("[solver]\nname = 'blok'", "no solver is called 'blok': did you mean 'block'?"),
+        ("[solver]\nname = 'relaxed'\nagents = 2", "the relaxed solver has no option 'agents'"),
+        ("[model]\nmax_iter = 0", "max_iter=0: use a whole number, 1 or more"),
+    ],
+)
+def test_a_config_is_checked_without_training(line, words):
+    Path("a.toml").write_text(line)
+    done = command("config", "a.toml")
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+
+
+def test_config_says_what_it_wants():
+    assert "Name a FILE to check, or use --example or --schema" in command("config").err
 
 
 # --------------------------------------------------------------------------------------- progress

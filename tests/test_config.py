@@ -1,14 +1,18 @@
 """A config says what to train on what; whatever in it has no meaning is named."""
 
+import json
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from dadmm import ADMMClassifier, ADMMRegressor
-from dadmm.config import SCHEMA, check_config, differences, load_config
+from dadmm.config import check_config, differences, load_config
 from dadmm.errors import InputError, OptionError
-from dadmm.options import SOLVERS
+from dadmm.options import SOLVERS, make_solver, solver_table
+from dadmm.schema import ABOUT, SCHEMA, example, json_schema
 
 PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 DIGITS = {"data": {"dataset": "digits"}}
@@ -35,6 +39,151 @@ def test_every_option_of_an_estimator_has_a_key(kind):
 def test_every_option_of_the_solvers_has_a_key():
     options = {field.name for solver in SOLVERS.values() for field in fields(solver)}
     assert set(SCHEMA["solver"]) == options | {"name"}
+
+
+def test_every_table_and_key_is_documented():
+    assert set(ABOUT) == set(SCHEMA)
+    assert all(key.means for keys in SCHEMA.values() for key in keys.values())
+
+
+# ------------------------------------------------------------------------------------------ example
+
+
+def loaded(text, folder, environ=None):
+    (folder / "a.toml").write_text(text)
+    return load_config(folder / "a.toml", environ=environ or {})
+
+
+def test_the_example_is_a_config_with_the_real_defaults(tmp_path):
+    config = loaded(example(), tmp_path)
+    model = {k: v for k, v in config["model"].items() if k != "task"}
+    made, plain = ADMMClassifier(**model).get_params(), ADMMClassifier().get_params()
+    assert {**made, "hidden_layer_sizes": ()} == {**plain, "hidden_layer_sizes": ()}
+    assert tuple(made["hidden_layer_sizes"]) == plain["hidden_layer_sizes"]
+    assert make_solver(config["solver"]) == make_solver("block")
+
+
+def test_the_example_has_every_key_in_its_table():
+    table, found = "", {}
+    for line in example().splitlines():
+        if line.startswith("["):
+            table = line[1 : line.index("]")]
+        elif " = " in line and table:
+            name = line.removeprefix("# ").partition(" = ")[0]
+            found.setdefault(table, set()).add(name.removeprefix("# "))
+    missing = {t: set(keys) - found[t] for t, keys in SCHEMA.items()}
+    assert not any(missing.values()), missing
+
+
+def test_the_comments_of_the_example_are_valid_too(tmp_path):
+    """Whoever takes a comment sign away has a valid config still."""
+    text = example()
+    lines = text[text.index("[data]") :].splitlines()
+    lines = [line.removeprefix("# ") for line in lines if " = " in line or line[:1] == "["]
+    lines = [line for line in lines if "dataset" not in line]
+    start = next(i for i, line in enumerate(lines) if line.startswith("with name"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("[cluster]"))
+    solver = lines.index(next(line for line in lines if line.startswith("[solver]")))
+    relaxed = ['name = "relaxed"', *(line.removeprefix("# ") for line in lines[start + 1 : end])]
+    chosen = [*lines[: solver + 1], *relaxed, *lines[end:]]
+    config = loaded("\n".join(chosen), tmp_path)
+    assert {t: set(keys) for t, keys in config.items() if t != "solver"} == {
+        t: set(keys) - {"dataset"} for t, keys in SCHEMA.items() if t != "solver"
+    }
+    assert solver_table(make_solver(config["solver"])) == solver_table(make_solver("relaxed"))
+
+
+def test_the_json_schema_has_the_same_keys_and_takes_the_example():
+    schema = json_schema()
+    assert json.loads(json.dumps(schema)) == schema
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    assert not list(validator.iter_errors(tomllib.loads(example())))
+    for wrong in ({"modl": {}}, {"model": {"max_itr": 1}}, {"model": {"max_iter": "1"}}):
+        assert list(validator.iter_errors(wrong)), wrong
+    assert {t: set(p["properties"]) for t, p in schema["properties"].items()} == {
+        t: set(keys) for t, keys in SCHEMA.items()
+    }
+
+
+# -------------------------------------------------------------------------------------- environment
+
+
+TOML = '[data]\ndataset = "digits"\n[model]\nmax_iter = 3\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "table", "key", "value"),
+    [
+        ("MODEL__MAX_ITER", "20", "model", "max_iter", 20),
+        ("MODEL__HIDDEN_LAYER_SIZES", "[5, 6]", "model", "hidden_layer_sizes", [5, 6]),
+        ("MODEL__COPY_DATA", "true", "model", "copy_data", True),
+        ("SOLVER__LEARNING_RATE", "1e-3", "solver", "learning_rate", 1e-3),
+        ("SOLVER__NAME", "relaxed", "solver", "name", "relaxed"),
+        ("SOLVER__BLOCKS", '[{kind = "residual"}]', "solver", "blocks", [{"kind": "residual"}]),
+        ("CLUSTER__MEMORY_LIMIT", "2GiB", "cluster", "memory_limit", "2GiB"),
+        ("RUN__PATH", '"runs/5"', "run", "path", "runs/5"),
+        ("RUN__PATH", "s3://bucket/a = b", "run", "path", "s3://bucket/a = b"),
+        ("RUN__PATH", "a\nb = 5", "run", "path", "a\nb = 5"),
+        ("RUN__PATH", "", "run", "path", ""),
+    ],
+)
+def test_the_environment_has_the_last_word(tmp_path, name, text, table, key, value):
+    config = loaded(TOML, tmp_path, {f"DADMM__{name}": text})
+    assert config[table][key] == value
+    assert type(config[table][key]) is type(value)
+    assert config["data"] == {"dataset": "digits"}
+    assert config["model"]["max_iter"] == (20 if key == "max_iter" else 3)
+
+
+def test_other_variables_are_no_keys(tmp_path):
+    others = {"DADMM_DATA": "/data", "DADMM_DEBUG": "1", "DADMM": "5", "MODEL__MAX_ITER": "5"}
+    assert loaded(TOML, tmp_path, others) == tomllib.loads(TOML)
+
+
+def test_the_environment_is_that_of_the_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("DADMM__MODEL__MAX_ITER", "7")
+    (tmp_path / "a.toml").write_text(TOML)
+    assert load_config(tmp_path / "a.toml")["model"] == {"max_iter": 7}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("DADMM__MODEL__MAX_ITR", "5", "[model] has no key 'max_itr': did you mean 'max_iter'?"),
+        ("DADMM__MODL__MAX_ITER", "5", "no table is called [modl]: did you mean 'model'?"),
+        ("DADMM__MODEL_MAX_ITER", "5", "write DADMM__TABLE__KEY, such as DADMM__MODEL__MAX_ITER"),
+        ("DADMM__MODEL__", "5", "write DADMM__TABLE__KEY"),
+        ("DADMM__MODEL__MAX_ITER", "many", "[model] max_iter='many': use a whole number"),
+        ("DADMM__MODEL__MAX_ITER", "1.5", "[model] max_iter=1.5: use a whole number"),
+        ("DADMM__MODEL__MAX_ITER", "[" * 5000, "use a whole number"),
+        ("DADMM__MODEL__ACTIVATION", "5", "[model] activation=5: use text in quotes"),
+        ("DADMM__MODEL__TASK", "clustering", "task='clustering'"),
+        ("DADMM__DATA__TEST_FRACTION", "2", "[data] test_fraction=2: use 0 to below 1"),
+        ("DADMM__PREDICT__ROWS", "0", "[predict] rows=0: use 1 or more"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_names_the_variable(tmp_path, name, text, words):
+    with pytest.raises(OptionError) as caught:
+        loaded(TOML, tmp_path, {name: text})
+    assert name in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_the_environment_may_complete_a_file(tmp_path):
+    config = loaded('[data]\ny = "kind"\n', tmp_path, {"DADMM__DATA__X": "a.csv"})
+    assert config["data"] == {"x": "a.csv", "y": "kind"}
+
+
+def test_what_is_needed_and_missing_is_told_with_its_meaning(tmp_path):
+    (tmp_path / "a.toml").write_text('[run]\npath = "r"\n')
+    assert load_config(tmp_path / "a.toml", ["run.path"], {}) == {"run": {"path": "r"}}
+    words = r"a.toml: \[predict\] input is missing: path of the rows"
+    with pytest.raises(OptionError, match=words):
+        load_config(tmp_path / "a.toml", ["run.path", "predict.input"], {})
+
+
+# ------------------------------------------------------------------------------------------- checks
 
 
 def test_a_full_config_passes():
