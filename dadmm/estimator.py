@@ -35,9 +35,10 @@ from dadmm.errors import (
 from dadmm.execute import store_errors
 from dadmm.graph import Plan
 from dadmm.losses import get_loss
+from dadmm.measure import is_measured
 from dadmm.network import Architecture, Network, Scaling
 from dadmm.options import TYPES, check_type, make_solver, solver_table
-from dadmm.plan import chunk_rows
+from dadmm.plan import budget, chunk_rows
 from dadmm.progress import progress
 from dadmm.recovery import last_record, rows_of
 from dadmm.solvers.base import Problem, Solver
@@ -265,6 +266,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         max_iter: int | None = None,
     ) -> Self:
         most = max_iter or self.max_iter
+        plan = replace(plan, budget=budget(plan, *resources(current_client(), self.memory_limit)))
         if isinstance(plan.run.blocks, ZarrBlocks):
             plan.run.blocks.sync_late()
         with progress(most, enabled=bool(self.verbose)) as shown:
@@ -296,7 +298,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         record = run.committed() or {}
         history = run.history()
         best = plan.solver.best(rows_of(history))
-        self.history_ = history.drop_vars("generation", errors="ignore")
+        hidden = [name for name in history if name == "generation" or is_measured(str(name))]
+        self.history_ = history.drop_vars(hidden)
         generation = run.generation(best)
         self.network_ = run.network(plan.solver, problem, generation)
         self._parameters = {

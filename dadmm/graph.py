@@ -27,6 +27,7 @@ from dask.task_spec import List, Task, TaskRef
 from threadpoolctl import threadpool_limits
 
 from dadmm.losses import get_loss
+from dadmm.measure import phase
 from dadmm.network import Scaling
 from dadmm.solvers.base import (
     Arrays,
@@ -82,6 +83,8 @@ class Plan:
     session : str
         Part of every task's key: on a cluster that still works on what an interrupted session
         asked for, a later one must not be given those tasks, whose blocks it has swept away.
+    budget : dict of str to float
+        Columns of history that say what memory a worker was given and is expected to need.
     """
 
     run: Run
@@ -90,6 +93,7 @@ class Plan:
     chunks: tuple[int, ...]
     seed: int
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    budget: Mapping[str, float] = field(default_factory=dict)
 
     def begin(self, generation: int) -> None:
         """Make room for a generation of state."""
@@ -123,8 +127,9 @@ class Plan:
 def load_weights(plan: Plan, generation: int, layer: int, training: bool = True) -> Arrays:
     """Read a layer's parameters and prepare what visits need of it, or evaluations alone."""
     names = plan.solver.parameters if training else plan.solver.exported
-    params = plan.run.load_params(generation, names(plan.problem, layer))
-    return plan.solver.prepare(plan.problem, layer, params)
+    with phase(plan.session, "load"):
+        params = plan.run.load_params(generation, names(plan.problem, layer))
+        return plan.solver.prepare(plan.problem, layer, params)
 
 
 def visit(
@@ -152,14 +157,17 @@ def visit(
     if plan.solver.idle(plan.problem, part, merged):
         return {}
     read = plan.run.blocks.read
-    state = {name: read(f"state/{step.source}/{name}", chunk) for name in part.reads}
-    state |= {name: read(f"state/{step.target}/{name}", chunk) for name in part.fresh}
-    seen = _chunk(plan, part, chunk, state, step.iteration, pace)
-    if then is not None:
-        _expect(plan, part, step, then)
-    sums = plan.solver.visit(plan.problem, part, merged, seen)
-    for name in part.writes:
-        plan.run.blocks.write(f"state/{step.target}/{name}", chunk, state[name])
+    with phase(plan.session, "read"):
+        state = {name: read(f"state/{step.source}/{name}", chunk) for name in part.reads}
+        state |= {name: read(f"state/{step.target}/{name}", chunk) for name in part.fresh}
+        seen = _chunk(plan, part, chunk, state, step.iteration, pace)
+        if then is not None:
+            _expect(plan, part, step, then)
+    with phase(plan.session, part.name.partition("-")[0]):
+        sums = plan.solver.visit(plan.problem, part, merged, seen)
+    with phase(plan.session, "write"):
+        for name in part.writes:
+            plan.run.blocks.write(f"state/{step.target}/{name}", chunk, state[name])
     return sums
 
 
@@ -200,15 +208,16 @@ def solve(
     After the last pass they are stored in the group `save`, and only the layer's numbers for the
     report, which ride along under "details", are returned.
     """
-    names = plan.solver.constants(plan.problem, layer)
-    known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
-    new, details = plan.solver.solve(plan.problem, layer, anchor, weights, {**sums, **known})
-    found: dict[str, Any] = {"details": details}
-    if save is None:
-        return {**weights, **new, **found}
-    stored = plan.solver.parameters(plan.problem, layer)
-    plan.run.save_params(save, {name: new[name] for name in stored})
-    return found
+    with phase(plan.session, "solve"):
+        names = plan.solver.constants(plan.problem, layer)
+        known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
+        new, details = plan.solver.solve(plan.problem, layer, anchor, weights, {**sums, **known})
+        found: dict[str, Any] = {"details": details}
+        if save is None:
+            return {**weights, **new, **found}
+        stored = plan.solver.parameters(plan.problem, layer)
+        plan.run.save_params(save, {name: new[name] for name in stored})
+        return found
 
 
 def carry(plan: Plan, layer: int, save: str, weights: Arrays) -> None:
@@ -457,7 +466,8 @@ def groups(found: Sequence[Any], level: int) -> list[Sequence[Any]]:
 
 def add(plan: Plan, parts: Sequence[Sums]) -> Sums:
     """Add up sums in their order."""
-    return combine(parts)
+    with phase(plan.session, "add"):
+        return combine(parts)
 
 
 def _run(function: Any, plan: Plan, *args: Any) -> Any:

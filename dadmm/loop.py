@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dadmm import graph
+from dadmm import graph, measure
 from dadmm.errors import DadmmError, DamageError, DivergenceError
-from dadmm.execute import compute, store_errors
+from dadmm.execute import compute, everywhere, store_errors
 from dadmm.graph import Plan
 from dadmm.recovery import damages, fall_back, last_record, whole_rows
 from dadmm.solvers.base import Pace
@@ -177,6 +177,7 @@ def _start(plan: Plan) -> None:
     run.save_params(f"params/{first}", params)
     plan.begin(first)
     compute(graph.first(plan, first, first))
+    run.settle(first)
     run.commit(0, first)
     run.blocks.delete("initial")
 
@@ -197,7 +198,11 @@ def _iterate(plan: Plan, at: Position, max_iter: int) -> None:
                 f"iteration {k + 1} diverged ({', '.join(bad)} not finite); iteration {k} is kept. "
                 f"{plan.solver.hint}"
             )
-        row |= {"seconds": time.perf_counter() - started, "generation": float(at.fresh)}
+        computed = time.perf_counter()
+        run.settle(at.fresh)
+        row |= {"seconds": computed - started, "generation": float(at.fresh)}
+        row |= {f"{measure.PREFIX}settle": time.perf_counter() - computed}
+        row |= measure.columns(everywhere(measure.take, plan.session)) | dict(plan.budget)
         run.commit(k + 1, at.fresh, row, at.generation)
         at.rows.append(row)
         at.iteration, at.previous = k + 1, at.generation

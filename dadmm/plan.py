@@ -12,7 +12,7 @@ from dask.utils import format_bytes, parse_bytes
 from distributed.system import MEMORY_LIMIT
 
 from dadmm.errors import OptionError, ShapeError
-from dadmm.graph import FAN_IN
+from dadmm.graph import FAN_IN, Plan
 from dadmm.solvers.base import Footprint, Pass, Problem, Solver
 
 SMALLEST = 256
@@ -41,7 +41,12 @@ DECODED = 3
 
 
 def worker_bytes(
-    solver: Solver, problem: Problem, rows: int, threads: int = 1, inputs: int = 8
+    solver: Solver,
+    problem: Problem,
+    rows: int,
+    threads: int = 1,
+    inputs: int = 8,
+    in_place: bool = False,
 ) -> int:
     """Return the memory that a worker needs, in bytes, Python included.
 
@@ -53,9 +58,21 @@ def worker_bytes(
         Visits that the worker does at once.
     inputs : int
         Bytes of one number of the inputs, as they are stored.
+    in_place : bool
+        Whether they are read from a zarr array of the user's, whose chunks are decoded in visits.
     """
     fixed, per_row = _needs(solver, problem, -(-problem.rows // max(rows, 1)), threads, inputs)
-    return fixed + rows * per_row
+    decoded = threads * DECODED * problem.architecture.widths[0] * inputs if in_place else 0
+    return fixed + rows * (per_row + decoded)
+
+
+def budget(plan: Plan, memory_limit: int | str | None, threads: int) -> dict[str, float]:
+    """Return columns of history: the memory that a worker should need, and what it was given."""
+    stored = plan.run.attributes
+    sizes = threads, stored["input_bytes"], bool(stored.get("sources"))
+    planned = worker_bytes(plan.solver, plan.problem, plan.chunks[0], *sizes)
+    given = {} if memory_limit is None else {"memory_limit": float(_bytes(memory_limit))}
+    return {"memory_planned": float(planned), **given}
 
 
 def _needs(
@@ -112,12 +129,10 @@ def chunk_rows(
     memory_limit : int, str or None
         Memory of one worker, as a number of bytes or such as "2GiB", of which `USABLE` is used;
         None does not limit.
-    threads, inputs : int
+    threads, inputs, in_place : int, int, bool
         See `worker_bytes`.
     streamed : bool
         Whether the inputs are a dask array, whose blocks the workers hold while they store them.
-    in_place : bool
-        Whether they are read from a zarr array of the user's, whose chunks are decoded in visits.
 
     Raises
     ------
@@ -131,9 +146,8 @@ def chunk_rows(
     _check_fits(solver, problem, None if memory_limit is None else _bytes(memory_limit))
 
     def need(rows: int) -> int:
-        training = worker_bytes(solver, problem, rows, threads, inputs)
+        training = worker_bytes(solver, problem, rows, threads, inputs, in_place)
         block = rows * problem.architecture.widths[0] * inputs
-        training += threads * DECODED * block if in_place else 0
         return max(training, BASE_BYTES + threads * STREAMED * block) if streamed else training
 
     if isinstance(chunks, str) and chunks == "auto":

@@ -338,7 +338,7 @@ class Run:
         row: Mapping[str, float] | None = None,
         previous: int | None = None,
     ) -> None:
-        """Say that `iteration` is whole: its state, its parameters and its row of history.
+        """Say that `iteration` is whole: its state and parameters, settled, and its history.
 
         Parameters
         ----------
@@ -352,7 +352,6 @@ class Run:
         RunError
             If another driver has taken the run over.
         """
-        self._settle(generation)
         record = self.committed() or {"flushed": 0, "rows": [], "columns": [], "next": generation}
         if row is not None:
             record["rows"] = [*record["rows"], dict(row)]
@@ -392,13 +391,14 @@ class Run:
         The arrays of the history are left as they are, for the record before this one counts on
         them; the next flush makes them anew.
         """
-        self._settle(generation)
+        self.settle(generation)
         record = {**(self.committed() or {}), "flushed": 0, "columns": []}
         record |= {"rows": [dict(row) for row in rows], "status": "running", "final": None}
         record |= {"iteration": iteration, "generation": generation, "previous": previous}
         self._publish(record)
 
-    def _settle(self, generation: int) -> None:
+    def settle(self, generation: int) -> None:
+        """Make durable what a generation consists of, before it is committed."""
         for group in (f"state/{generation}", f"params/{generation}", "constants"):
             self.blocks.settle(group)
 
