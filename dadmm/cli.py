@@ -80,6 +80,7 @@ def _tidy_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="distributed")
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")
+        warnings.filterwarnings("ignore", message="A column-vector y")  # files often have one
         warnings.filterwarnings("always", category=RecoveryWarning)
         show = warnings.showwarning
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from dadmm import execute
 from dadmm.errors import (
+    CellError,
     DadmmError,
     DataError,
     OptionError,
@@ -111,10 +112,17 @@ def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
     elif not lazy:
         x = _with_sizes(x, name)
     if x.ndim != 2:
-        cure = f"; for one column use {name}.reshape(-1, 1)" if x.ndim == 1 else ""
-        raise ShapeError(f"{name} has {x.ndim} dimension(s), not (rows, columns){cure}")
+        cure = (
+            f". Reshape your data either using {name}.reshape(-1, 1) if it has a single feature "
+            f"or {name}.reshape(1, -1) if it is a single sample"
+        )
+        what = f"{name} has {x.ndim} dimension(s), not (rows, columns)"
+        raise ShapeError(what + (cure if x.ndim == 1 else ""))
     if 0 in x.shape:
-        raise DataError(f"{name} is empty: its shape is {x.shape}")
+        kind = "feature(s)" if x.shape[0] else "sample(s)"
+        raise DataError(
+            f"{name} is empty: 0 {kind} (shape={x.shape}) while a minimum of 1 is required."
+        )
     if x.dtype.kind not in "buif":
         _check_cells(x, name)
     if x.dtype.kind == "O" or x.dtype.itemsize > 8:
@@ -165,14 +173,26 @@ def _kind(dtype: Any) -> str:
 
 def _check_cells(x: Any, name: str) -> None:
     """Name the first cell that is not numeric; pass objects that all are."""
-    if is_dask(x) or x.dtype.kind in "cm":
+    if x.dtype.kind == "c":
+        raise DataError(
+            f"{name} has dtype {x.dtype}. Complex data not supported: pass real and imaginary "
+            "parts, or absolute values"
+        )
+    if is_dask(x) or x.dtype.kind == "m":
         raise DataError(f"{name} has dtype {x.dtype}, which is not numeric: convert or encode it")
     for row, column in np.ndindex(*x.shape):
         value = x[row, column]
         numeric = isinstance(value, (int, float, np.number, np.bool_))
         if not numeric or getattr(value, "dtype", x.dtype).kind in "cm":
-            raise DataError(
-                f"{name} is not numeric: row {row}, column {column} holds {str(value)!r}; "
+            kind, why = DataError, ""
+            try:
+                float(value)
+            except TypeError as error:  # scikit-learn lets it be one
+                kind, why = CellError, f" ({error})"
+            except ValueError:
+                pass
+            raise kind(
+                f"{name} is not numeric: row {row}, column {column} holds {str(value)!r}{why}; "
                 "encode or drop that column"
             )
         if isinstance(value, int) and abs(value) > sys.float_info.max:
@@ -195,6 +215,10 @@ def as_column(y: Any, rows: int, name: str = "y") -> Any:
     ShapeError
         If there are not as many rows as in x.
     """
+    if y is None:
+        raise DataError(
+            "y is missing: this estimator requires y to be passed, but the target y is None"
+        )
     y = unwrap(y)
     y = _with_sizes(y, name) if is_dask(y) else _as_array(y, name)
     if y.ndim not in (1, 2):
@@ -202,6 +226,11 @@ def as_column(y: Any, rows: int, name: str = "y") -> Any:
     if y.shape[0] != rows:
         raise ShapeError(f"{name} has {y.shape[0]} rows, x has {rows}")
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def is_flat(y: Any) -> bool:
+    """Whether `y` has one dimension: what is predicted has its shape."""
+    return (y.ndim if hasattr(y, "ndim") else np.asarray(y).ndim) == 1
 
 
 def find_classes(y: Any) -> Array:
@@ -236,7 +265,7 @@ def find_classes(y: Any) -> Array:
         )
     if len(classes) < 2:
         raise DataError(
-            f"y has a single class, {classes.tolist()[0]!r}: a classifier needs at least two"
+            f"y has one class, {classes.tolist()[0]!r}: a classifier needs at least two"
         )
     return classes
 
@@ -404,7 +433,7 @@ def as_weights(
     if not least >= 0 or not np.isfinite(mean):
         raise DataError("sample_weight has negative, missing or infinite weights: use 0 or more")
     if mean == 0:
-        raise DataError("sample_weight is 0 for all samples: there is nothing to train on")
+        raise DataError("sample_weight is zero for all samples: there is nothing to train on")
     return (weight / mean)[:, None]
 
 

@@ -33,6 +33,10 @@ class DataError(InputError):
     """Values that cannot be trained on: NaN, infinity, text, no rows, a single class."""
 
 
+class CellError(DataError, TypeError):
+    """A cell that is no number, nor the text of one: a dict, a list, nothing."""
+
+
 class OptionError(InputError):
     """An option, or an option's value, that does not exist."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -20,7 +21,10 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 
 from dadmm import data, loop
@@ -59,6 +63,17 @@ def _machine() -> dict[str, Any]:
         f"{i['internal_api']} {i['version']} {i.get('architecture')}" for i in threadpool_info()
     ]
     return {"python": platform.python_version(), "cpu": platform.machine(), "blas": sorted(blas)}
+
+
+def _has_partial_fit(estimator: Any) -> bool:
+    """Whether the solver learns from pieces; `OptionError`, which hides the method, if not."""
+    try:
+        solver = make_solver(estimator.solver)
+    except DadmmError:
+        return True  # the call says what is wrong
+    if not isinstance(solver, BlockADMM):
+        raise OptionError(f"partial_fit needs solver='block', not {solver.name!r}")
+    return True
 
 
 class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
@@ -210,7 +225,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             "input_bytes": X.dtype.itemsize,
             "seed": int(seed),
             "classes": None if classes is None else data.labels_to_json(classes),
-            "flat": getattr(y, "ndim", np.ndim(y)) == 1,
+            "flat": data.is_flat(y),
             "versions": _versions(),
             "machine": _machine(),
         }
@@ -247,14 +262,15 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         self._check_options()
         solver = make_solver(self.solver)
-        if not isinstance(solver, BlockADMM):
-            raise OptionError(f"partial_fit needs solver='block', not {solver.name!r}")
+        assert isinstance(solver, BlockADMM)
         if self.run is not None:
             raise OptionError("partial_fit keeps its state in the estimator: leave run=None")
         # One pass is no schedule, and its rows are too few to hold some out.
         solver = replace(solver, learning_rate_schedule="constant", early_stopping=False)
         before = self if hasattr(self, "network_") else None
         X = data.as_matrix(X, "x")
+        if before is not None:
+            self._check_features(X)
         known = getattr(self, "classes_", None) if before is not None else classes
         target, found = self._target(y, X.shape[0], known)
         return self._fit(solver, X, y, target, found, sample_weight, before, None, max_iter=1)
@@ -408,22 +424,22 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
 
     # ------------------------------------------------------------------------------- prediction
 
+    def _check_features(self, X: Any) -> None:
+        """Raise `ShapeError`, in scikit-learn's words, unless `X` has the columns of training."""
+        if X.shape[1] != self.n_features_in_:
+            raise ShapeError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input: pass the same columns, in the same order"
+            )
+
     def _outputs(self, X: Any, finish: Callable[[Array], Array], columns: int, dtype: Any) -> Any:
         """Run the network on `X` and `finish` on its outputs; lazily where `X` is lazy.
 
         `columns` is the width of what `finish` returns, 0 for one dimension.
         """
-        if not hasattr(self, "network_"):
-            raise NotFittedError(
-                f"This {type(self).__name__} instance is not fitted yet: call fit first"
-            )
+        check_is_fitted(self, "network_")
         X = data.as_matrix(X, "x", lazy=True)
-        features = self.network_.architecture.widths[0]
-        if X.shape[1] != features:
-            raise ShapeError(
-                f"X has {X.shape[1]} features, this network was trained on {features}: "
-                "pass the same columns, in the same order"
-            )
+        self._check_features(X)
         if not data.is_dask(X):
             return finish(_forward(self.network_, X, "x"))
         X = X.rechunk({1: -1})
@@ -573,6 +589,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         )
         self.class_weight = class_weight
 
+    @available_if(_has_partial_fit)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Go once through `X` and `y`, from where the last call or fit stopped.
 
@@ -583,7 +600,13 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         return self._partial_fit(X, y, classes, sample_weight)
 
     def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
-        y = data.as_column(y, rows)
+        given, y = y, data.as_column(y, rows)
+        if y.ndim == 1 and not data.is_flat(given):
+            warnings.warn(
+                "A column-vector y was passed when a 1d array was expected: use y[:, 0]",
+                DataConversionWarning,
+                stacklevel=3,
+            )
         classes = data.find_classes(y if classes is None else np.asarray(classes))
         if data.is_dask(y):
             codes = y.map_blocks(data.encode_labels, classes, dtype=np.int32)[:, None]
@@ -654,9 +677,15 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
     All other parameters and attributes are those of `ADMMClassifier`, without `classes_`.
     """
 
+    @available_if(_has_partial_fit)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Go once through `X` and `y`; see `ADMMClassifier.partial_fit`."""
         return self._partial_fit(X, y, None, sample_weight)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
     def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
         return data.as_targets(y, rows), None

@@ -102,17 +102,17 @@ def snapshot(folder):
         (da.from_array(BAD_NAN, chunks=5), Y, DataError, "x contains NaN in row 7, column 1"),
         (da.from_array(BAD_INF, chunks=4), Y, DataError, "x contains infinity in row 29, col"),
         (X, np.where(Y, 1.0, np.nan), DataError, "y has a missing or infinite label in row"),
-        (X[:0], Y[:0], DataError, r"x is empty: its shape is \(0, 3\)"),
-        (X[:, :0], Y, DataError, r"x is empty: its shape is \(30, 0\)"),
-        (X, 0 * Y, DataError, "y has a single class, 0: a classifier needs at least two"),
-        (X, np.full(30, "a"), DataError, "y has a single class, 'a'"),
+        (X[:0], Y[:0], DataError, r"x is empty: 0 sample\(s\) \(shape=\(0, 3\)\)"),
+        (X[:, :0], Y, DataError, r"x is empty: 0 feature\(s\) \(shape=\(30, 0\)\)"),
+        (X, 0 * Y, DataError, "y has one class, 0: a classifier needs at least two"),
+        (X, np.full(30, "a"), DataError, "y has one class, 'a'"),
         (X, X[:, 0], DataError, "y holds continuous values.*use ADMMRegressor"),
         (X, np.array(["a", None] * 15, object), DataError, "y has a missing label in row 1"),
         (X, np.array(["a", 1] * 15, object), DataError, "y mixes labels of different types"),
         (X.astype(str), Y, DataError, "x is not numeric: row 0, column 0 holds '0.126'"),
         (np.where(X > 2, "big", X.astype(object)), Y, DataError, r"row \d+, column \d holds 'big'"),
         (pd.DataFrame({"a": Y, "b": "u"}), Y, DataError, "columns that are not numeric: b; enc"),
-        (X + 0j, Y, DataError, "x has dtype complex128, which is not numeric"),
+        (X + 0j, Y, DataError, "x has dtype complex128. Complex data not supported"),
         (scipy.sparse.csr_array(X), Y, DataError, r"sparse matrix: pass x\.toarray\(\)"),
         (
             X.astype("i8").astype("m8[s]"),
@@ -162,8 +162,8 @@ def test_a_classifier_refuses_bad_data(x, y, error, words):
         (BAD_INF[:, 2], DataError, "y contains infinity in row 29, column 0"),
         (da.from_array(BAD_NAN, chunks=4), DataError, "y contains NaN in row 7, column 1"),
         (np.array(["a"] * 30), DataError, "y is not numeric: row 0, column 0 holds 'a'"),
-        (X[:, 0] + 0j, DataError, "y has dtype complex128, which is not numeric"),
-        (X[:, :0], DataError, r"y is empty: its shape is \(30, 0\)"),
+        (X[:, 0] + 0j, DataError, "y has dtype complex128. Complex data not supported"),
+        (X[:, :0], DataError, r"y is empty: 0 feature\(s\) \(shape=\(30, 0\)\)"),
         (X[:-1], ShapeError, "y has 29 rows, x has 30"),
         (X[:, 0] * 1e300, DataError, "y has values whose squares overflow: scale them down"),
     ],
@@ -185,7 +185,7 @@ def test_a_regressor_refuses_bad_targets(y, error, words):
         (np.array(["a"] * 30), DataError, "sample_weight has dtype <U1, which is not numeric"),
         (-Y, DataError, "sample_weight has negative, missing or infinite weights"),
         (BAD_NAN[:, 1], DataError, "sample_weight has negative, missing or infinite weights"),
-        (0 * Y, DataError, "sample_weight is 0 for all samples"),
+        (0 * Y, DataError, "sample_weight is zero for all samples"),
     ],
 )
 def test_weights_that_cannot_be_are_named(weight, error, words):
@@ -212,7 +212,12 @@ def test_the_relaxed_solver_refuses_what_only_block_admm_can():
     clf = ADMMClassifier(**SMALL, solver="relaxed")
     words = "sample_weight and class_weight need solver='block'"
     refused(OptionError, words, clf.fit, X, Y, np.ones(30))
-    refused(OptionError, "partial_fit needs solver='block', not 'relaxed'", clf.partial_fit, X, Y)
+    assert not hasattr(clf, "partial_fit")
+    with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as caught:
+        clf.partial_fit(X, Y)
+    assert str(caught.value.__cause__) == "partial_fit needs solver='block', not 'relaxed'"
+    clf.set_params(solver="relaxd")
+    refused(OptionError, "did you mean 'relaxed'", clf.partial_fit, X, Y)
 
 
 # ----------------------------------------------------------------------- data that is predicted for
@@ -227,10 +232,10 @@ def clf():
 @pytest.mark.parametrize(
     ("x", "error", "words"),
     [
-        (X[:, :2], ShapeError, "X has 2 features, this network was trained on 3: pass the same"),
+        (X[:, :2], ShapeError, "X has 2 features, but ADMMClassifier is expecting 3 features as i"),
         (X[:, 0], ShapeError, "x has 1 dimension"),
         (X[None], ShapeError, "x has 3 dimension"),
-        (X[:0], DataError, r"x is empty: its shape is \(0, 3\)"),
+        (X[:0], DataError, r"x is empty: 0 sample\(s\) \(shape=\(0, 3\)\)"),
         (X + 0j, DataError, "x has dtype complex128"),
         (X.astype(str), DataError, "x .* not numeric"),
     ],
@@ -263,7 +268,7 @@ def test_what_is_predicted_is_finite(clf):
     ("weight", "error", "words"),
     [
         (np.ones(29), ShapeError, "sample_weight has 29 rows, x has 30"),
-        (0 * Y, DataError, "sample_weight is 0 for all samples"),
+        (0 * Y, DataError, "sample_weight is zero for all samples"),
         (["a"] * 30, DataError, "sample_weight has dtype <U1"),
     ],
 )
@@ -418,7 +423,7 @@ def test_a_store_that_exists_is_left_as_it_is(run):
 def test_bad_data_does_not_cost_the_run_that_it_was_to_replace(run):
     again = ADMMClassifier(**SMALL, run=run, overwrite=True)
     refused(DataError, "x contains NaN", again.fit, BAD_NAN, Y)
-    refused(DataError, "single class", again.fit, X, 0 * Y)
+    refused(DataError, "one class", again.fit, X, 0 * Y)
 
 
 def test_bad_data_leaves_nothing_in_the_way_of_the_next_try():
@@ -617,8 +622,8 @@ def claims_more():
             'loss = "a\\nb\\u001b[31m"',
             r"no loss is called 'a\\nb\\x1b\[31m': known",
         ),
-        ("x.npy", "empty.npy", r"x is empty: its shape is \(0, 3\)"),
-        ("y.npy", "one.npy", "y has a single class, 0"),
+        ("x.npy", "empty.npy", r"x is empty: 0 sample\(s\) \(shape=\(0, 3\)\)"),
+        ("y.npy", "one.npy", "y has one class, 0"),
         ("y.npy", "short.npy", "y has 29 rows, x has 30"),
         ('"x.npy"', '"cell.csv"', "x: cell.csv row 1, column b holds 'u', not a number: fill, enc"),
         ('y = "y.npy"', "", r"\[data\] has x but no y: name the file of the targets"),
@@ -678,7 +683,10 @@ def test_a_store_of_another_version_is_named_by_every_command(foreign, arguments
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["two.npy", "out.npy"], "X has 2 features, this network was trained on 3: pass the same"),
+        (
+            ["two.npy", "out.npy"],
+            "X has 2 features, but ADMMClassifier is expecting 3 features as input: pass the same",
+        ),
         (["two.csv", "out.npy"], "X has 2 features"),
         (["two.zarr", "out.zarr"], "X has 2 features"),
         (["damaged.zarr", "out.zarr"], r"damaged\.zarr cannot be read"),

@@ -77,8 +77,8 @@ def test_a_lazy_look_computes_nothing():
         ({"a": 1}, ShapeError, "x is a dict"),
         ([[1, 2], [3]], ShapeError, "rows of different lengths"),
         (None, DataError, "x is missing"),
-        (X[:0], DataError, r"x is empty: its shape is \(0, 3\)"),
-        (X[:, :0], DataError, r"x is empty: its shape is \(20, 0\)"),
+        (X[:0], DataError, r"x is empty: 0 sample\(s\) \(shape=\(0, 3\)\)"),
+        (X[:, :0], DataError, r"x is empty: 0 feature\(s\) \(shape=\(20, 0\)\)"),
         (X + 0j, DataError, "x has dtype complex128"),
         (X.astype("M8[s]"), DataError, "row 0, column 0 holds '1970-"),
         ([[1.0, "two"]], DataError, "row 0, column 0 holds '1.0'"),
@@ -130,8 +130,8 @@ def test_classes_are_the_sorted_labels(y, classes):
 @pytest.mark.parametrize(
     ("y", "words"),
     [
-        (np.array([1, 1]), "y has a single class, 1"),
-        (np.array(["a", "a"]), "y has a single class, 'a'"),
+        (np.array([1, 1]), "y has one class, 1"),
+        (np.array(["a", "a"]), "y has one class, 'a'"),
         (np.array([1.0, np.nan]), "missing or infinite label in row 1"),
         (da.from_array(np.array([1.0, 2.0, np.inf]), chunks=1), "infinite label in row 2"),
         (np.array(["a", None], object), "missing label in row 1"),

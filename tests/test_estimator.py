@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 from sklearn.base import clone
 from sklearn.datasets import make_classification
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -211,10 +211,10 @@ def test_losses_without_probabilities_say_so(loss):
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "score"])
 def test_an_estimator_that_is_not_fitted_says_so(method):
     arguments = (X, CODES) if method == "score" else (X,)
-    with pytest.raises(NotFittedError, match="call fit first"):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
         getattr(classifier(), method)(*arguments)
     if method != "predict_proba":
-        with pytest.raises(NotFittedError, match="call fit first"):
+        with pytest.raises(NotFittedError, match="is not fitted yet"):
             getattr(regressor(), method)(*arguments)
 
 
@@ -254,7 +254,8 @@ def test_labels_of_any_kind_come_back(clf, names, lazy):
 
 def test_two_classes_may_be_true_and_false():
     y = CODES == 1
-    clf = classifier().fit(X, y[:, None])
+    with pytest.warns(DataConversionWarning, match="column-vector y was passed"):
+        clf = classifier().fit(X, y[:, None])
     assert clf.classes_.tolist() == [False, True]
     assert clf.predict(X).dtype == bool
     assert clf.predict_proba(X).shape == (120, 2)
