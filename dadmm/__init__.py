@@ -1,17 +1,20 @@
 """Training of residual and block-split neural networks by ADMM, as a dataflow on Dask."""
 
-from importlib.metadata import version
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dadmm.blocks import Dense, Residual
-from dadmm.estimator import ADMMClassifier, ADMMRegressor
-from dadmm.network import Architecture, Network
-from dadmm.solvers.block import BlockADMM
-from dadmm.solvers.relaxed import RelaxedADMM
-from dadmm.stored import load, resume
+from dadmm import errors
 
 if TYPE_CHECKING:
+    from dadmm.blocks import Dense, Residual
+    from dadmm.estimator import ADMMClassifier, ADMMRegressor
+    from dadmm.network import Architecture, Network
+    from dadmm.solvers.block import BlockADMM
+    from dadmm.solvers.relaxed import RelaxedADMM
+    from dadmm.stored import load, resume
     from dadmm.torchblock import TorchBlock
+
+    __version__: str
 
 __all__ = [
     "ADMMClassifier",
@@ -23,18 +26,35 @@ __all__ = [
     "RelaxedADMM",
     "Residual",
     "TorchBlock",
+    "errors",
     "load",
     "resume",
 ]
-__version__ = version("dadmm")
+# Where each name is: a module is imported when its name is first asked for.
+_HOMES = {
+    "ADMMClassifier": "estimator",
+    "ADMMRegressor": "estimator",
+    "Architecture": "network",
+    "BlockADMM": "solvers.block",
+    "Dense": "blocks",
+    "Network": "network",
+    "RelaxedADMM": "solvers.relaxed",
+    "Residual": "blocks",
+    "TorchBlock": "torchblock",
+    "load": "stored",
+    "resume": "stored",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "TorchBlock":  # torch is imported only by those who use it
-        from dadmm.torchblock import TorchBlock
-
-        return TorchBlock
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("dadmm")
+    elif name in _HOMES:
+        value = getattr(import_module(f"dadmm.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

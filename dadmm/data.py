@@ -22,7 +22,6 @@ import xarray as xr
 import zarr
 from dask.base import compute
 from dask.delayed import delayed
-from distributed import KilledWorker
 from numpy.typing import NDArray
 
 from dadmm import execute
@@ -83,6 +82,8 @@ def computing(name: str) -> Iterator[None]:
     except DadmmError:
         raise
     except Exception as error:
+        from distributed import KilledWorker
+
         kind = RunError if isinstance(error, (OSError, KilledWorker)) else DataError
         what = f"{type(error).__name__}: {error}"
         raise kind(f"{name} could not be computed: {what}") from error

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import zarr
 from dask.utils import format_bytes
-from distributed.system import MEMORY_LIMIT
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
@@ -136,6 +135,8 @@ def _read_npy(path: str, name: str) -> Array:
 
 
 def _read_zarr(path: str, name: str) -> Any:
+    from distributed.system import MEMORY_LIMIT
+
     try:
         stored = zarr.open_array(path, mode="r")
         refuse_pickle(stored, f"{name}: {path}")

@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 from dask.base import get_scheduler
-from distributed import Client, KilledWorker
-from distributed import TimeoutError as NotYet
-from distributed.comm.core import CommClosedError
 
 from dadmm.errors import DadmmError, RunError
 from dadmm.graph import task_of
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 RETRIES = 2
 # Seconds between looks at whether there is still somebody to work.
@@ -37,6 +37,9 @@ def compute(task: Any) -> Any:
         cause.  A cluster whose workers are gone, or all paused, for longer than Dask's
         configuration says under ``dadmm.no-workers-timeout`` (by default "10 minutes") stops it.
     """
+    from distributed import Client, KilledWorker  # slow to import
+    from distributed.comm.core import CommClosedError
+
     scheduler = get_scheduler(collections=[task])
     client = getattr(scheduler, "__self__", None)
     with store_errors():
@@ -63,6 +66,8 @@ def compute(task: Any) -> Any:
 
 def _watched(client: Client, task: Any) -> Any:
     """Compute on a cluster, as long as it has workers."""
+    from distributed import TimeoutError as NotYet
+
     future = client.compute(task, retries=RETRIES)
     patience = dask.utils.parse_timedelta(dask.config.get("dadmm.no-workers-timeout", "10 minutes"))
     seen = time.monotonic()
@@ -93,6 +98,8 @@ def everywhere(function: Callable[..., Any], *args: Any) -> list[Any]:
 
     Processes that do not answer are left out: what they would say is not worth a run.
     """
+    from distributed import Client
+
     client = getattr(get_scheduler(), "__self__", None)
     if not isinstance(client, Client):
         return [function(*args)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from dask.utils import format_bytes, parse_bytes
-from distributed.system import MEMORY_LIMIT
 
 from dadmm.errors import OptionError, ShapeError
 from dadmm.graph import FAN_IN, Plan
@@ -195,6 +194,8 @@ def _bytes(memory_limit: int | str) -> int:
 
 def _check_fits(solver: Solver, problem: Problem, memory: int | None) -> None:
     """Refuse a network that would take all memory of this machine before training could fail."""
+    from distributed.system import MEMORY_LIMIT
+
     needed, _ = _needs(solver, problem, 1, 1, 8)
     if needed > max(MEMORY_LIMIT, memory or 0):
         widths = " - ".join(map(str, problem.architecture.widths))
