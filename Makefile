@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test chaos lint types bench clean
+.PHONY: demo test chaos lint types docs bench clean
 
 demo: $(STAMP)  ## train on digits on two worker processes, beside scikit-learn's MLP
 	$(BIN)/dadmm demo --run runs/demo
@@ -22,6 +22,9 @@ lint: $(STAMP)  ## style
 types: $(STAMP)  ## static types
 	$(BIN)/mypy
 
+docs: $(STAMP)  ## the documentation, into docs/_build; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs docs/_build
+
 bench: $(STAMP)  ## fraction of the matrix-product rate reached; wants an idle machine
 	$(BIN)/python benchmarks/relaxed.py
 
@@ -29,8 +32,8 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dadmm needs Python 3.11 or newer; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[dashboard,plot]" --group test --group lint
+	$(BIN)/python -m pip install --quiet --editable ".[dashboard,plot]" --group test --group lint --group docs
 	touch $(STAMP)
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,21 +4,25 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
-
-ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+from pages import PAGES, ROOT, blocks, run_page
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_readme_code_runs(block):
-    names = {}
-    exec(compile(block, "README.md", "exec"), names)
-    assert names["clf"].score(names["x_test"], names["y_test"]) > 0.97
+@pytest.mark.processes
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    run_page(page, capsys)
+
+
+def test_readme_and_tutorial_have_code_that_runs():
+    for page in PAGES:
+        if page.stem in ("README", "tutorial"):
+            assert {"python", "sh"} <= {block.language for block in blocks(page) if block.runs}
 
 
 @pytest.mark.processes

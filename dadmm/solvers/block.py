@@ -107,7 +107,7 @@ class BlockADMM:
         Of the optimiser; `momentum` is Adam's beta1 too, for which one cycle sets its own.
     weight_decay : float
         Decoupled: weights shrink by learning rate times this at every step.  (`alpha` of the
-        estimators is the weight of |W|^2 / 2 in the objective.)
+        estimators is the weight of ``|W|^2 / 2`` in the objective.)
     clip_norm : float
         Largest norm of a block's gradient; 0 does not clip.
     batch_size : int
