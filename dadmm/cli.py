@@ -1,12 +1,12 @@
 """The command line: ``dadmm fit | resume | check | predict | show | config | demo``.
 
-Exit codes: 0; 1 for a run that failed; 2 for bad usage or bad input; 130 for Ctrl-C.
+Exit codes: 0; 1 for a run that failed; 2 for bad usage or bad input; 75 if another driver is at
+work on the run; 130 for Ctrl-C; 143 for SIGTERM.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import os
@@ -14,8 +14,7 @@ import shutil
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,13 @@ from rich.text import Text
 
 from dadmm import __version__, cluster
 from dadmm.blocks import Chain
-from dadmm.config import check_config, differences, load_config
+from dadmm.config import load_config
 from dadmm.datasets import load_data, read_array
-from dadmm.errors import DadmmError, InputError, RecoveryWarning, StoreError, one_line
-from dadmm.estimator import ADMMClassifier, ADMMRegressor
+from dadmm.errors import InputError, StoreError
+from dadmm.estimator import ADMMClassifier
+from dadmm.jobs import make_estimator, parameter_digest, refuse_other, stored_config
 from dadmm.network import Architecture, Network
-from dadmm.options import make_solver
+from dadmm.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.recovery import examine
 from dadmm.schema import SCHEMA, example, json_schema
 from dadmm.store import Run, ZarrBlocks
@@ -53,50 +53,24 @@ def main() -> None:
     # Ctrl-C leaves tasks of distributed's event loop unfinished; that is no news for the user.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
-        with _tidy_warnings():
+        with tidy_warnings(_say_warning), sigterm_interrupts():
             code = commands(prog_name="dadmm", standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        code = 130
+    except click.exceptions.Abort as error:  # what click makes of a KeyboardInterrupt
+        stop = error.__cause__
+        code, _ = ending(stop if isinstance(stop, KeyboardInterrupt) else KeyboardInterrupt())
     except click.ClickException as error:
         error.show()
-        code = 2
-    except (InputError, StoreError) as error:
-        code = _say("error", error, 2)
-    except MemoryError as error:
-        code = _say("failed", f"there is not enough memory: {error}", 1)
-    except (DadmmError, OSError) as error:
-        code = _say("failed", one_line(str(error)), 1)
-    except Exception as error:
-        if os.environ.get("DADMM_DEBUG"):
-            raise
-        what = f"{type(error).__name__}: {one_line(str(error))}"
-        code = _say("failed", f"{what} (DADMM_DEBUG=1 shows where)", 1)
+        code = BAD_INPUT
+    except (Exception, KeyboardInterrupt) as error:
+        code, text = ending(error)
+        if text:
+            word = "failed" if code == FAILED else "error"
+            err.print(Text.assemble((f"{word}:", "bold red"), f" {text}"))
     sys.exit(code or 0)
 
 
-@contextmanager
-def _tidy_warnings() -> Iterator[None]:
-    """Print dadmm's own warnings as lines, and leave out what is no news for the user."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="distributed")
-        warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")
-        warnings.filterwarnings("ignore", message="A column-vector y")  # files often have one
-        warnings.filterwarnings("always", category=RecoveryWarning)
-        show = warnings.showwarning
-
-        def tidy(message: Warning | str, *args: Any, **options: Any) -> None:
-            if isinstance(message, RecoveryWarning):
-                err.print(Text.assemble(("warning:", "bold yellow"), f" {message}"))
-            else:
-                show(message, *args, **options)
-
-        warnings.showwarning = tidy
-        yield
-
-
-def _say(what: str, error: object, code: int) -> int:
-    err.print(Text.assemble((f"{what}:", "bold red"), f" {error}"))
-    return code
+def _say_warning(text: str) -> None:
+    err.print(Text.assemble(("warning:", "bold yellow"), f" {text}"))
 
 
 def _line(name: str, value: object) -> None:
@@ -122,17 +96,22 @@ def commands() -> None:
 @commands.command(short_help="Train as a config file says.", epilog=_config_help())
 @click.argument("config", type=click.Path(dir_okay=False))
 @click.option(
-    "--run", "path", metavar="PATH", required=True, help="Where to keep the run: a folder or a URL."
+    "--run", "path", metavar="PATH", help="Where to keep the run, for the config's: folder or URL."
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that is there.")
 @click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def fit(config: str, path: str, overwrite: bool, workers: int | None, quiet: bool) -> None:
+def fit(config: str, path: str | None, overwrite: bool, workers: int | None, quiet: bool) -> None:
     """Train as CONFIG, a TOML file, says; keep data, state, history and network in --run.
 
     Ctrl-C keeps the last whole iteration; `dadmm resume PATH` goes on from there.
     """
     table = load_config(config)
+    path = path or table.get("run", {}).get("path")
+    if path is None:
+        raise click.UsageError(
+            "Say where to keep the run: --run PATH, or path in the config's [run]."
+        )
     if workers is not None:
         table["cluster"] = {**table.get("cluster", {}), "workers": workers}
     run_config(table, path, overwrite, quiet)
@@ -142,8 +121,7 @@ def run_config(
     table: Mapping[str, Any], path: str, overwrite: bool = False, quiet: bool = False
 ) -> Any:
     """Train as a checked config says, print the scores, return the estimator and its data."""
-    estimator = _make_estimator(table, path, overwrite)
-    estimator.pipeline = dict(table)
+    estimator = make_estimator(table, path, overwrite)
     if not overwrite:
         _refuse_existing(path, estimator)
     data = load_data(table["data"])
@@ -161,32 +139,13 @@ def run_config(
     return estimator, data
 
 
-def _make_estimator(table: Mapping[str, Any], path: str, overwrite: bool) -> Any:
-    model = dict(table.get("model", {}))
-    task = model.pop("task", "classification")
-    kind = ADMMClassifier if task == "classification" else ADMMRegressor
-    return kind(
-        solver=make_solver(table.get("solver", {})),
-        run=path,
-        overwrite=overwrite,
-        memory_limit=table.get("cluster", {}).get("memory_limit"),
-        **model,
-    )
-
-
 def _refuse_existing(path: str, estimator: Any) -> None:
     """Say, before any work, that a run is in the way, and how its config differs."""
     try:
-        stored = Run.open(path).attributes["config"]
+        stored = Run.open(path)
     except StoreError:
         return  # nothing there, or nothing of ours: the store says so when it is created
-    here = estimator._config(make_solver(estimator.solver))
-    changed = differences(stored, here)
-    if changed:
-        raise StoreError(
-            f"{path} exists with another config ({'; '.join(changed[:3])}): choose another path, "
-            "or replace it with --overwrite"
-        )
+    refuse_other(stored, estimator, "choose another path, or replace it with --overwrite")
     raise StoreError(f"{path} exists: go on with `dadmm resume {path}`, or use --overwrite")
 
 
@@ -248,11 +207,7 @@ def resume_command(
     it was a process of this machine, after 5 minutes without a sign of life otherwise, and with
     --force in any case; a driver that is not dead after all then stops at its next commit.
     """
-    table = Run.open(path).attributes.get("pipeline") or {}
-    if not isinstance(table, dict):
-        raise StoreError(f"{path} cannot be used: its pipeline is no config")
-    if table:
-        check_config(table, path)  # others may have made the store
+    table = stored_config(path)
     place = dict(table.get("cluster", {}))
     if workers is not None:
         place["workers"] = workers
@@ -415,15 +370,6 @@ def show(path: str, picture: str | None, digest: bool) -> None:
         _line("plot", picture)
 
 
-def parameter_digest(estimator: Any) -> str:
-    """Return a SHA-256 over names, shapes, dtypes and bytes of the network's parameters."""
-    found = hashlib.sha256()
-    for name, array in sorted(estimator.network_.params.items()):
-        found.update(f"{name} {array.dtype.str} {array.shape};".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
-
-
 def _summary(estimator: Any, path: str) -> Table:
     attributes = Run.open(path).attributes
     history = estimator.history_
@@ -503,7 +449,7 @@ def config(path: str | None, wanted: str | None) -> None:
         click.echo(json.dumps(json_schema(), indent=2))
     else:
         table = load_config(str(path), needs=())
-        _make_estimator(table, "run", False)._check_options()
+        make_estimator(table, "run", False)._check_options()
         _line("valid", path)
 
 

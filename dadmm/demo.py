@@ -89,10 +89,9 @@ def run_demo(path: str, workers: int, out: Console) -> None:
     out.print("\nTry next:")
     out.print(f"  dadmm show {path}")
     out.print(f"  dadmm resume {path} --max-iter 100")
-    out.print(
-        "  dadmm fit pipelines/wine.toml --run runs/wine    # press Ctrl-C, then: dadmm resume"
-    )
-    out.print("  python pipelines/codes.py    # 16 bits that backpropagation cannot train")
+    out.print("  dadmm fit pipelines/examples/wine.toml --run runs/wine")
+    out.print("  dadmm resume runs/wine    # after Ctrl-C")
+    out.print("  python pipelines/examples/codes.py    # 16 bits that backpropagation cannot train")
 
 
 def _is_demo(path: str) -> bool:

@@ -45,6 +45,10 @@ class StoreError(DadmmError):
     """A run store that cannot be used: missing, damaged, in the way, or of another version."""
 
 
+class LockedError(StoreError):
+    """A run that another driver is at work on: the same may work later."""
+
+
 class DamageError(StoreError):
     """Bytes of a run store that are not what was written, or are gone.
 

@@ -90,6 +90,14 @@ def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
     get_loss(problem.loss)
 
 
+def is_done(run: Run, max_iter: int) -> bool:
+    """Whether a run has nothing left to do, with a limit on its iterations."""
+    record = run.committed() or {}
+    return bool(record.get("final")) and (
+        record["iteration"] >= max_iter or record["status"] == "converged"
+    )
+
+
 def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | ADMMRegressor:
     """Return the fitted estimator of a stored run, at its last committed iteration.
 
@@ -165,11 +173,8 @@ def resume(
         in_place = bool(run.attributes.get("sources"))
         chunk_rows(plan.solver, plan.problem, plan.chunks, memory, threads, size, in_place=in_place)
         check_forms(plan)
-        record = last_record(run) or {}
-        done = record.get("final") and (
-            record["iteration"] >= estimator.max_iter or record["status"] == "converged"
-        )
-        if done:
+        last_record(run)  # goes back to the one before, if that one is damaged
+        if is_done(run, estimator.max_iter):
             # A finished network that is damaged is made again.
             with suppress(DamageError):
                 estimator._take(plan)

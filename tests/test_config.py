@@ -3,7 +3,6 @@
 import json
 import tomllib
 from dataclasses import fields
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -14,18 +13,7 @@ from dadmm.errors import InputError, OptionError
 from dadmm.options import SOLVERS, make_solver, solver_table
 from dadmm.schema import ABOUT, SCHEMA, example, json_schema
 
-PIPELINES = sorted((Path(__file__).parents[1] / "pipelines").glob("*.toml"))
 DIGITS = {"data": {"dataset": "digits"}}
-
-
-@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
-def test_the_pipelines_are_valid(path):
-    config = load_config(path)
-    assert {"data", "model", "solver", "cluster"} >= config.keys()
-
-
-def test_there_are_pipelines():
-    assert {path.stem for path in PIPELINES} >= {"digits", "wine"}
 
 
 @pytest.mark.parametrize("kind", [ADMMClassifier, ADMMRegressor])

@@ -36,7 +36,11 @@ def test_notebooks_run_and_are_committed_without_outputs(path, tmp_path):
 
 @pytest.mark.processes
 def test_the_digits_script_trains_then_goes_on_from_its_store(tmp_path):
-    command = [sys.executable, str(ROOT / "pipelines" / "digits.py"), str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        str(ROOT / "pipelines" / "examples" / "digits.py"),
+        str(tmp_path / "run"),
+    ]
     first = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
     again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     scores = [re.findall(r"accuracy +([\d.]+)", text.stdout) for text in (first, again)]
@@ -46,7 +50,7 @@ def test_the_digits_script_trains_then_goes_on_from_its_store(tmp_path):
 
 def script(name, *arguments):
     """Run a pipeline's script; return what it prints."""
-    command = [sys.executable, str(ROOT / "pipelines" / name), *map(str, arguments)]
+    command = [sys.executable, str(ROOT / "pipelines" / "examples" / name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=True)
     return done.stdout
 

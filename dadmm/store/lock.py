@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from dadmm.errors import RunError, StoreError
+from dadmm.errors import LockedError, RunError, StoreError
 from dadmm.store import documents
 from dadmm.store.blocks import ZarrBlocks
 
@@ -39,7 +39,7 @@ class Lock:
 
     Raises
     ------
-    StoreError
+    LockedError
         If another driver holds it.
     """
 
@@ -52,7 +52,7 @@ class Lock:
         try:
             blocks.files.save(LOCK, documents.record(self._owner), new=True)
         except FileExistsError as error:
-            raise StoreError(f"{blocks.url} was started by another driver just now") from error
+            raise LockedError(f"{blocks.url} was started by another driver just now") from error
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="dadmm-heartbeat", daemon=True)
         self._heart.start()
@@ -94,7 +94,7 @@ class Lock:
 
 
 def refuse_locked(blocks: ZarrBlocks, otherwise: str = ", or choose another path") -> None:
-    """Raise `StoreError` if another driver that may be alive holds the lock of a run.
+    """Raise `LockedError` if another driver that may be alive holds the lock of a run.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def refuse_locked(blocks: ZarrBlocks, otherwise: str = ", or choose another path
         return
     if _alive(owner, age):
         who = f"process {owner.get('pid')} on {owner.get('host')}" if owner else "an unknown owner"
-        raise StoreError(
+        raise LockedError(
             f"{blocks.url} is in use by {who}, since {owner.get('since', 'some time')}, last seen "
             f"{age:.0f} s ago: wait for it{otherwise}"
         )

@@ -5,7 +5,7 @@ outputs.  The derivative of a sign is zero, so backpropagation leaves the lower 
 drawn: only the upper half learns to read random codes.  Block-ADMM asks the lower half for codes
 that the upper half can use, and projects them onto bits.
 
-    python pipelines/codes.py
+    python pipelines/examples/codes.py
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """White-wine quality as a script to copy: a regression on threads, beside ridge.
 
-    DADMM_DATA=folder/with/winequality-white.csv python pipelines/wine.py [RUN]
+    DADMM_DATA=folder/with/winequality-white.csv python pipelines/examples/wine.py [RUN]
 
 Without DADMM_DATA the data is downloaded by scikit-learn.
 """

@@ -2,7 +2,7 @@
 
 Run it again after stopping it: it goes on where it stopped, to the same network.
 
-    python pipelines/digits.py [RUN]
+    python pipelines/examples/digits.py [RUN]
 """
 
 import sys

@@ -1,0 +1,123 @@
+"""The scripts in pipelines/ as jobs: processes that are stopped, killed and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from jobs_helpers import configure, digest, lines
+
+from dadmm.config import load_config
+from dadmm.jobs import JOBS, run_job
+
+FOLDER = Path(__file__).parents[1] / "pipelines"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_job_has_a_script_and_a_config():
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(JOBS)
+    for name, (_, needs) in JOBS.items():
+        assert load_config(FOLDER / f"{name}.toml", needs, {})
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("examples/*.toml")), ids=lambda path: path.stem)
+def test_the_examples_are_valid(path):
+    assert load_config(path, environ={})["data"]["dataset"]
+
+
+def start(name, *arguments, **environ):
+    return subprocess.Popen(
+        [sys.executable, FOLDER / f"{name}.py", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
+        start_new_session=True,
+    )
+
+
+def finish(process):
+    """Return exit code, log and errors of a script."""
+    try:
+        out, err = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", sorted(JOBS))
+def test_every_script_explains_itself(name):
+    code, out, err = finish(start(name, "--help"))
+    assert (code, err) == (0, "")
+    assert f"python pipelines/{name}.py [CONFIG]" in out
+    assert f"by default {name}.toml" in out
+    assert "143  stopped by SIGTERM" in out
+
+
+@pytest.mark.processes
+def test_the_configs_beside_the_scripts_belong_together():
+    small = {"DADMM__MODEL__MAX_ITER": "3", "DADMM__MODEL__HIDDEN_LAYER_SIZES": "[32]"}
+    Path("runs").mkdir()
+    for name in ("train", "train", "resume", "evaluate"):
+        more = {"DADMM__RESUME__MAX_ITER": "5"} if name == "resume" else {}
+        code, out, err = finish(start(name, **small, **more))
+        assert (code, err) == (0, "")
+        assert lines(out)[-1]["event"] == "done"
+    scores = json.loads(Path("runs/batch-scores.json").read_text())
+    assert scores["iterations"] == 5
+    assert scores["rows"] == 450
+    assert scores["metrics"]["accuracy"] > 0.7
+
+
+def wait_for_iteration(run, iteration, process):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        try:
+            record = json.loads((Path(run) / "commit.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            record = {"iteration": -1}
+        if record["iteration"] >= iteration:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"iteration {iteration} was not reached")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("number", "everybody", "workers", "code"),
+    [
+        (signal.SIGTERM, False, 0, 143),  # Kubernetes: the first process of a container
+        (signal.SIGTERM, True, 2, 143),  # Slurm: all of a step
+        (signal.SIGKILL, True, 2, -signal.SIGKILL),
+    ],
+    ids=["term", "term-all", "kill"],
+)
+def test_what_is_stopped_goes_on_to_the_same_network(monkeypatch, number, everybody, workers, code):
+    first = start("train", configure(max_iter=10**5, workers=workers))
+    try:
+        wait_for_iteration("run", 2, first)
+        (os.killpg if everybody else os.kill)(first.pid, number)
+        found, out, err = finish(first)
+    finally:
+        first.kill()
+    assert found == code, err
+    assert "Traceback" not in err
+    if number == signal.SIGTERM:
+        last = lines(out)[-1]
+        assert (last["event"], last["exit_code"]) == ("stopped", 143)
+    reached = json.loads(Path("run/commit.json").read_text())["iteration"]
+    monkeypatch.setenv("DADMM__CLUSTER__WORKERS", "0")
+    monkeypatch.setenv("DADMM__RESUME__MAX_ITER", str(reached + 2))
+    assert run_job("resume", "train.toml") == 0
+    assert run_job("train", configure("straight.toml", max_iter=reached + 2, run="straight")) == 0
+    assert digest("run") == digest("straight")
