@@ -20,7 +20,7 @@ from dadmm import kernels
 from dadmm.activations import PIECEWISE, get_activation
 from dadmm.constraints import Constraint
 from dadmm.errors import OptionError, unknown
-from dadmm.network import Architecture, draw
+from dadmm.network import Architecture, Model, draw
 from dadmm.workspace import Workspace
 
 Array = NDArray[Any]
@@ -287,6 +287,14 @@ class Chain:
             *_, out = self.steps(params, x[first : first + ROWS], tapes)
             outs.append(out.copy())
         return np.concatenate(outs)
+
+
+def as_chain(model: Model) -> Chain:
+    """Return a network's shape as a chain of blocks, whose parameters have the same names."""
+    if isinstance(model, Architecture):
+        return Chain.of(model)
+    assert isinstance(model, Chain)
+    return model
 
 
 def own(params: Params, i: int) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""The command line: ``dadmm fit | resume | check | predict | show | config | demo``.
+"""The command line: ``dadmm fit | resume | check | predict | export | show | config | demo``.
 
 Exit codes: 0; 1 for a run that failed; 2 for bad usage or bad input; 75 if another driver is at
 work on the run; 130 for Ctrl-C; 143 for SIGTERM.
@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import numpy as np
+from dask.utils import format_bytes
 from fsspec.core import url_to_fs
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +32,7 @@ from dadmm.config import load_config
 from dadmm.datasets import load_data, read_array
 from dadmm.errors import InputError, StoreError
 from dadmm.estimator import ADMMClassifier
+from dadmm.export import check_place, save
 from dadmm.jobs import make_estimator, parameter_digest, refuse_other, stored_config
 from dadmm.network import Architecture, Network
 from dadmm.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
@@ -343,6 +345,26 @@ def _plain(values: Any) -> Any:
     return np.array(values.tolist()) if values.dtype.kind == "O" else values
 
 
+@commands.command(name="export", short_help="Write the network of a run for other programs.")
+@click.argument("path", metavar="RUN")
+@click.argument("target", metavar="FILE")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+def export_command(path: str, target: str, overwrite: bool) -> None:
+    """Write the network of RUN, a run or a .safetensors file, into FILE.
+
+    FILE ends in .onnx, or in .safetensors, which dadmm.load and `dadmm predict` read.  An ONNX
+    file is tried on random rows in ONNX Runtime, if that is installed, and not written if its
+    outputs differ from the network's.
+    """
+    check_place(target, overwrite)
+    agreement = save(load(path).network_, target, overwrite=overwrite)
+    _line("written", f"{format_bytes(os.path.getsize(target))} -> {target}")
+    if agreement is not None:
+        _line("checked", agreement)
+    elif target.endswith(".onnx"):
+        _line("checked", "against nothing: pip install onnxruntime")
+
+
 @commands.command(short_help="Show the state and the history of a run.")
 @click.argument("path", metavar="RUN")
 @click.option("--plot", "picture", metavar="PATH", help="Draw the convergence: .png, .pdf, .svg.")
@@ -358,6 +380,7 @@ def show(path: str, picture: str | None, digest: bool) -> None:
     if digest:
         out.print(parameter_digest(estimator))
         return
+    Run.open(path)  # a network's file has no history
     history = estimator.history_
     out.print(_summary(estimator, path))
     if history.sizes["iteration"]:

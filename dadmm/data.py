@@ -8,6 +8,7 @@ scaling needs to know comes from one pass over the chunks.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -47,6 +48,8 @@ ROWS_AT_ONCE = 65536
 # At least so many columns, and about so many numbers, are turned into float64 at once.
 COLUMNS = 16
 NUMBERS_AT_ONCE = 2**21
+LABEL_DTYPE = re.compile(r"object|[<>|][biufU][0-9]{1,9}")
+MOST_LABELS = 2**28  # bytes
 
 
 def is_dask(array: Any) -> bool:
@@ -612,10 +615,14 @@ def labels_to_json(classes: Array) -> dict[str, Any]:
 def labels_from_json(stored: Mapping[str, Any]) -> Array:
     """Return class labels as they were; `StoreError` for what are none."""
     try:
-        classes = np.array(stored["labels"], dtype=stored["dtype"])
-        same = classes.ndim == 1 and classes.dtype.kind in "biufUO"
-        if not same or not all(isinstance(c, (str, int, float)) for c in stored["labels"]):
+        labels = stored["labels"]
+        plain = isinstance(labels, list) and LABEL_DTYPE.fullmatch(stored["dtype"])
+        if not plain or not all(isinstance(label, (str, int, float)) for label in labels):
             raise ValueError("they are no labels")
+        dtype = np.dtype(stored["dtype"])
+        if dtype.itemsize * len(labels) > MOST_LABELS:  # forged: there may be no such memory
+            raise ValueError(f"{len(labels)} labels of {dtype.itemsize} bytes each are too many")
+        classes = np.array(labels, dtype=dtype)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise StoreError(f"the classes of the run cannot be used: {error}") from error
     return classes

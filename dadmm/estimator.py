@@ -40,7 +40,7 @@ from dadmm.execute import store_errors
 from dadmm.graph import Plan
 from dadmm.losses import get_loss
 from dadmm.measure import is_measured
-from dadmm.network import Architecture, Network, Scaling
+from dadmm.network import Architecture, Network, Scaling, Target
 from dadmm.options import TYPES, check_type, make_solver, solver_table
 from dadmm.plan import budget, chunk_rows
 from dadmm.progress import progress
@@ -317,7 +317,13 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         hidden = [name for name in history if name == "generation" or is_measured(str(name))]
         self.history_ = history.drop_vars(hidden)
         generation = run.generation(best)
-        self.network_ = run.network(plan.solver, problem, generation)
+        classes = run.attributes["classes"]
+        target = Target(
+            problem.loss,
+            None if classes is None else data.labels_from_json(classes),
+            bool(run.attributes["flat"]),
+        )
+        self._take_network(replace(run.network(plan.solver, problem, generation), target=target))
         self._parameters = {
             name: array
             for layer in plan.solver.layers(problem)
@@ -334,14 +340,16 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_ = (
             self.history_["objective"].values.tolist() if "objective" in self.history_ else []
         )
-        self.n_features_in_ = problem.architecture.widths[0]
-        self.n_layers_ = len(self.network_.architecture.widths)
-        self.n_outputs_ = problem.architecture.widths[-1]
         self.run_ = run.url if run.durable else None
-        self._one_column = bool(run.attributes["flat"])
-        classes = run.attributes["classes"]
-        if classes is not None:
-            self.classes_ = data.labels_from_json(classes)
+
+    def _take_network(self, network: Network) -> None:
+        """Set what prediction needs."""
+        self.network_ = network
+        self.n_features_in_, *_, self.n_outputs_ = network.architecture.widths
+        self.n_layers_ = len(network.architecture.widths)
+        self._one_column = network.target.flat
+        if network.target.classes is not None:
+            self.classes_ = network.target.classes
 
     @contextmanager
     def _store(
@@ -732,6 +740,11 @@ def _continue_from(
     before: Any, solver: Solver, problem: Problem, classes: Array | None
 ) -> dict[str, Array]:
     """Return the parameters at which an estimator stopped, if they fit."""
+    if not hasattr(before, "_parameters"):
+        raise OptionError(
+            "a network from a file has no training state to go on from: start a new estimator, or "
+            "set warm_start=False"
+        )
     params: dict[str, Array] = before._parameters
     needed = solver.initial(problem, 0)
     same = classes is None or np.array_equal(classes, before.classes_)

@@ -14,9 +14,10 @@ arXiv 2310.15334).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from dadmm import kernels
 from dadmm.activations import get_activation
 from dadmm.errors import OptionError, ShapeError, unknown
 from dadmm.workspace import Workspace
+
+if TYPE_CHECKING:
+    import torch
 
 Array = NDArray[Any]
 Params = dict[str, Array]
@@ -247,6 +251,25 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
+class Target:
+    """What the outputs of a network stand for.
+
+    Parameters
+    ----------
+    loss : str
+        A name in `dadmm.losses.LOSSES`: whether classes have probabilities.
+    classes : (outputs,) array or None
+        The label of each output; None where the outputs are numbers.
+    flat : bool
+        Whether what was learnt had one dimension: predictions then have, too.
+    """
+
+    loss: str = "squared"
+    classes: Array | None = None
+    flat: bool = False
+
+
+@dataclass(frozen=True)
 class Network:
     """A trained network: inputs in the units of the data, outputs too.
 
@@ -257,12 +280,15 @@ class Network:
         ``w_1, b_1, ..., w_N, b_N``; of other blocks, whatever they have.
     inputs, outputs : Scaling
         What the data goes through before the first layer, and (regression) after the last.
+    target : Target
+        What the outputs stand for.
     """
 
     architecture: Model
     params: Params
     inputs: Scaling
     outputs: Scaling | None = None
+    target: Target = field(default_factory=Target)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -292,3 +318,27 @@ class Network:
         with np.errstate(all="ignore"):
             out = self.architecture.forward(self.params, self.inputs.apply(x, self.dtype))
             return out if self.outputs is None else self.outputs.undo(out)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the network to a file: ``.safetensors``, which `dadmm.load` reads, or ``.onnx``.
+
+        Parameters and errors are those of `dadmm.export.save`.
+        """
+        from dadmm.export import save
+
+        save(self, path, overwrite=overwrite)
+
+    def to_torch(self) -> torch.nn.Module:
+        """Return the network as a torch module of its own, in the dtype of the parameters.
+
+        It maps what `forward` maps, (rows, features) in the units of the data, to the same
+        outputs, and can be trained on.
+
+        Raises
+        ------
+        InputError
+            If torch is not installed.
+        """
+        from dadmm.export.torch_module import to_torch
+
+        return to_torch(self)

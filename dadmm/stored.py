@@ -1,4 +1,4 @@
-"""From a stored run back to a plan to go on with, or an estimator to predict with."""
+"""From a stored run, or a network's file, back to what can go on or predict."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from dadmm import loop
 from dadmm.activations import get_activation
+from dadmm.blocks import Block
 from dadmm.cluster import current_client, resources
 from dadmm.data import labels_from_json
 from dadmm.errors import DamageError, InputError, OptionError, StoreError, unknown
@@ -20,6 +21,7 @@ from dadmm.options import check_type, make_solver, solver_table
 from dadmm.plan import chunk_rows
 from dadmm.recovery import check_forms, last_record
 from dadmm.solvers.base import Problem, Solver
+from dadmm.solvers.cut import frozen
 from dadmm.store import Run
 
 ESTIMATORS: dict[str, type[_ADMMEstimator]] = {
@@ -99,26 +101,53 @@ def is_done(run: Run, max_iter: int) -> bool:
 
 
 def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | ADMMRegressor:
-    """Return the fitted estimator of a stored run, at its last committed iteration.
+    """Return the fitted estimator of a stored run, or of a network's file.
+
+    That of a run is as at the last committed iteration.  That of a ``.safetensors`` file predicts;
+    a file has neither the history of the training nor its options.
 
     Parameters
     ----------
     path : path or URL
+        A run; or the file that `Network.save` wrote.
     solver : solver object or None
-        The solver of the run: needed where it has blocks of torch modules, for a store holds no
-        code.
+        The solver of the run: needed where it has blocks of torch modules, for nothing stored
+        holds code.
 
     Raises
     ------
     StoreError
         If there is no run, or it has not finished its first step.
+    InputError
+        If there is no file, or it is not one that dadmm wrote.
     """
+    if str(path).endswith(".safetensors"):
+        return _from_file(path, solver)
     run = Run.open(path)
     plan = open_plan(run, solver)
     if run.committed() is None:
         raise StoreError(f"{path} has no committed iteration yet: dadmm resume {path}")
-    estimator = _stored_estimator(run, plan.solver)
+    estimator: ADMMClassifier | ADMMRegressor = _stored_estimator(run, plan.solver)
     estimator._take(plan)
+    return estimator
+
+
+def _from_file(path: str | Path, solver: Solver | None) -> ADMMClassifier | ADMMRegressor:
+    from dadmm.export import tensors
+
+    blocks = frozen(getattr(solver, "blocks", ()))
+    given = isinstance(blocks, tuple) and any(isinstance(block, Block) for block in blocks)
+    network = tensors.decode(path, blocks if given else ())
+    arch, target = network.architecture, network.target
+    options: dict[str, Any] = {"hidden_layer_sizes": arch.widths[1:-1], "loss": target.loss}
+    if isinstance(arch, Architecture):
+        options["activation"] = arch.activation
+        options["stem"] = "identity" if arch.skip(1) else "dense"
+    if solver is not None:
+        options["solver"] = solver
+    kind = ADMMRegressor if target.classes is None else ADMMClassifier
+    estimator: ADMMClassifier | ADMMRegressor = kind(**options)
+    estimator._take_network(network)
     return estimator
 
 

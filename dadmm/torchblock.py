@@ -198,6 +198,22 @@ class TorchBlock:
         back: Array = np.zeros(x.shape, g.dtype) if found[-1] is None else found[-1].numpy()
         return back
 
+    def module(self, params: Params) -> torch.nn.Module:
+        """Return a module of its own with given parameters, in their dtype: (rows, width) in, out.
+
+        Parameters
+        ----------
+        params : mapping
+            As `forward` takes them.
+        """
+        made = copy.deepcopy(self._module).to(_tensor(next(iter(params.values()))).dtype)
+        own = dict(made.named_parameters())
+        with torch.no_grad():
+            for name in self._shapes:
+                own[name].copy_(_tensor(params[name]))
+        shape = [] if self.in_shape is None else [torch.nn.Unflatten(1, self.in_shape)]
+        return torch.nn.Sequential(*shape, made, _Rows())
+
     def _own(self) -> torch.nn.Module:
         """Return this thread's module, which shares its tensors with all others."""
         if not hasattr(self._copies, "module"):
@@ -208,6 +224,13 @@ class TorchBlock:
 
     def _constants(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         return {n: t.to(dtype) if t.is_floating_point() else t for n, t in self._fixed.items()}
+
+
+class _Rows(torch.nn.Module):  # type: ignore[misc]
+    """(rows, ...) to (rows, width)."""
+
+    def forward(self, v: torch.Tensor) -> torch.Tensor:
+        return v.flatten(1) if v.ndim > 1 else v[:, None]
 
 
 def _refuse(module: torch.nn.Module) -> None:
