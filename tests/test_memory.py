@@ -20,6 +20,8 @@ pytestmark = pytest.mark.processes
 
 def check(case):
     figures = measure(case)
+    if figures["peak"] > figures["estimate"]:  # what compiles a kernel, once on a machine, is larger
+        figures = measure(case)
     assert 1.0 <= figures["estimate"] / figures["peak"] <= 1.25, show(case, figures)
 
 
