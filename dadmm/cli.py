@@ -27,14 +27,13 @@ from rich.table import Table
 from rich.text import Text
 
 from dadmm import __version__, cluster
-from dadmm.blocks import Chain
 from dadmm.config import load_config
 from dadmm.datasets import load_data, read_array
+from dadmm.describe import history_rows, summary
 from dadmm.errors import InputError, StoreError
 from dadmm.estimator import ADMMClassifier
 from dadmm.export import check_place, save
 from dadmm.jobs import make_estimator, parameter_digest, refuse_other, stored_config
-from dadmm.network import Architecture, Network
 from dadmm.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.recovery import examine
 from dadmm.schema import SCHEMA, example, json_schema
@@ -368,13 +367,17 @@ def export_command(path: str, target: str, overwrite: bool) -> None:
 @commands.command(short_help="Show the state and the history of a run.")
 @click.argument("path", metavar="RUN")
 @click.option("--plot", "picture", metavar="PATH", help="Draw the convergence: .png, .pdf, .svg.")
+@click.option("--html", "page", metavar="PATH", help="Write a report: one .html file.")
 @click.option("--digest", is_flag=True, help="Print only a SHA-256 of the parameters.")
-def show(path: str, picture: str | None, digest: bool) -> None:
+def show(path: str, picture: str | None, page: str | None, digest: bool) -> None:
     """Show what RUN is, how far it has come, and its history.
 
     Of each iteration: the Lagrangian ("objective"), the loss and the score of the network on the
     training data, the residual of the head's constraint, the norm of the Lagrangian's gradient,
     the length of the step, and the seconds it took.
+
+    The report has all of that with its curves, where the time and the memory went, the confusion
+    matrix or the residuals, the config and the versions.
     """
     estimator = load(path)
     if digest:
@@ -391,66 +394,27 @@ def show(path: str, picture: str | None, digest: bool) -> None:
 
         plot_history(history, picture)
         _line("plot", picture)
+    if page:
+        from dadmm.report import write_report
+
+        write_report(estimator, open_plan(Run.open(path)), page)
+        _line("report", page)
 
 
 def _summary(estimator: Any, path: str) -> Table:
-    attributes = Run.open(path).attributes
-    history = estimator.history_
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    solver = attributes["config"]["solver"]
-    chunks = len(attributes["chunks"])
-    rows = {
-        "run": path,
-        "network": _network(estimator.network_),
-        "solver": ", ".join(f"{k}={v}" if k != "name" else str(v) for k, v in solver.items()),
-        "data": f"{attributes['problem']['rows']:,} rows in {chunks} chunk{'s' * (chunks > 1)}",
-        "status": f"{history.attrs['status']}, {estimator.n_iter_} iterations",
-    }
-    if "train_score" in history.attrs:
-        rows["train score"] = f"{history.attrs['train_score']:.4f}"
-    if np.isfinite(history.attrs.get("rate", np.nan)):
-        rows["convergence"] = (
-            f"the step shrinks to {history.attrs['rate']:.4f} of the one before it "
-            f"(R2 of that fit {history.attrs['rate_r2']:.3f})"
-        )
-    for name, value in rows.items():
+    for name, value in summary(estimator, Run.open(path)).items():
         table.add_row(Text(name, style="bold"), value)
     return table
 
 
-def _network(network: Network) -> str:
-    arch = network.architecture
-    if isinstance(arch, Architecture):
-        layers = f"{sum(arch.skips)} of {arch.depth - 1} hidden layers residual"
-        kind = f"{arch.activation}, {layers}"
-    else:
-        assert isinstance(arch, Chain)
-        kind = f"a chain of {len(arch.blocks)} blocks, {len(arch.constraints)} constrained"
-    count = sum(array.size for array in network.params.values())
-    return f"{' - '.join(map(str, arch.widths))}, {kind}, {count:,} parameters"
-
-
 def _history_table(history: Any) -> Table:
-    columns = {
-        "objective": ("objective", ".5g"),
-        "forward_loss": ("loss", ".5g"),
-        "train_score": ("score", ".4f"),
-        "validation_score": ("validation", ".4f"),
-        "primal_residual": ("residual", ".1e"),
-        "stationarity": ("gradient", ".1e"),
-        "step": ("step", ".1e"),
-        "seconds": ("seconds", ".2f"),
-    }
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("iteration", justify="right", no_wrap=True)
-    shown = [name for name in columns if name in history]
-    for name in shown:
-        table.add_column(columns[name][0], justify="right", no_wrap=True)
-    count = history.sizes["iteration"]
-    picked = np.unique(np.linspace(0, count - 1, min(count, 12)).astype(int))
-    for i in picked:
-        cells = [format(float(history[name][i]), columns[name][1]) for name in shown]
-        table.add_row(str(int(history["iteration"][i])), *cells)
+    header, *rows = history_rows(history, 12)
+    for name in header:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

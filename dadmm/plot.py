@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from dadmm.curves import OBJECTIVE, RESIDUALS, SCORE, Curves
 from dadmm.errors import InputError
 
 
@@ -29,28 +30,16 @@ def plot_history(history: xr.Dataset, path: str | Path) -> None:
         raise InputError("plots need matplotlib: pip install 'dadmm[plot]'") from error
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    losses = {
-        "objective": "objective",
-        "loss": "forward_loss",
-        "validation loss": "validation_loss",
-    }
-    _lines(left, history, losses)
-    left.set_title("objective")
-    residuals = {
-        "constraints": "primal_residual",
-        "stationarity": "stationarity",
-        "step": "step",
-    }
+    _lines(left, history, OBJECTIVE)
     # A logarithm has no place for an exact 0, such as the head's residual at the start.
-    _lines(middle, history.where(history > 0), residuals)
-    if any((history[name] > 0).any() for name in residuals.values() if name in history):
+    positive = history.where(history > 0)
+    _lines(middle, positive, RESIDUALS)
+    if any(np.isfinite(values).any() for values in RESIDUALS.of(positive).values()):
         middle.set_yscale("log")
     rate = history.attrs.get("rate", np.nan)
-    middle.set_title(
-        f"residuals (step x {rate:.3f} per iteration)" if np.isfinite(rate) else "residuals"
-    )
-    _lines(right, history, {"training data": "train_score", "held out": "validation_score"})
-    right.set_title("score")
+    if np.isfinite(rate):
+        middle.set_title(f"{RESIDUALS.title} (step x {rate:.3f} per iteration)")
+    _lines(right, history, SCORE)
     for axes in (left, middle, right):
         axes.set_xlabel("iteration")
         axes.grid(alpha=0.25)
@@ -65,7 +54,7 @@ def plot_history(history: xr.Dataset, path: str | Path) -> None:
         raise InputError(f"{path} cannot be written: {error}") from error
 
 
-def _lines(axes: Any, history: xr.Dataset, series: dict[str, str]) -> None:
-    for label, name in series.items():
-        if name in history:
-            axes.plot(history["iteration"].values, history[name], label=label, linewidth=1.6)
+def _lines(axes: Any, history: xr.Dataset, curves: Curves) -> None:
+    for label, values in curves.of(history).items():
+        axes.plot(history["iteration"].values, values, label=label, linewidth=1.6)
+    axes.set_title(curves.title)
