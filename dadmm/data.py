@@ -317,6 +317,40 @@ def encode_labels(y: Array, classes: Array, first: int = 0) -> Array:
     return np.asarray(codes, np.int32)
 
 
+def as_indicators(y: Any, columns: int) -> Any:
+    """Return several labels per row, each there (1) or not (0), as uint8, (rows, columns).
+
+    Raises
+    ------
+    ShapeError
+        If there are not so many columns.
+    DataError
+        For anything but 0 and 1: its row and column; of a dask array, once it is computed.
+    """
+    if not columns or y.shape[1] != columns:
+        raise ShapeError(
+            f"y has shape {y.shape}: a classifier takes one label per row, or several as columns "
+            + (f"of 0 and 1, here {columns}" if columns else "of 0 and 1")
+        )
+    if is_dask(y):
+        return y.rechunk({1: -1}).map_blocks(encode_indicators, dtype=np.uint8)
+    return encode_indicators(y)
+
+
+def encode_indicators(y: Array, block_info: Any = None) -> Array:
+    """Return what `as_indicators` takes, or a block of it that Dask describes, as uint8."""
+    wrong = (y != 0) & (y != 1)
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        held = y[row : row + 1, column].tolist()[0]
+        row += block_info[0]["array-location"][0][0] if block_info else 0
+        raise DataError(
+            f"y has {held!r} in row {row}, column {column}: a classifier takes one label per row, "
+            "or several as columns of 0 and 1"
+        )
+    return y.astype(np.uint8)
+
+
 # ------------------------------------------------------------------------------------ into the run
 
 

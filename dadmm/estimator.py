@@ -130,7 +130,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         X : (samples, features) array-like
             NumPy or what converts to it; or lazy, never loaded whole: dask, zarr, xarray.
         y : (samples,) or (samples, targets) array-like
-            As `X`.
+            As `X`.  A classifier takes several columns, of 0 and 1, as labels that hold or not.
         sample_weight : (samples,) array-like or None
             Weights of the samples; only their ratios matter.
         callback : callable or None
@@ -180,7 +180,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         n_outputs = target.shape[1] if classes is None else len(classes)
-        loss = self._loss(classes is not None)
+        loss = self._loss(classes is not None, multi_label=target.shape[1] > 1)
         arch = Architecture.build(
             X.shape[1],
             tuple(int(width) for width in self.hidden_layer_sizes),
@@ -256,6 +256,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         """Return a column of weights whose mean is 1, or None."""
         balance = getattr(self, "class_weight", None)
         if balance is not None and classes is not None:
+            if target.shape[1] > 1:
+                raise OptionError("class_weight is for one label per row: use sample_weight")
             return data.as_weights(sample_weight, target, data.class_weights(balance, classes))
         return None if sample_weight is None else data.as_weights(sample_weight, target)
 
@@ -419,12 +421,18 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             raise OptionError(f"run={self.run!r}: use a path, a URL, or None")
         data.check_standardize(self.standardize)
 
-    def _loss(self, classification: bool) -> str:
+    def _loss(self, classification: bool, multi_label: bool) -> str:
         if self.loss == "auto":
-            return "cross_entropy" if classification else "squared"
+            several = "binary_cross_entropy" if multi_label else "cross_entropy"
+            return several if classification else "squared"
         loss = get_loss(self.loss)
         if loss.classification_only and not classification:
             raise OptionError(f"loss={self.loss!r} is for classes: use 'squared' or 'huber'")
+        if classification and loss.multi_label != multi_label:
+            which, other = "one label", "binary_cross_entropy"
+            if loss.multi_label:
+                which, other = "several labels", "cross_entropy"
+            raise OptionError(f"loss={self.loss!r} is for {which} per row: use {other!r}")
         return str(loss.name)
 
     def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
@@ -501,8 +509,9 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
     solver : str or solver object
         "block" (`BlockADMM`: mini-batches, fast) or "relaxed" (`RelaxedADMM`: closed forms), or
         one of these objects with options of its own.
-    loss : {"auto", "cross_entropy", "hinge", "squared", "huber"}
-        "auto" is the cross-entropy for classes and the squared loss for regression.
+    loss : {"auto", "cross_entropy", "binary_cross_entropy", "hinge", "squared", "huber"}
+        "auto" is the cross-entropy for classes, the binary one for several labels per row, and
+        the squared loss for regression.
     stem : {"dense", "identity"}
         The first layer: dense, or residual too (needs as many units as features).
     alpha : float
@@ -543,6 +552,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
     ----------
     network_ : Network
     classes_ : (classes,) array
+        The labels; of several per row the columns, ``0, 1, ...``.
     n_features_in_, n_iter_ : int
     loss_curve_ : list of float
         The objective of each iteration: the loss seen while training (block), or the Lagrangian
@@ -602,14 +612,17 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         """Go once through `X` and `y`, from where the last call or fit stopped.
 
         The first call decides the scaling of the inputs, and the classes: those of `y`, unless
-        all are named in `classes`.  The learning rate is constant.  Other parameters and errors
-        are those of `fit`.
+        all are named in `classes` (``0, 1, ...`` for the columns of several labels per row).  The
+        learning rate is constant.  Other parameters and errors are those of `fit`.
         """
         return self._partial_fit(X, y, classes, sample_weight)
 
     def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
         given, y = y, data.as_column(y, rows)
-        if y.ndim == 1 and not data.is_flat(given):
+        if y.ndim == 2:
+            labels = np.arange(y.shape[1]) if classes is None else np.unique(classes)
+            return data.as_indicators(y, len(labels)), labels
+        if not data.is_flat(given):
             warnings.warn(
                 "A column-vector y was passed when a 1d array was expected: use y[:, 0]",
                 DataConversionWarning,
@@ -623,26 +636,33 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         return codes, classes
 
     def predict(self, X: Any) -> Any:
-        """Return the most likely class of each row: NumPy for NumPy, lazy dask for dask."""
-        classes = getattr(self, "classes_", np.empty(0))
+        """Return the most likely class of each row: NumPy for NumPy, lazy dask for dask.
+
+        Where training had several labels per row: which of them are more likely than not, as 1
+        and 0, (rows, labels).
+        """
+        check_is_fitted(self, "network_")
+        classes = self.classes_
+        if self._multi_label:
+            return self._outputs(X, _likely, len(classes), np.int64)
         return self._outputs(X, _TakeClass(classes), 0, classes.dtype)
 
     def predict_proba(self, X: Any) -> Any:
-        """Return the probability of each class, (rows, classes).
+        """Return the probability of each class, (rows, classes), or of each label by itself.
 
         Raises
         ------
         OptionError
             If the network was trained with a loss that gives no probabilities.
         """
-        loss = get_loss(self._loss(True))
+        check_is_fitted(self, "network_")
+        loss = get_loss(self.network_.target.loss)
         if not loss.has_proba:
-            raise OptionError(f"loss={self.loss!r} gives no probabilities: use 'cross_entropy'")
-        dtype = self.network_.dtype if hasattr(self, "network_") else None
-        return self._outputs(X, loss.predict_proba, len(getattr(self, "classes_", ())), dtype)
+            raise OptionError(f"loss={loss.name!r} gives no probabilities: use 'cross_entropy'")
+        return self._outputs(X, loss.predict_proba, len(self.classes_), self.network_.dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy on `X` and `y`.
+        """Return the accuracy on `X` and `y`: the share of rows with the right label, or labels.
 
         Raises
         ------
@@ -653,8 +673,21 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         with data.computing("X"):
             predicted, y = compute(predicted, data.unwrap(y))
         y = data.as_column(y, len(predicted))
-        data.encode_labels(y, self.classes_)
-        return float(np.average(predicted == y, weights=_score_weights(sample_weight, y)))
+        if self._multi_label:
+            right = (predicted == data.as_indicators(y, len(self.classes_))).all(axis=1)
+        else:
+            data.encode_labels(y, self.classes_)
+            right = predicted == y
+        return float(np.average(right, weights=_score_weights(sample_weight, y)))
+
+    @property
+    def _multi_label(self) -> bool:
+        return get_loss(self.network_.target.loss).multi_label
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
 
 class _TakeClass:
@@ -728,6 +761,10 @@ def _score_weights(sample_weight: Any, y: Array) -> Array | None:
     return np.asarray(data.as_weights(sample_weight, y))[:, 0]
 
 
+def _likely(outputs: Array) -> Array:
+    return (outputs > 0).astype(np.int64)
+
+
 def _first_column(outputs: Array) -> Array:
     return outputs[:, 0]
 
@@ -748,6 +785,10 @@ def _continue_from(
     params: dict[str, Array] = before._parameters
     needed = solver.initial(problem, 0)
     same = classes is None or np.array_equal(classes, before.classes_)
+    same = (
+        same
+        and get_loss(problem.loss).multi_label == get_loss(before.network_.target.loss).multi_label
+    )
     same = same and solver.model(problem) == before.network_.architecture
     found, wanted = ({n: a.shape for n, a in arrays.items()} for arrays in (params, needed))
     if not same or found != wanted:

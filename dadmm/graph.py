@@ -258,7 +258,9 @@ def _chunk(plan: Plan, part: Part, chunk: int, state: Arrays, iteration: int, pa
     if part.y:
         y = read("y", chunk)
         if problem.classes:
-            y = get_loss(problem.loss).encode(y[:, 0], problem.classes, problem.dtype)
+            loss = get_loss(problem.loss)
+            codes = y if loss.multi_label else y[:, 0]
+            y = loss.encode(codes, problem.classes, problem.dtype)
         else:
             out = _work.take("y", y.shape, problem.dtype)
             y = scaling["y"].apply(y, problem.dtype, out)

@@ -155,7 +155,9 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "activation": _model(
             "activation", TEXT, "relu, leaky_relu, tanh, sigmoid, softplus or identity"
         ),
-        "loss": _model("loss", TEXT, "auto, cross_entropy, hinge, squared or huber"),
+        "loss": _model(
+            "loss", TEXT, "auto, cross_entropy, binary_cross_entropy, hinge, squared or huber"
+        ),
         "stem": _model("stem", TEXT, "dense or identity"),
         "alpha": _model("alpha", NUMBER, "weight of |W|^2 / 2, per sample"),
         "max_iter": _model("max_iter", WHOLE, "most iterations"),

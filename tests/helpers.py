@@ -27,6 +27,7 @@ LOSS = {
     "squared": lambda v, y: 0.5 * ((v - y) ** 2).sum(),
     "huber": lambda v, y: special.huber(1.0, v - y).sum(),
     "hinge": lambda v, y: np.maximum(1.0 - y * v, 0.0).sum(),
+    "binary_cross_entropy": lambda v, y: (np.logaddexp(v, 0.0) - y * v).sum(),
     "cross_entropy": lambda v, y: (special.logsumexp(v, axis=1) - (y * v).sum(1)).sum(),
 }
 
@@ -40,6 +41,8 @@ def data(loss, n=30, p=5, k=3, seed=0):
     signal = np.tanh(x @ rng.standard_normal((p, k))) + 0.1 * rng.standard_normal((n, k))
     if loss in REGRESSION:
         return x, 2.0 * signal
+    if get_loss(loss).multi_label:
+        return x, (signal > 0).astype(np.float64)
     return x, get_loss(loss).encode(signal.argmax(1), k, np.float64)
 
 

@@ -91,7 +91,12 @@ def snapshot(folder):
         (X, Y[:-1], ShapeError, "y has 29 rows, x has 30"),
         (X[:, 0], Y, ShapeError, r"x has 1 dimension.*x\.reshape\(-1, 1\)"),
         (X[None], Y, ShapeError, r"x has 3 dimension\(s\), not \(rows, columns\)"),
-        (X, np.stack([Y, Y], 1), ShapeError, r"y has shape \(30, 2\): .* one label per row"),
+        (
+            X,
+            np.stack([2 * Y, Y], 1),
+            DataError,
+            r"y has 2 in row .*, column 0: .* one label per row",
+        ),
         (X, Y[None, None], ShapeError, "y has 3 dimensions"),
         ([[1, 2], [3]], [0, 1], ShapeError, "x has rows of different lengths"),
         ("abc", Y, ShapeError, "x is a str, not an array of rows"),
@@ -398,7 +403,18 @@ def test_chunks_that_do_not_tile_are_named(chunks):
     refused(ShapeError, words, ADMMClassifier(**SMALL, chunks=chunks).fit, X, Y)
 
 
-@pytest.mark.parametrize("loss", ["hinge", "cross_entropy"])
+def test_a_loss_is_for_one_label_per_row_or_for_several():
+    fit = ADMMClassifier(**SMALL, loss="hinge").fit
+    words = "loss='hinge' is for one label per row: use 'binary_cross_entropy'"
+    refused(OptionError, words, fit, X, X > 0.5)
+    fit = ADMMClassifier(**SMALL, loss="binary_cross_entropy").fit
+    words = "loss='binary_cross_entropy' is for several labels per row: use 'cross_entropy'"
+    refused(OptionError, words, fit, X, Y)
+    fit = ADMMClassifier(**SMALL, class_weight="balanced").fit
+    refused(OptionError, "class_weight is for one label per row: use sample", fit, X, X > 0.5)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "cross_entropy", "binary_cross_entropy"])
 def test_a_regression_has_no_loss_for_classes(loss):
     reg = ADMMRegressor(**SMALL, loss=loss)
     refused(OptionError, "is for classes: use 'squared' or 'huber'", reg.fit, X, X[:, 0])
@@ -588,7 +604,7 @@ def claims_more():
         ("[4]", "[0]", r"hidden_layer_sizes=\(0,\): give at least one"),
         ("x.npy", "none.npy", "x: none.npy does not exist"),
         ("x.npy", "nan.npy", "x contains NaN in row 7, column 1: drop or impute it"),
-        ("y.npy", "nan.npy", r"y has shape \(30, 3\): a classifier takes one label per row"),
+        ("y.npy", "nan.npy", "y has 0.1.* in row 0, column 0: a classifier takes"),
         ("x.npy", "objects.npy", "x: objects.npy is not a plain .npy array"),
         ("x.npy", "complex.npy", "x has dtype complex128"),
         (
@@ -615,7 +631,7 @@ def claims_more():
         (
             "max_iter = 2",
             "loss = '" + "x" * 9999 + "'",
-            "no loss is called 'x+ \\.\\.\\. x*': known: cross",
+            "no loss is called 'x+ \\.\\.\\. x*': known: binary",
         ),
         (
             "max_iter = 2",

@@ -14,7 +14,7 @@ from dadmm.network import Architecture
 from dadmm.solvers.base import Chunk, Pace, Problem, combine, iterate
 from dadmm.solvers.minibatch import Local, Span, held_out
 
-LOSSES = ("squared", "huber", "hinge", "cross_entropy")
+LOSSES = ("squared", "huber", "hinge", "cross_entropy", "binary_cross_entropy")
 
 
 # --------------------------------------------------------------------------------- one mini-batch

@@ -439,6 +439,21 @@ def test_onnx_runtime_predicts_targets_in_their_units(y):
     np.testing.assert_allclose(found["targets"], fitted.predict(X), rtol=1e-12)
 
 
+@needs_safetensors
+@needs_onnx
+def test_several_labels_are_the_same_from_a_file_and_in_onnx_runtime():
+    fitted = ADMMClassifier(**SMALL).fit(X, X[:, :3] > 0)
+    fitted.network_.save("model.safetensors")
+    loaded = dadmm.load("model.safetensors")
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    assert loaded.score(X, X[:, :3] > 0) == fitted.score(X, X[:, :3] > 0)
+    fitted.network_.save("model.onnx")
+    found = runtime("model.onnx")(X.astype(np.float32))
+    assert found["labels"].dtype == np.int64
+    np.testing.assert_array_equal(found["labels"], fitted.predict(X))
+    np.testing.assert_allclose(found["probabilities"], fitted.predict_proba(X), atol=1e-5)
+
+
 @needs_onnx
 def test_a_trained_constrained_classifier_predicts_the_same_in_onnx_runtime():
     solver = BlockADMM(blocks=2, constraints="binary")

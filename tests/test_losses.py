@@ -8,13 +8,24 @@ from scipy import special
 from scipy.optimize import minimize, minimize_scalar
 
 from dadmm.errors import DataError, OptionError
-from dadmm.losses import LOSSES, CrossEntropy, Hinge, Huber, Loss, Squared, get_loss
+from dadmm.losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Hinge,
+    Huber,
+    Loss,
+    Squared,
+    get_loss,
+)
 
 ALL = [*LOSSES.values(), Huber(0.3)]
+CODED = [loss for loss in ALL if not loss.multi_label]
 SMOOTH = [loss for loss in ALL if np.isfinite(loss.lipschitz)]
 
 each = pytest.mark.parametrize("loss", ALL, ids=repr)
 each_smooth = pytest.mark.parametrize("loss", SMOOTH, ids=repr)
+each_coded = pytest.mark.parametrize("loss", CODED, ids=repr)
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 bounded = settings(max_examples=50, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -27,6 +38,8 @@ def instances(loss, seed, rows, outputs, scale=1.0, dtype=np.float64):
     v = (scale * rng.normal(size=(rows, outputs))).clip(-1e3, 1e3)
     if isinstance(loss, Hinge):
         y = rng.choice([-1.0, 1.0], size=v.shape)
+    elif isinstance(loss, BinaryCrossEntropy):
+        y = rng.random(v.shape).round(rng.integers(2))  # yes and no, or between
     elif isinstance(loss, CrossEntropy):
         y = rng.dirichlet(np.ones(outputs), rows)
         y[::2] = loss.encode(rng.integers(outputs, size=rows), outputs, float)[::2]
@@ -42,6 +55,8 @@ def formula(loss, v, y):
         return 0.5 * np.sum(r**2)
     if isinstance(loss, CrossEntropy):
         return -np.sum(y * special.log_softmax(v))
+    if isinstance(loss, BinaryCrossEntropy):
+        return -np.sum(y * special.log_expit(v) + (1 - y) * special.log_expit(-v))
     if isinstance(loss, Hinge):
         return sum(max(0, 1 - a * b) for a, b in zip(v, y, strict=True))
     return sum(0.5 * t**2 if t <= loss.delta else loss.delta * (t - loss.delta / 2) for t in r)
@@ -89,8 +104,8 @@ def test_gradient_is_lipschitz_with_the_constant_given_and_no_smaller_one(loss, 
 
 @each_smooth
 def test_the_lipschitz_constant_is_attained(loss):
-    y = loss.encode([0], 2, float)
-    v = np.zeros((1, 2)) if isinstance(loss, CrossEntropy) else y
+    y = np.array([[1.0, 0.0]])
+    v = np.zeros((1, 2)) if loss.has_proba else y
     step = 1e-5 * np.array([[1.0, -1.0]])
     change = loss.gradient(v + step, y) - loss.gradient(v, y)
     assert np.linalg.norm(change) == pytest.approx(loss.lipschitz * np.linalg.norm(step), rel=1e-6)
@@ -110,7 +125,7 @@ def test_prox_is_as_low_as_a_general_minimiser_gets(loss, seed, beta):
     assert lowest <= rival.fun * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("loss", [Hinge(), Huber(), Huber(0.3)], ids=repr)
+@pytest.mark.parametrize("loss", [Hinge(), Huber(), Huber(0.3), BinaryCrossEntropy()], ids=repr)
 @bounded
 @given(v=st.floats(-4, 4), beta=betas)
 def test_prox_of_a_separable_loss_is_the_scalar_minimiser(loss, v, beta):
@@ -154,8 +169,10 @@ def test_prox_of_hinge_balances_a_subgradient(seed, beta):
 @each_dtype
 @pytest.mark.parametrize("outputs", [1, 2, 10, 100])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e3])
-def test_prox_of_cross_entropy_converges_from_any_output_at_any_weight(dtype, outputs, scale):
-    loss = CrossEntropy()
+@pytest.mark.parametrize("loss", [CrossEntropy(), BinaryCrossEntropy()], ids=repr)
+def test_prox_of_cross_entropies_converges_from_any_output_at_any_weight(
+    loss, dtype, outputs, scale
+):
     v, y = instances(loss, 8, 60, outputs, scale, dtype)
     for beta in 10.0 ** np.arange(-3, 5):
         z = loss.prox(v, y, beta).astype(float)
@@ -247,13 +264,13 @@ def test_no_rows_are_no_problem(loss, dtype):
 @each
 def test_huge_outputs_neither_overflow_nor_warn(loss):
     v = np.array([[1e30, -1e30, 0], [-1e30, -1e30, -1e30]], np.float32)
-    y = loss.encode([1, 0], 3)
+    y = loss.encode([1, 0] if loss in CODED else np.eye(3, dtype=int)[:2], 3)
     assert np.isfinite(loss.value(v, y))
     assert np.isfinite(loss.gradient(v, y)).all()
     assert np.isfinite(loss.prox(v, y, 1e-2)).all()
 
 
-@each
+@each_coded
 @each_dtype
 def test_codes_are_encoded_as_the_loss_wants_them(loss, dtype):
     y = loss.encode(np.array([2, 0, 1]), 3, dtype)
@@ -263,11 +280,41 @@ def test_codes_are_encoded_as_the_loss_wants_them(loss, dtype):
     assert loss.encode([], 3).shape == (0, 3)
 
 
-@each
+@each_coded
 @pytest.mark.parametrize("codes", [[0, 3], [-1, 2]])
 def test_codes_out_of_range_are_refused(loss, codes):
     with pytest.raises(DataError, match="from 0 to 2"):
         loss.encode(codes, 3)
+
+
+@each_dtype
+def test_several_labels_are_0_or_1_each(dtype):
+    loss = BinaryCrossEntropy()
+    labels = np.array([[0, 1, 1], [0, 0, 0]], np.uint8)
+    y = loss.encode(labels, 3, dtype)
+    assert y.dtype == dtype
+    assert np.array_equal(y, labels)
+    for bad in (labels[:, :2], labels[0], 2 * labels, labels - 0.5):
+        with pytest.raises(DataError, match="0 or 1 in each of 3 columns"):
+            loss.encode(bad, 3)
+
+
+@each_dtype
+def test_probabilities_of_labels_are_the_sigmoid_and_do_not_depend_on_each_other(dtype):
+    v = np.random.default_rng(12).normal(size=(50, 4)).astype(dtype) * 100
+    p = BinaryCrossEntropy().predict_proba(v)
+    assert p.dtype == dtype
+    exact = np.exp(special.log_expit(v.astype(float)))
+    np.testing.assert_allclose(p, exact, rtol=1e3 * np.finfo(dtype).eps, atol=1e-37)
+    assert BinaryCrossEntropy().predict_proba(v, out=v) is v
+    assert np.array_equal(v, p)
+
+
+def test_rows_are_right_where_the_class_or_all_labels_are():
+    v = np.array([[2.0, 1.0, -1.0], [-1.0, -2.0, -3.0], [1.0, 2.0, 3.0]])
+    y = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    assert BinaryCrossEntropy().right(v, y) == 2
+    assert CrossEntropy().right(v, np.eye(3)[[0, 0, 0]]) == 2
 
 
 @each_dtype
@@ -296,12 +343,15 @@ def test_only_losses_with_probabilities_predict_them(loss):
 
 def test_flags_say_what_a_loss_is_for():
     assert {n for n, loss in LOSSES.items() if loss.classification_only} == {
+        "binary_cross_entropy",
         "cross_entropy",
         "hinge",
     }
+    assert [n for n, loss in LOSSES.items() if loss.multi_label] == ["binary_cross_entropy"]
     assert {n: loss.lipschitz for n, loss in LOSSES.items()} == {
         "squared": 1,
         "cross_entropy": 0.5,
+        "binary_cross_entropy": 0.25,
         "hinge": np.inf,
         "huber": 1,
     }

@@ -217,6 +217,7 @@ INSTANCES = {
     "all residual, relu": ("cross_entropy", "relu", (3, 3, 3), "identity"),
     "leaky, no skips": ("huber", "leaky_relu", (3, 2), "dense"),
     "sigmoid": ("cross_entropy", "sigmoid", (2, 2), "dense"),
+    "several labels": ("binary_cross_entropy", "tanh", (2, 2), "dense"),
     "softplus, hinge": ("hinge", "softplus", (2, 2), "dense"),
 }
 
@@ -459,6 +460,8 @@ def test_the_score_is_that_of_the_network_that_predicts(loss):
     if loss in REGRESSION:
         unexplained = ((out - z["y"]) ** 2).sum() / ((z["y"] - z["y"].mean(0)) ** 2).sum()
         assert row["train_score"] == pytest.approx(1 - unexplained)
+    elif loss == "binary_cross_entropy":
+        assert row["train_score"] == ((out > 0) == z["y"]).all(axis=1).mean()
     else:
         assert row["train_score"] == (out.argmax(1) == z["y"].argmax(1)).mean()
 

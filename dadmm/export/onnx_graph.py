@@ -246,12 +246,21 @@ def _answers(g: Graph, network: Network, v: str) -> dict[str, tuple[int, bool]]:
             g.add("Identity", v, out="targets")
         found["targets"] = (kind, target.flat)
     else:
-        labels = _labels(target.classes)
-        best = g.add("ArgMax", v, axis=1, keepdims=0)
-        g.add("Gather", g.constant(labels, labels.dtype), best, axis=0, out="labels")
-        found["labels"] = (_type(labels.dtype), True)
-        if get_loss(target.loss).has_proba:
+        loss = get_loss(target.loss)
+        if loss.multi_label:
+            likely = g.cast(g.add("Greater", v, g.constant(0.0)), np.int64)
+            g.add("Identity", likely, out="labels")
+            found["labels"] = (_type(np.int64), False)
+        else:
+            labels = _labels(target.classes)
+            best = g.add("ArgMax", v, axis=1, keepdims=0)
+            g.add("Gather", g.constant(labels, labels.dtype), best, axis=0, out="labels")
+            found["labels"] = (_type(labels.dtype), True)
+        if loss.multi_label:
+            g.add("Sigmoid", v, out="probabilities")
+        elif loss.has_proba:
             g.add("Softmax", v, axis=1, out="probabilities")
+        if loss.has_proba:
             found["probabilities"] = (kind, False)
     g.add("Identity", v, out="outputs")
     return {**found, "outputs": (kind, False)}
@@ -332,5 +341,7 @@ def _expected(network: Network, outputs: Array) -> dict[str, Array]:
     if target.classes is None:
         return {"targets": outputs[:, 0] if target.flat else outputs}
     loss = get_loss(target.loss)
+    if loss.multi_label:
+        return {"labels": (outputs > 0) * 1, "probabilities": loss.predict_proba(outputs)}
     found = {"labels": _labels(target.classes)[outputs.argmax(axis=1)]}
     return {**found, "probabilities": loss.predict_proba(outputs)} if loss.has_proba else found

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dadmm.losses import get_loss
 from dadmm.network import Architecture, Model, Scaling
 
 Array = NDArray[Any]
@@ -40,7 +41,7 @@ class Problem:
     rows : int
         n, the number of samples.
     classes : int
-        Number of classes, 0 for regression.
+        Number of classes, or of labels if each row may have several; 0 for regression.
     target_variation : float
         Regression: the sum of squares of the scaled targets about their mean, for R^2.
     dtype : str
@@ -386,4 +387,6 @@ def target_bytes(problem: Problem) -> int:
     size = np.dtype(problem.dtype).itemsize
     outputs = problem.architecture.widths[-1]
     stored = 4 if problem.classes else 8 * outputs
+    if get_loss(problem.loss).multi_label:
+        stored = outputs
     return stored + size * outputs + (8 + size) * problem.weighted

@@ -398,7 +398,7 @@ class Local:
         g = self.gradient(out, y, w)
         self.loss += self.criterion.value(out, y, w)
         if problem.classes:
-            self.right += int((out.argmax(axis=1) == y.argmax(axis=1)).sum())
+            self.right += self.criterion.right(out, y)
         else:
             self.error += square(out - y)
         return g

@@ -495,7 +495,7 @@ class RelaxedADMM:
         out += weights[f"b_{last}"]
         sums: Sums = {"forward_loss": loss.value(out, chunk.y)}
         if problem.classes:
-            sums["correct"] = int((out.argmax(axis=1) == chunk.y.argmax(axis=1)).sum())
+            sums["correct"] = loss.right(out, chunk.y)
         else:
             sums["squared_error"] = square(out - chunk.y)
         if self.head_refit:
