@@ -52,8 +52,8 @@ def save(network: Network, path: str | Path, *, overwrite: bool = False) -> Agre
     path : path
         Ends in ``.safetensors``: parameters, scaling and labels to the bit; `dadmm.load` reads
         it.  Or in ``.onnx``: a graph (opset 13) from "x", (rows, features) in the units of the
-        data and the dtype of the parameters, to "outputs", what `Network.forward` returns, and to
-        "labels" and "probabilities" of classes, or to "targets", what `predict` returns.
+        data and the dtype of the parameters, to "outputs", what `dadmm.Network.forward` returns,
+        and to "labels" and "probabilities" of classes, or to "targets", what `predict` returns.
     overwrite : bool
         Whether a file that is there may be replaced.
 

@@ -137,16 +137,14 @@ def _l2_ball(g: Graph, v: str, radius: float, width: int) -> str:
 
 
 def _simplex(g: Graph, v: str, number: float, width: int) -> str:
-    # As in `prox.simplex`, sums in float64.
+    # As in `prox.simplex`, sums in float64; the threshold sought is the largest of all.
     x = g.add("Sub", v, g.add("ReduceMax", v, axes=[1], keepdims=1))
     wide = g.cast(x, np.float64)
     falling = g.add("TopK", wide, g.constant([width], np.int64), axis=1)
     sums = g.add("CumSum", falling, g.constant(1, np.int64))
     excess = g.add("Sub", sums, g.constant(1.0, np.float64))
     thetas = g.add("Div", excess, g.constant(np.arange(1, width + 1), np.float64))
-    count = g.total(g.cast(g.add("Greater", falling, thetas), np.int64))
-    last = g.add("Sub", count, g.constant(1, np.int64))
-    theta = g.cast(g.add("GatherElements", thetas, last, axis=1), g.dtype)
+    theta = g.cast(g.add("ReduceMax", thetas, axes=[1], keepdims=1), g.dtype)
     return g.add("Relu", g.add("Sub", x, theta))
 
 

@@ -132,13 +132,12 @@ def _l2_ball(v: Tensor, radius: float) -> Tensor:
 
 
 def _simplex(v: Tensor, _: float) -> Tensor:
-    # As in `dadmm.prox.simplex`.
-    x = v - v.max(dim=-1, keepdim=True).values
+    # As in `dadmm.prox.simplex`; the threshold sought is the largest of all.
+    x = v - v.amax(dim=-1, keepdim=True)
     falling = torch.sort(x, dim=-1, descending=True).values.double()
     count = torch.arange(1, v.shape[-1] + 1, device=v.device)
-    thetas = (falling.cumsum(dim=-1) - 1.0) / count
-    last = (falling > thetas).sum(dim=-1, keepdim=True) - 1
-    return (x - thetas.gather(-1, last).to(v.dtype)).clamp(min=0.0)
+    theta = ((falling.cumsum(dim=-1) - 1.0) / count).amax(dim=-1, keepdim=True)
+    return (x - theta.to(v.dtype)).clamp(min=0.0)
 
 
 def _k_sparse(v: Tensor, k: float) -> Tensor:
