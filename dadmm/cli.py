@@ -6,22 +6,17 @@ work on the run; 130 for Ctrl-C; 143 for SIGTERM.
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
-import shutil
 import sys
 import textwrap
-import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from dask.utils import format_bytes
-from fsspec.core import url_to_fs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -34,6 +29,7 @@ from dadmm.errors import InputError, StoreError
 from dadmm.estimator import ADMMClassifier
 from dadmm.export import check_place, save
 from dadmm.jobs import make_estimator, parameter_digest, refuse_other, stored_config
+from dadmm.predictions import check_output, write
 from dadmm.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.recovery import examine
 from dadmm.schema import SCHEMA, example, json_schema
@@ -267,81 +263,14 @@ def predict(path: str, source: str, target: str, proba: bool, overwrite: bool) -
     to zarr goes chunk by chunk, so neither need fit into memory.
     """
     estimator = load(path)
-    _check_output(path, source, target, overwrite)
+    check_output(path, source, target, overwrite)
     x = read_array(source)
     if proba and not hasattr(estimator, "predict_proba"):
         raise InputError(f"{path} is a regression: it has no probabilities; leave out --proba")
-    _write(estimator.predict_proba(x) if proba else estimator.predict(x), target)
+    write(estimator.predict_proba(x) if proba else estimator.predict(x), target)
     if proba:
         _line("columns", ", ".join(map(str, estimator.classes_)))
     _line("written", f"{x.shape[0]} rows -> {target}")
-
-
-def _check_output(run: str, source: str, target: str, overwrite: bool) -> None:
-    if Path(target).suffix not in (".npy", ".csv", ".zarr"):
-        raise InputError(f"{target}: end the output's name in .npy, .csv or .zarr")
-    try:
-        filesystem, path = url_to_fs(target)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{target} cannot be written: {error}") from error
-    if filesystem.exists(path) and not overwrite:
-        raise InputError(f"{target} exists: choose another name, or use --overwrite")
-    if "://" in target:
-        return
-    place = Path(target).resolve()
-    if place in (Path(run).resolve(), Path(source).resolve()):
-        raise InputError(f"{target} is read by this very command: choose another name")
-    if place.suffix != ".zarr" and os.path.isdir(place):
-        raise InputError(f"{target} is a folder: choose another name")
-    if place.suffix == ".zarr" and os.path.exists(place) and not (place / "zarr.json").exists():
-        raise InputError(f"{target} is no zarr array, so it is not overwritten: remove it first")
-    if not os.path.isdir(place.parent):
-        raise InputError(f"{target}: there is no folder {place.parent}; make it first")
-
-
-def _write(predicted: Any, target: str) -> None:
-    """Write predictions beside `target` and rename; zarr chunk by chunk."""
-    aside = Path(f"{target}.partial")
-    try:
-        if target.endswith(".zarr"):
-            _write_zarr(predicted, target if "://" in target else str(aside))
-        else:
-            _write_file(np.asarray(predicted), aside, target.endswith(".npy"))
-        if "://" not in target:
-            if Path(target).is_dir():
-                shutil.rmtree(target)
-            aside.replace(target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        if os.path.isdir(aside):
-            shutil.rmtree(aside)
-        elif os.path.exists(aside):  # pathlib's own raises for names that are too long
-            aside.unlink()
-
-
-def _write_zarr(predicted: Any, target: str) -> None:
-    import dask.array as da
-
-    if not isinstance(predicted, da.Array):
-        predicted = da.from_array(_plain(predicted))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # text has no final zarr v3 dtype yet
-        predicted.rechunk("auto").to_zarr(target, overwrite=True)
-
-
-def _write_file(values: Any, path: Path, binary: bool) -> None:
-    if binary:
-        with path.open("wb") as file:
-            np.save(file, _plain(values), allow_pickle=False)
-        return
-    with path.open("w", newline="") as table:
-        csv.writer(table, lineterminator="\n").writerows(values.reshape(len(values), -1))
-
-
-def _plain(values: Any) -> Any:
-    """Return labels that are objects (from pandas) in the dtype that NumPy gives their values."""
-    return np.array(values.tolist()) if values.dtype.kind == "O" else values
 
 
 @commands.command(name="export", short_help="Write the network of a run for other programs.")

@@ -23,12 +23,22 @@ from dask.base import compute
 
 from dadmm import cluster, data
 from dadmm.config import check_config, differences, load_config
-from dadmm.datasets import load_data
+from dadmm.datasets import load_data, read_array
 from dadmm.errors import DamageError, InputError, StoreError
 from dadmm.estimator import ADMMClassifier, ADMMRegressor
 from dadmm.files import replace_file
 from dadmm.options import make_solver
+from dadmm.predictions import (
+    as_json,
+    changed_last,
+    check_output,
+    is_complete,
+    plain,
+    predict_parts,
+    record,
+)
 from dadmm.process import CODES, ending, sigterm_interrupts, tidy_warnings
+from dadmm.schema import SCHEMA
 from dadmm.store import Run
 from dadmm.stored import is_done, load, resume
 
@@ -211,15 +221,14 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
         scores = metrics(model, x, y)
     found = {
         "run": path,
-        "iterations": model.n_iter_,
+        "iterations": getattr(model, "n_iter_", None),
         "parameters": parameter_digest(model),
         "data": table,
         "held_out": held_out,
         "rows": int(x.shape[0]),
         "metrics": scores,
     }
-    text = json.dumps(_finite(found), indent=2, allow_nan=False) + "\n"
-    replace_file(output, text.encode())
+    replace_file(output, as_json(_finite(found)))
     numbers = {name: v for name, v in scores.items() if isinstance(v, float)}
     log("done", output=output, rows=found["rows"], held_out=held_out, **numbers)
 
@@ -263,6 +272,65 @@ def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
     }
 
 
+# -------------------------------------------------------------------------------------- predictions
+
+
+def predict(config: Mapping[str, Any], log: Log) -> None:
+    """Predict for the rows of a file, some at a time; what is there already is not done again.
+
+    Raises
+    ------
+    InputError
+        If something else is where the predictions would go, and ``predict.overwrite`` is not set.
+    """
+    path, options = config["run"]["path"], config["predict"]
+    source, target = options["input"], options["output"]
+    if "://" in target:
+        raise InputError(f"[predict] output={target!r}: a job writes to a local path")
+    model = load(path)
+    x = read_array(source)
+    proba = options.get("proba", False)
+    if proba and isinstance(model, ADMMRegressor):
+        raise InputError(f"{path} is a regression: it has no probabilities; leave out proba")
+    job = {
+        "parameters": parameter_digest(model),
+        "input": source,
+        "files": changed_last(source),
+        "shape": list(x.shape),
+        "dtype": str(x.dtype),
+        "columns": model.classes_.tolist() if proba else None,
+    }
+    if is_complete(target, job):
+        log("done", output=target, rows=x.shape[0], note="there was nothing left to do")
+        return
+    other = record(Path(f"{target}.json"))
+    if Path(target).exists() and other != job and not options.get("overwrite", False):
+        what = "something else"
+        if isinstance(other, dict):
+            what = f"predictions for something else ({'; '.join(differences(other, job)[:2])})"
+        raise InputError(
+            f"{target} holds {what}: choose another output, or set [predict] overwrite = true"
+        )
+    check_output(path, source, target, overwrite=True)
+    log("started", input=source, output=target, rows=x.shape[0])
+
+    def values(rows: Any) -> Any:
+        if proba:
+            return model.predict_proba(rows)
+        found = model.predict(rows)
+        return found.astype(plain(model.classes_).dtype) if hasattr(model, "classes_") else found
+
+    predict_parts(
+        values,
+        x,
+        target,
+        job,
+        options.get("rows", SCHEMA["predict"]["rows"].default),
+        lambda first, last: log("part", first=first, last=last),
+    )
+    log("done", output=target, rows=x.shape[0])
+
+
 # ------------------------------------------------------------------------------------------ scripts
 
 Job = Callable[[Mapping[str, Any], Log], None]
@@ -271,6 +339,7 @@ JOBS: dict[str, tuple[Job, tuple[str, ...]]] = {
     "train": (train, ("data", "run.path")),
     "resume": (resume_run, ("run.path",)),
     "evaluate": (evaluate, ("run.path", "evaluate.output")),
+    "predict": (predict, ("run.path", "predict.input", "predict.output")),
 }
 
 
@@ -279,7 +348,7 @@ def main(job: str, script: str, about: str | None) -> None:
 
     Parameters
     ----------
-    job : {"train", "resume", "evaluate"}
+    job : {"train", "resume", "evaluate", "predict"}
     script : str
         The script's file; the config beside it, of the same name, is taken if the command line
         names none.

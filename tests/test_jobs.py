@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from jobs_helpers import LABELS, X, configure, digest, lines
 from sklearn import metrics as sk
 from sklearn.model_selection import train_test_split
 
-from dadmm import ADMMClassifier, jobs, load
+from dadmm import ADMMClassifier, jobs, load, predictions
 from dadmm.errors import RecoveryWarning
 from dadmm.jobs import run_job
 from dadmm.store import Run
@@ -236,7 +237,7 @@ def test_resuming_nothing_is_an_error(job):
     assert err == "failed: run does not exist: give the folder that a fit was started with\n"
 
 
-# ----------------------------------------------------------------------------------------- evaluate
+# ---------------------------------------------------------------------------------------- evaluate
 
 EVALUATE = '[run]\npath = "run"\n[evaluate]\noutput = "scores.json"\n'
 
@@ -299,6 +300,182 @@ def test_scores_need_a_place(job, target, words):
     code, _, err = job("evaluate", "evaluate.toml")
     assert code == 2
     assert words in err
+
+
+# ------------------------------------------------------------------------------------------ predict
+
+
+def predicting(target="found.npy", more="rows = 30"):
+    """Write a config that predicts for the rows of new.npy; return its path."""
+    np.save("new.npy", X)
+    text = f'[run]\npath = "run"\n[predict]\ninput = "new.npy"\noutput = "{target}"\n{more}\n'
+    return write("predict.toml", text)
+
+
+def read_output(name):
+    if name.endswith(".npy"):
+        return np.load(name, allow_pickle=False)
+    if name.endswith(".zarr"):
+        return zarr.open_array(name)[:]
+    return np.genfromtxt(name, delimiter=",", dtype=None, encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", ["found.npy", "found.csv", "found.zarr"])
+@pytest.mark.parametrize("proba", ["true", "false"])
+def test_predictions_are_made_part_by_part(job, target, proba):
+    job("train", configure())
+    code, log, err = job("predict", predicting(target, f"rows = 30\nproba = {proba}"))
+    assert (code, err) == (0, "")
+    parts = [(line["first"], line["last"]) for line in log if line["event"] == "part"]
+    assert parts == [(0, 30), (30, 60), (60, 80)]
+    model = load("run")
+    if proba == "true":
+        np.testing.assert_allclose(read_output(target), model.predict_proba(X), rtol=1e-6)
+    else:
+        np.testing.assert_array_equal(read_output(target), model.predict(X))
+    about = json.loads(Path(f"{target}.json").read_text())
+    assert about["columns"] == (["cat", "dog"] if proba == "true" else None)
+    assert about["parameters"] == digest("run")
+    assert not Path(f"{target}.parts").exists()
+    before = everything(".")
+    code, log, _ = job("predict", "predict.toml")
+    assert (code, [line["event"] for line in log]) == (0, ["done"])
+    assert everything(".") == before
+
+
+def test_a_regression_predicts_numbers(job):
+    job("train", configure(task="regression"))
+    assert job("predict", predicting())[0] == 0
+    np.testing.assert_allclose(np.load("found.npy"), load("run").predict(X), rtol=1e-5)
+
+
+def test_labels_of_any_length_fit_into_all_parts(job):
+    labels = np.array(["a", "a longer name"], dtype=object)[(X[:, 0] > 0).astype(int)]
+    ADMMClassifier((8,), max_iter=20, random_state=0, run="run").fit(X, labels)
+    assert job("predict", predicting(more="rows = 1"))[0] == 0
+    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X).astype(str))
+    assert len(set(np.load("found.npy"))) == 2
+
+
+def test_predicting_goes_on_after_a_stop_with_what_is_left(job, monkeypatch):
+    job("train", configure())
+    save, saved = predictions.np.save, []
+
+    def stop(file, values, **options):
+        saved.append(len(values))
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        save(file, values, **options)
+
+    config = predicting()
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions.np, "save", stop)
+        code, _, _ = job("predict", config)
+    assert code == 130
+    assert not Path("found.npy").exists()
+    code, log, _ = job("predict", config)
+    assert code == 0
+    assert [line["first"] for line in log if line["event"] == "part"] == [30, 60]
+    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X))
+
+
+@pytest.mark.parametrize("step", ["record", "output", "removal"])
+def test_an_output_that_was_not_quite_done_is_done_again(job, monkeypatch, step):
+    """Whatever of the last steps a kill hits; where an older output is to be replaced."""
+    job("train", configure())
+    config = predicting(more="overwrite = true")
+    write("found.npy", "old")
+    replace, rmtree = predictions.replace_file, predictions.shutil.rmtree
+    with monkeypatch.context() as patch:
+        if step == "record":
+
+            def save(target, content):
+                replace(target, content)
+                if str(target) == "found.npy.json":
+                    raise KeyboardInterrupt
+
+            patch.setattr(predictions, "replace_file", save)
+        elif step == "output":
+            patch.setattr(predictions, "write", lambda whole, target: interrupt())
+        else:
+
+            def remove(path, **options):
+                if not options:
+                    Path(path, "job.json").unlink()
+                    interrupt()
+                rmtree(path, **options)
+
+            patch.setattr(predictions.shutil, "rmtree", remove)
+        assert job("predict", config)[0] == 130
+    code, log, _ = job("predict", config)
+    assert code == 0
+    assert "note" not in log[-1]
+    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X))
+    assert not Path("found.npy.parts").exists()
+
+
+def test_predictions_of_other_rows_or_networks_are_replaced_only_when_told_to(job):
+    job("train", configure())
+    job("predict", predicting())
+    before = Path("found.npy").read_bytes()
+    config = predicting()
+    np.save("new.npy", X[:50])
+    code, _, err = job("predict", config)
+    assert code == 2
+    assert "found.npy holds predictions for something else (files is [1, " in err
+    assert "or set [predict] overwrite = true" in err
+    assert Path("found.npy").read_bytes() == before
+    config = predicting(more="overwrite = true")
+    np.save("new.npy", X[:50])
+    assert job("predict", config)[0] == 0
+    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X[:50]))
+
+
+def test_parts_of_another_network_are_not_used(job):
+    job("train", configure())
+    Path("found.npy.parts").mkdir()
+    np.save("found.npy.parts/0-30.npy", np.full(30, "cow"))
+    write("found.npy.parts/job.json", '{"parameters": "of another"}')
+    assert job("predict", predicting())[0] == 0
+    assert "cow" not in np.load("found.npy")
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "words"),
+    [
+        ("found.txt", "", "found.txt: end the output's name in .npy, .csv or .zarr"),
+        ("memory://found.zarr", "", "a job writes to a local path"),
+        ("no/found.npy", "", "there is no folder"),
+        ("new.npy", "", "new.npy holds something else: choose another output, or set"),
+        ("new.npy", "overwrite = true", "new.npy is read by this very command"),
+    ],
+)
+def test_predictions_need_a_place(job, target, more, words):
+    job("train", configure())
+    code, _, err = job("predict", predicting(target, more))
+    assert code == 2
+    assert words in err
+    np.testing.assert_array_equal(np.load("new.npy"), X)
+
+
+def test_rows_that_cannot_be_predicted_are_named(job):
+    job("train", configure())
+    config = predicting()
+    bad = X.copy()
+    bad[70, 1] = np.nan
+    np.save("new.npy", bad)
+    code, _, err = job("predict", config)
+    assert code == 2
+    assert "in the rows from 60 on: " in err
+    assert "row 10, column 1" in err
+    assert not Path("found.npy").exists()
+
+
+def test_a_regression_has_no_probabilities(job):
+    job("train", configure(task="regression"))
+    code, _, err = job("predict", predicting(more="proba = true"))
+    assert code == 2
+    assert "it has no probabilities; leave out proba" in err
 
 
 # ---------------------------------------------------------------------------------------------- log

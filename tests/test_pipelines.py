@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from jobs_helpers import configure, digest, lines
+from jobs_helpers import X, configure, digest, lines
+from sklearn.datasets import load_digits
 
+from dadmm import load
 from dadmm.config import load_config
 from dadmm.jobs import JOBS, run_job
 
@@ -67,7 +70,8 @@ def test_every_script_explains_itself(name):
 def test_the_configs_beside_the_scripts_belong_together():
     small = {"DADMM__MODEL__MAX_ITER": "3", "DADMM__MODEL__HIDDEN_LAYER_SIZES": "[32]"}
     Path("runs").mkdir()
-    for name in ("train", "train", "resume", "evaluate"):
+    np.save("new.npy", load_digits().data[:100])
+    for name in ("train", "train", "resume", "evaluate", "predict"):
         more = {"DADMM__RESUME__MAX_ITER": "5"} if name == "resume" else {}
         code, out, err = finish(start(name, **small, **more))
         assert (code, err) == (0, "")
@@ -76,6 +80,7 @@ def test_the_configs_beside_the_scripts_belong_together():
     assert scores["iterations"] == 5
     assert scores["rows"] == 450
     assert scores["metrics"]["accuracy"] > 0.7
+    assert len(Path("runs/batch-predicted.csv").read_text().splitlines()) == 100
 
 
 def wait_for_iteration(run, iteration, process):
@@ -121,3 +126,29 @@ def test_what_is_stopped_goes_on_to_the_same_network(monkeypatch, number, everyb
     assert run_job("resume", "train.toml") == 0
     assert run_job("train", configure("straight.toml", max_iter=reached + 2, run="straight")) == 0
     assert digest("run") == digest("straight")
+
+
+@pytest.mark.processes
+def test_predicting_that_was_killed_goes_on_with_what_is_left(capsys):
+    run_job("train", configure())
+    rows = np.tile(X, (10, 1))
+    np.save("new.npy", rows)
+    text = '[run]\npath = "run"\n[predict]\ninput = "new.npy"\noutput = "found.npy"\nrows = 1\n'
+    Path("predict.toml").write_text(text)
+    first = start("predict", "predict.toml")
+    try:
+        for line in first.stdout:
+            if json.loads(line)["event"] == "part":
+                break
+        first.kill()
+        first.communicate(timeout=60)
+    finally:
+        first.kill()
+    assert not Path("found.npy").exists()
+    there = len(list(Path("found.npy.parts").glob("*.npy")))
+    assert 1 <= there < len(rows)
+    capsys.readouterr()
+    assert run_job("predict", "predict.toml") == 0
+    parts = [line for line in lines(capsys.readouterr().out) if line["event"] == "part"]
+    assert len(parts) == len(rows) - there
+    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(rows))

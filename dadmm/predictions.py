@@ -1,0 +1,194 @@
+"""Predictions to files: in one go, or part by part and on again after a kill."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fsspec.core import url_to_fs
+
+from dadmm.errors import DataError, InputError
+from dadmm.files import replace_file
+
+
+def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
+    """Raise `InputError` if `target` is no place for what a run predicts for `source`."""
+    if Path(target).suffix not in (".npy", ".csv", ".zarr"):
+        raise InputError(f"{target}: end the output's name in .npy, .csv or .zarr")
+    try:
+        filesystem, path = url_to_fs(target)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{target} cannot be written: {error}") from error
+    if filesystem.exists(path) and not overwrite:
+        raise InputError(f"{target} exists: choose another name, or use --overwrite")
+    if "://" in target:
+        return
+    place = Path(target).resolve()
+    if place in (Path(run).resolve(), Path(source).resolve()):
+        raise InputError(f"{target} is read by this very command: choose another name")
+    if place.suffix != ".zarr" and os.path.isdir(place):
+        raise InputError(f"{target} is a folder: choose another name")
+    if place.suffix == ".zarr" and os.path.exists(place) and not (place / "zarr.json").exists():
+        raise InputError(f"{target} is no zarr array, so it is not overwritten: remove it first")
+    if not os.path.isdir(place.parent):
+        raise InputError(f"{target}: there is no folder {place.parent}; make it first")
+
+
+def write(predicted: Any, target: str) -> None:
+    """Write predictions beside `target` and rename; zarr chunk by chunk."""
+    aside = Path(f"{target}.partial")
+    try:
+        if target.endswith(".zarr"):
+            _write_zarr(predicted, target if "://" in target else str(aside))
+        else:
+            _write_file(predicted, aside, target.endswith(".npy"))
+        if "://" not in target:
+            if Path(target).is_dir():
+                shutil.rmtree(target)
+            aside.replace(target)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        if os.path.isdir(aside):
+            shutil.rmtree(aside)
+        elif os.path.exists(aside):  # pathlib's own raises for names that are too long
+            aside.unlink()
+
+
+def _write_zarr(predicted: Any, target: str) -> None:
+    import dask.array as da
+
+    if not isinstance(predicted, da.Array):
+        predicted = da.from_array(plain(predicted))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # text has no final zarr v3 dtype yet
+        predicted.rechunk("auto").to_zarr(target, overwrite=True)
+
+
+def _write_file(predicted: Any, path: Path, binary: bool) -> None:
+    """Write an array, a dask one block by block."""
+    blocks = predicted.blocks.ravel() if hasattr(predicted, "blocks") else [predicted]
+    if binary and (len(blocks) == 1 or predicted.dtype.kind == "O"):
+        with path.open("wb") as file:
+            np.save(file, plain(np.asarray(predicted)), allow_pickle=False)
+        return
+    if binary:
+        target = np.lib.format.open_memmap(path, "w+", predicted.dtype, predicted.shape)
+        first = 0
+        for block in blocks:
+            target[first : first + len(block)] = np.asarray(block)
+            first += len(block)
+        target.flush()
+        return
+    with path.open("w", newline="") as table:
+        writer = csv.writer(table, lineterminator="\n")
+        for block in blocks:
+            writer.writerows(np.asarray(block).reshape(len(block), -1))
+
+
+def plain(values: Any) -> Any:
+    """Return labels that are objects (from pandas) in the dtype that NumPy gives their values."""
+    return np.array(values.tolist()) if values.dtype.kind == "O" else values
+
+
+# ------------------------------------------------------------------------------------------- parts
+
+
+def predict_parts(
+    predict: Callable[[Any], Any],
+    x: Any,
+    target: str,
+    job: Mapping[str, Any],
+    rows: int,
+    tell: Callable[[int, int], None],
+) -> None:
+    """Write ``predict(x)`` to a local file, some rows at a time; what an earlier try has is kept.
+
+    Parts lie in ``target.parts`` until all are there; then `target` is replaced whole and
+    ``target.json`` says what it is.
+
+    Parameters
+    ----------
+    predict : callable
+        Rows to predictions.
+    x : (rows, features) array
+        Of NumPy or zarr.
+    job : dict
+        What the predictions depend on, as JSON; parts of another job are thrown away.
+    rows : int
+        Rows of a part.
+    tell : callable
+        Called as ``tell(first, last)`` after each part.
+    """
+    import dask.array as da
+
+    folder = Path(f"{target}.parts")
+    if record(folder / "job.json") != job:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        replace_file(folder / "job.json", as_json(job))
+    total, files = x.shape[0], []
+    for first in range(0, max(total, 1), rows):
+        last = min(first + rows, total)
+        files.append(folder / f"{first}-{last}.npy")
+        if files[-1].exists():
+            continue
+        try:
+            values = predict(np.asarray(x[first:last]))
+        except DataError as error:
+            raise DataError(f"in the rows from {first} on: {error}") from error
+        content = io.BytesIO()
+        np.save(content, values, allow_pickle=False)
+        replace_file(files[-1], content.getvalue())
+        tell(first, last)
+    arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
+    whole = da.concatenate([da.from_array(a, chunks=a.shape, name=False) for a in arrays])
+    # In this order: as long as there are parts, nobody takes what `target` is for whole.
+    replace_file(f"{target}.json", as_json(job))
+    write(whole, target)
+    shutil.rmtree(folder)
+
+
+def is_complete(target: str, job: Mapping[str, Any]) -> bool:
+    """Whether `target` holds all predictions of a job."""
+    whole = os.path.exists(target) and not os.path.exists(f"{target}.parts")
+    return whole and record(Path(f"{target}.json")) == job
+
+
+def record(path: Path) -> Any:
+    """Return what a JSON file says; None if there is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def as_json(value: Any) -> bytes:
+    """Return a value as a readable JSON text."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def changed_last(path: str) -> list[int] | None:
+    """Return number, bytes and newest time of change of the files at a local path; None of a URL.
+
+    Whoever replaces a file changes them, or means not to be noticed.
+    """
+    if "://" in path:
+        return None
+    if os.path.isfile(path):
+        found = [os.stat(path)]
+    else:
+        found = [os.stat(os.path.join(at, n)) for at, _, names in os.walk(path) for n in names]
+    return [
+        len(found),
+        sum(each.st_size for each in found),
+        max((each.st_mtime_ns for each in found), default=0),
+    ]
