@@ -237,7 +237,9 @@ def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
     """Return scikit-learn's usual scores of a fitted estimator.
 
     Classification: accuracy, balanced_accuracy, f1_macro, and the confusion matrix (rows: true
-    classes, columns: predicted ones).  Regression: r2, rmse, mae, averaged over targets.
+    classes, columns: predicted ones).  Several labels per row: accuracy (all labels of a row),
+    hamming_loss, f1_macro, and such a matrix for each label.  Regression: r2, rmse, mae, averaged
+    over targets.
 
     Raises
     ------
@@ -261,6 +263,15 @@ def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
         }
     y = data.as_column(y, len(predicted))
     classes = model.classes_
+    if predicted.ndim == 2:
+        y = data.as_indicators(y, len(classes))
+        return {
+            "accuracy": float(sk.accuracy_score(y, predicted)),
+            "hamming_loss": float(sk.hamming_loss(y, predicted)),
+            "f1_macro": float(sk.f1_score(y, predicted, average="macro", zero_division=0)),
+            "classes": classes.tolist(),
+            "confusion": sk.multilabel_confusion_matrix(y, predicted).tolist(),
+        }
     data.encode_labels(y, classes)  # names labels that training never saw
     average: dict[str, Any] = {"average": "macro", "zero_division": 0}
     return {

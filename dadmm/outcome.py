@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dadmm.errors import StoreError
 from dadmm.graph import Plan
+from dadmm.losses import get_loss
 from dadmm.network import Network
 
 Array = NDArray[Any]
@@ -33,8 +34,9 @@ class Outcome:
     ----------
     rows, chunks : int
         How many were looked at.
-    confusion : (classes, classes) int array or None
-        Rows by their class and by the class predicted.
+    confusion : (classes, classes) or (labels, 2, 2) int array or None
+        Rows by their class and by the class predicted; of several labels per row, for each label,
+        by whether it holds and by whether it was predicted.
     predicted, residuals : (rows, outputs) arrays or None
         Regression: what was predicted, and the truth minus that, of the first outputs.
     """
@@ -63,13 +65,17 @@ def outcome(plan: Plan, network: Network) -> Outcome:
     wanted = max(min(MOST_ROWS, int(MOST_PRODUCTS / max(weights, 1))), 1)
     count = min(len(plan.chunks), -(-wanted // plan.chunks[0]))
     chunks = np.unique(np.linspace(0, len(plan.chunks) - 1, count).astype(int))
-    rows, confusion = 0, np.zeros((problem.classes, problem.classes), np.int64)
+    several = get_loss(problem.loss).multi_label
+    shape = (problem.classes, 2, 2) if several else (problem.classes, problem.classes)
+    rows, confusion = 0, np.zeros(shape, np.int64)
     found: list[tuple[Array, Array]] = []
     for c in chunks:
         for x, y in _batches(plan, int(c), -(-wanted // count)):
             outputs = network.forward(x)
             rows += len(x)
-            if problem.classes:
+            if several:
+                np.add.at(confusion, (np.arange(y.shape[1]), y.astype(int), (outputs > 0) * 1), 1)
+            elif problem.classes:
                 np.add.at(confusion, (y[:, 0].astype(int), outputs.argmax(axis=1)), 1)
             else:
                 first = outputs[:, :MOST_TARGETS]
@@ -84,10 +90,11 @@ def _batches(plan: Plan, chunk: int, most: int) -> Iterator[tuple[Array, Array]]
     """Yield inputs and targets of about `most` rows of a chunk, a few at a time."""
     x, y = plan.run.read_data("x", chunk), plan.run.read_data("y", chunk)
     problem = plan.problem
-    outputs = 1 if problem.classes else problem.architecture.widths[-1]
+    several = get_loss(problem.loss).multi_label
+    outputs = 1 if problem.classes and not several else problem.architecture.widths[-1]
     if x.ndim != 2 or y.shape != (len(x), outputs):
         raise StoreError(f"{plan.run.url}: its data do not fit its config")
-    if problem.classes and not ((y >= 0) & (y < problem.classes)).all():
+    if problem.classes and not ((y >= 0) & (y < (2 if several else problem.classes))).all():
         raise StoreError(f"{plan.run.url}: its data have classes that its config does not")
     picked = np.arange(0, len(x), max(1, len(x) // most))[:most]
     for i in range(0, len(picked), BATCH):

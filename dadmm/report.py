@@ -231,6 +231,8 @@ def _predictions(estimator: Any, plan: Plan) -> Content:
     seen = f"{found.rows:,} of {plan.problem.rows:,} training rows"
     if found.rows < plan.problem.rows:
         seen += f", from {found.chunks:,} of {len(plan.chunks):,} chunks"
+    if found.confusion is not None and found.confusion.ndim == 3:
+        return _several(found.confusion, [str(c) for c in estimator.classes_], seen)
     if found.confusion is not None:
         return _confusion(found.confusion, [str(c) for c in estimator.classes_], seen)
     return _residuals(found, seen)
@@ -259,6 +261,15 @@ def _confusion(counts: Array, labels: Sequence[str], seen: str) -> Content:
         "caption", "Confusion matrix: a row for each class, a column for what it was taken for"
     )
     return [words, _box(tag("table", caption, head, body, class_="numbers matrix"))]
+
+
+def _several(counts: Array, labels: Sequence[str], seen: str) -> Content:
+    rows = [
+        [label, *(f"{n:,}" for n in (found + missed, found, missed, wrong))]
+        for label, ((_, wrong), (missed, found)) in zip(labels, counts.tolist(), strict=True)
+    ]
+    header = ["label", "rows that have it", "found", "missed", "wrongly found"]
+    return [tag("p", f"On {seen}."), _table("Each label by itself", header, rows)]
 
 
 def _residuals(found: Outcome, seen: str) -> Content:

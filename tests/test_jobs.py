@@ -264,6 +264,15 @@ def test_scores_are_those_of_scikit_learn_on_the_rows_held_out(job):
     assert Path("scores.json").read_bytes() == before
 
 
+def test_several_labels_are_scored_row_by_row_and_label_by_label():
+    y = X[:, :3] > 0
+    made = ADMMClassifier((8,), max_iter=3, random_state=0).fit(X, y)
+    found, predicted = jobs.metrics(made, X, y), made.predict(X)
+    assert found["accuracy"] == made.score(X, y)
+    assert found["hamming_loss"] == pytest.approx((predicted != y).mean())
+    assert np.sum(found["confusion"]) == y.size
+
+
 def test_a_regression_is_scored_on_data_of_its_own(job):
     job("train", configure(task="regression"))
     write("evaluate.toml", EVALUATE + '[data]\nx = "table.csv"\ny = "kind"\n')

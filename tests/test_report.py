@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 from helpers import flip
+from sklearn.metrics import multilabel_confusion_matrix
 from terminal import command
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, load, outcome, report
@@ -105,6 +106,17 @@ def test_the_confusion_matrix_counts_every_row(run):
     np.add.at(expected, (codes, predicted), 1)
     np.testing.assert_array_equal(found.confusion, expected)
     assert f"{made.score(X, LABELS):.2%} are right" in Text(written(run)).text
+
+
+def test_several_labels_are_counted_each_by_itself():
+    several = X[:, :2] > 0
+    made = fit("run", y=several)
+    found = outcome.outcome(open_plan(Run.open("run")), made.network_)
+    expected = multilabel_confusion_matrix(several, made.predict(X))
+    np.testing.assert_array_equal(found.confusion, expected)
+    text = " ".join(Text(written("run")).text.split())
+    (_, wrong), (missed, right) = expected[1]
+    assert re.search(rf"1\W+{right + missed}\W+{right}\W+{missed}\W+{wrong}\b", text)
 
 
 def test_a_regression_shows_its_residuals():
