@@ -19,10 +19,10 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import xarray as xr
 import zarr
 from dask.base import compute
 from dask.delayed import delayed
+from dask.tokenize import normalize_token
 from numpy.typing import NDArray
 
 from dadmm import execute
@@ -58,15 +58,41 @@ def is_dask(array: Any) -> bool:
 
 
 def unwrap(array: Any) -> Any:
-    """Return the dask array that stands for a lazy one of zarr or xarray; others as they are."""
+    """Return the dask array that stands for one of zarr or a sparse matrix; others as they are."""
     if isinstance(array, zarr.Array):
         refuse_pickle(array, str(array.store_path))
         return da.from_array(Readable(array), chunks=array.chunks)
-    if isinstance(array, xr.DataArray):
-        if array.chunks is None and not array.variable._in_memory:
-            array = array.chunk()
-        return array.data
+    if hasattr(array, "tocsr"):
+        rows = SparseRows(array.tocsr())
+        return da.from_array(rows, chunks=(rows.at_once, -1))
     return array
+
+
+class SparseRows:
+    """A sparse matrix for `dask.array.from_array`, of which some rows at a time become dense."""
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix
+        self.shape, self.dtype, self.ndim = matrix.shape, matrix.dtype, 2
+        self.at_once = max(1, NUMBERS_AT_ONCE // max(matrix.shape[1], 1))
+
+    def __dask_tokenize__(self) -> Any:
+        return tuple(
+            normalize_token(part)
+            for part in (self.shape, self.matrix.data, self.matrix.indices, self.matrix.indptr)
+        )
+
+    def __getitem__(self, key: tuple[slice, slice]) -> Array:
+        rows, columns = key
+        return dense(self.matrix[rows])[:, columns]
+
+
+def dense(block: Any) -> Any:
+    """Return a sparse block as NumPy has it; others as they are."""
+    for name in ("toarray", "todense"):  # of SciPy, and of the package sparse
+        if hasattr(block, name):
+            return getattr(block, name)()
+    return block
 
 
 @contextmanager
@@ -92,15 +118,19 @@ def computing(name: str) -> Iterator[None]:
         raise kind(f"{name} could not be computed: {what}") from error
 
 
-def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
+def as_matrix(x: Any, name: str = "x", lazy: bool = False, finite: bool = True) -> Any:
     """Return `x` as a numeric matrix, a NumPy or a dask array, (rows, columns).
 
-    Arrays of zarr, and lazy ones of xarray, become dask arrays.
+    Arrays of zarr and sparse matrices become dask arrays; sparse blocks become dense, each where it
+    is computed.
 
     Parameters
     ----------
     lazy : bool
-        Leave the chunk sizes of a dask array unknown where they are.
+        Leave the chunk sizes of a dask array unknown where they are; to find them out, all of its
+        blocks are computed once, and let go.
+    finite : bool
+        Refuse NaN and infinity in NumPy arrays.
 
     Raises
     ------
@@ -111,7 +141,6 @@ def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
     """
     x = unwrap(x)
     if not is_dask(x):
-        _check_columns(x, name)
         x = _as_array(x, name)
     elif not lazy:
         x = _with_sizes(x, name)
@@ -131,7 +160,10 @@ def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
         _check_cells(x, name)
     if x.dtype.kind == "O" or x.dtype.itemsize > 8:
         x = x.astype(np.float64)
-    if not is_dask(x):
+    if is_dask(x):
+        plain = type(x._meta) is np.ndarray
+        return x if plain else x.map_blocks(dense, dtype=x.dtype, meta=np.empty((0, 0), x.dtype))
+    if finite:
         check_finite(x, name)
     return x
 
@@ -139,8 +171,6 @@ def as_matrix(x: Any, name: str = "x", lazy: bool = False) -> Any:
 def _as_array(values: Any, name: str) -> Array:
     if values is None:
         raise DataError(f"{name} is missing")
-    if hasattr(values, "toarray"):
-        raise DataError(f"{name} is a sparse matrix: pass {name}.toarray()")
     if np.ma.is_masked(values):
         raise DataError(f"{name} has masked values: drop or fill them")
     try:
@@ -158,21 +188,6 @@ def _with_sizes(array: Any, name: str) -> Any:
         return array
     with computing(name):
         return array.copy().compute_chunk_sizes()
-
-
-def _check_columns(x: Any, name: str) -> None:
-    """Name the columns of a data frame that are not numeric."""
-    if not hasattr(x, "dtypes") or not hasattr(x, "columns"):
-        return
-    bad = [str(c) for c, kind in zip(x.columns, x.dtypes, strict=True) if _kind(kind) not in "buif"]
-    if bad:
-        raise DataError(
-            f"{name} has columns that are not numeric: {', '.join(bad)}; encode or drop them"
-        )
-
-
-def _kind(dtype: Any) -> str:
-    return str(getattr(dtype, "kind", "O"))
 
 
 def _check_cells(x: Any, name: str) -> None:
@@ -601,9 +616,9 @@ def plain_block(block: Any, name: str, shape: tuple[int, ...], where: str) -> Ar
     Raises
     ------
     DataError, ShapeError
-        For a block that is sparse, masked, not numeric, or of another shape.
+        For a block that is masked, not numeric, or of another shape.
     """
-    block = _as_array(block, name)
+    block = _as_array(dense(block), name)
     if block.shape != shape:
         raise ShapeError(
             f"{name} has a block of shape {block.shape} {where}, where its dask array promises "

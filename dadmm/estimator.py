@@ -16,9 +16,7 @@ from types import NoneType
 from typing import Any, Self
 
 import numpy as np
-import zarr
 from dask.base import compute
-from dask.delayed import delayed
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import DataConversionWarning
@@ -27,7 +25,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 
-from dadmm import data, loop
+from dadmm import data, inputs, loop
 from dadmm.cluster import current_client, resources
 from dadmm.errors import (
     DadmmError,
@@ -97,6 +95,10 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         memory_limit: int | str | None = None,
         chunks: int | Sequence[int] | str = "auto",
         copy_data: bool = False,
+        categorical: str = "refuse",
+        missing: str = "refuse",
+        handle_unknown: str = "error",
+        sample_dims: str | Sequence[str] | None = None,
         warm_start: bool = False,
         verbose: bool = False,
     ) -> None:
@@ -115,6 +117,10 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         self.memory_limit = memory_limit
         self.chunks = chunks
         self.copy_data = copy_data
+        self.categorical = categorical
+        self.missing = missing
+        self.handle_unknown = handle_unknown
+        self.sample_dims = sample_dims
         self.warm_start = warm_start
         self.verbose = verbose
 
@@ -127,10 +133,14 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : (samples, features) array-like
-            NumPy or what converts to it; or lazy, never loaded whole: dask, zarr, xarray.
-        y : (samples,) or (samples, targets) array-like
-            As `X`.  A classifier takes several columns, of 0 and 1, as labels that hold or not.
+        X : (samples, features) array-like or table
+            NumPy or what converts to it, pandas, xarray, SciPy's sparse matrices; or lazy, never
+            loaded whole: dask arrays and data frames, zarr, lazy xarray.  Of dask arrays whose
+            chunk sizes are unknown, and of dask data frames, the rows are counted first, which
+            computes them once more.
+        y : (samples,) or (samples, targets) array-like, or str or list of str
+            As `X`; or the names of columns of `X`, or variables, that are targets, not inputs.
+            A classifier takes several columns, of 0 and 1, as labels that hold or not.
         sample_weight : (samples,) array-like or None
             Weights of the samples; only their ratios matter.
         callback : callable or None
@@ -153,29 +163,23 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         self._check_options()
         solver = make_solver(self.solver)
         before = self if self.warm_start and hasattr(self, "network_") else None
-        given, X = X, data.as_matrix(X, "x")
-        target, classes = self._target(y, X.shape[0])
-        return self._fit(
-            solver, X, y, target, classes, sample_weight, before, callback, given=given
-        )
+        given = inputs.prepare(X, y, self.categorical, self.missing, self.sample_dims)
+        target, classes = self._target(given.y, given.x.shape[0])
+        return self._fit(solver, given, target, classes, sample_weight, before, callback)
 
     def _fit(
         self,
         solver: Solver,
-        X: Any,
-        y: Any,
+        given: inputs.Training,
         target: Any,
         classes: Array | None,
         sample_weight: Any,
         before: Any,
         callback: loop.Callback | None,
         max_iter: int | None = None,
-        given: Any = None,
     ) -> Self:
-        """Train from scratch, or from where the estimator `before` stopped.
-
-        `given` is the `X` of the caller, whose inputs may stay where they are.
-        """
+        """Train from scratch, or from where the estimator `before` stopped."""
+        X, y = given.x, given.y
         seed = self.random_state
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -188,7 +192,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             self.activation,
             self.stem,
         )
-        weight = self._weights(sample_weight, target, classes)
+        weight = self._weights(given.rows(sample_weight), target, classes)
         problem = Problem(
             arch,
             loss,
@@ -206,7 +210,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             steps = int(initial.get("count_1", 0))
             seed = int(np.random.SeedSequence([seed, steps]).generate_state(1)[0])
         memory, threads = resources(current_client(), self.memory_limit)
-        lazy = None if self.copy_data else given
+        stored = None if self.copy_data else given.stored
         chunks = chunk_rows(
             solver,
             problem,
@@ -215,7 +219,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             threads,
             X.dtype.itemsize,
             streamed=data.is_dask(X),
-            in_place=isinstance(lazy, zarr.Array),
+            in_place=stored is not None,
         )
         attributes: dict[str, Any] = {
             "config": self._config(solver),
@@ -226,11 +230,12 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             "seed": int(seed),
             "classes": None if classes is None else data.labels_to_json(classes),
             "flat": data.is_flat(y),
+            "inputs": given.form.to_json(),
             "versions": _versions(),
             "machine": _machine(),
         }
         with self._store(attributes, problem, solver) as run:
-            source = data.in_place(lazy, chunks)
+            source = data.in_place(stored, chunks)
             with store_errors():
                 x_moments, y_moments = data.store(run, X, target, chunks, weight, source)
             scaling = {"x": x_moments.scaling(self.standardize), "y": Scaling.identity(1)}
@@ -270,12 +275,13 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         # One pass is no schedule, and its rows are too few to hold some out.
         solver = replace(solver, learning_rate_schedule="constant", early_stopping=False)
         before = self if hasattr(self, "network_") else None
-        X = data.as_matrix(X, "x")
+        form = None if before is None else self._form
+        given = inputs.prepare(X, y, self.categorical, self.missing, self.sample_dims, form)
         if before is not None:
-            self._check_features(X)
+            inputs.check_width(given.x.shape[1], self.network_.architecture.widths[0])
         known = getattr(self, "classes_", None) if before is not None else classes
-        target, found = self._target(y, X.shape[0], known)
-        return self._fit(solver, X, y, target, found, sample_weight, before, None, max_iter=1)
+        target, found = self._target(given.y, given.x.shape[0], known)
+        return self._fit(solver, given, target, found, sample_weight, before, None, max_iter=1)
 
     def _train(
         self,
@@ -325,7 +331,8 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             None if classes is None else data.labels_from_json(classes),
             bool(run.attributes["flat"]),
         )
-        self._take_network(replace(run.network(plan.solver, problem, generation), target=target))
+        network = replace(run.network(plan.solver, problem, generation), target=target)
+        self._take_network(network, inputs.Form.from_json(run.attributes["inputs"]))
         self._parameters = {
             name: array
             for layer in plan.solver.layers(problem)
@@ -344,10 +351,15 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         )
         self.run_ = run.url if run.durable else None
 
-    def _take_network(self, network: Network) -> None:
+    def _take_network(self, network: Network, form: inputs.Form) -> None:
         """Set what prediction needs."""
-        self.network_ = network
-        self.n_features_in_, *_, self.n_outputs_ = network.architecture.widths
+        self.network_, self._form = network, form
+        features, *_, self.n_outputs_ = network.architecture.widths
+        self.n_features_in_ = len(form.columns) or features
+        if form.names is not None:
+            self.feature_names_in_ = np.array(form.names, object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
         self.n_layers_ = len(network.architecture.widths)
         self._one_column = network.target.flat
         if network.target.classes is not None:
@@ -420,6 +432,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.run, (str, PathLike, NoneType)) or self.run == "":
             raise OptionError(f"run={self.run!r}: use a path, a URL, or None")
         data.check_standardize(self.standardize)
+        inputs.check_options(self)
 
     def _loss(self, classification: bool, multi_label: bool) -> str:
         if self.loss == "auto":
@@ -440,48 +453,51 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
 
     # ------------------------------------------------------------------------------- prediction
 
-    def _check_features(self, X: Any) -> None:
-        """Raise `ShapeError`, in scikit-learn's words, unless `X` has the columns of training."""
-        if X.shape[1] != self.n_features_in_:
-            raise ShapeError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input: pass the same columns, in the same order"
-            )
-
-    def _outputs(self, X: Any, finish: Callable[[Array], Array], columns: int, dtype: Any) -> Any:
+    def _outputs(
+        self, X: Any, finish: Callable[[Array], Array], labels: Sequence[Any] | None, dtype: Any
+    ) -> Any:
         """Run the network on `X` and `finish` on its outputs; lazily where `X` is lazy.
 
-        `columns` is the width of what `finish` returns, 0 for one dimension.
+        `labels` are the names of the columns that `finish` returns, None for one dimension.
         """
         check_is_fitted(self, "network_")
-        X = data.as_matrix(X, "x", lazy=True)
-        self._check_features(X)
-        if not data.is_dask(X):
-            return finish(_forward(self.network_, X, "x"))
-        X = X.rechunk({1: -1})
-        network = delayed(self.network_, pure=True)
-        chunks = (X.chunks[0], (columns,)) if columns else (X.chunks[0],)
-        return X.map_blocks(
-            _predict_block,
-            network,
-            finish,
-            dtype=dtype,
-            chunks=chunks,
-            drop_axis=[] if columns else [1],
-            meta=np.empty((0,) * len(chunks), dtype),
-        )
+        function = _Predict(self.network_, finish)
+        features = self.network_.architecture.widths[0]
+        task = inputs.Task(function, self._form, features, labels, dtype, self.handle_unknown)
+        return self._contain(X).apply(task)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.missing == "impute"
+        return tags
+
+    def _contain(self, X: Any) -> inputs.Container:
+        return inputs.contain(X, self._form.dims or self.sample_dims)
+
+    def _scored(self, X: Any, y: Any) -> tuple[Array, Array, inputs.Container]:
+        """Return predictions and targets as NumPy arrays of as many dimensions, in one pass."""
+        check_is_fitted(self, "network_")
+        container, y, _ = inputs.targets(self._contain(X), y)
+        predicted = self.predict(container)
+        if hasattr(predicted, "to_dask_array"):  # what can be computed together with y
+            predicted = predicted.to_dask_array()
+        with data.computing("X"):
+            predicted, y = compute(predicted, data.unwrap(y))
+        flat = np.asarray(predicted)
+        if self._flat:
+            return flat.reshape(-1), y, container
+        return flat.reshape(-1, self.n_outputs_), y, container
 
 
-def _predict_block(
-    block: Array,
-    network: Network,
-    finish: Callable[[Array], Array],
-    block_id: tuple[int, ...] | None = None,
-) -> Array:
-    name = f"x, in the dask chunk {block_id},"
-    block = data.plain_block(block, name, (block.shape[0], network.architecture.widths[0]), "")
-    data.check_finite(block, name)
-    return finish(_forward(network, block, name))
+class _Predict:
+    """A network, and what is made of its outputs, as a function of blocks."""
+
+    def __init__(self, network: Network, finish: Callable[[Array], Array]) -> None:
+        self.network, self.finish = network, finish
+
+    def __call__(self, block: Array, name: str) -> Array:
+        return self.finish(_forward(self.network, block, name))
 
 
 def _forward(network: Network, x: Array, name: str) -> Array:
@@ -543,6 +559,17 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         Inputs in a zarr array are read where they are, at every pass, if its chunks have no more
         rows than the run's; True copies them into the run, which then needs nothing else, and
         reads faster than from compressed chunks.  Other inputs are always copied.
+    categorical : {"refuse", "one_hot"}
+        What becomes of columns of text or categories in tables: each value becomes a column of 0
+        and 1, or they are an error.
+    missing : {"refuse", "impute"}
+        What becomes of NaN and empty cells of the inputs: the mean of their column, or the most
+        frequent category, or an error.
+    handle_unknown : {"error", "ignore"}
+        At prediction, a category that training never saw is an error, or becomes zeros only.
+    sample_dims : str, sequence of str or None
+        The dimensions of xarray inputs that are samples, such as ("time", "lat", "lon"); the others
+        are features.  None: those that inputs and targets share, or else the first.
     warm_start : bool
         Whether `fit` starts from the parameters and scaling of the last fit.
     verbose : bool
@@ -554,6 +581,9 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
     classes_ : (classes,) array
         The labels; of several per row the columns, ``0, 1, ...``.
     n_features_in_, n_iter_ : int
+    feature_names_in_ : (features,) array of str
+        Of tables, data sets, and arrays of xarray whose features have text coordinates.  Prediction
+        takes columns by these names, in any order.
     loss_curve_ : list of float
         The objective of each iteration: the loss seen while training (block), or the Lagrangian
         at its start (relaxed).
@@ -583,6 +613,10 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         memory_limit: int | str | None = None,
         chunks: int | Sequence[int] | str = "auto",
         copy_data: bool = False,
+        categorical: str = "refuse",
+        missing: str = "refuse",
+        handle_unknown: str = "error",
+        sample_dims: str | Sequence[str] | None = None,
         warm_start: bool = False,
         verbose: bool = False,
     ) -> None:
@@ -602,6 +636,10 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
             memory_limit=memory_limit,
             chunks=chunks,
             copy_data=copy_data,
+            categorical=categorical,
+            missing=missing,
+            handle_unknown=handle_unknown,
+            sample_dims=sample_dims,
             warm_start=warm_start,
             verbose=verbose,
         )
@@ -636,19 +674,24 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         return codes, classes
 
     def predict(self, X: Any) -> Any:
-        """Return the most likely class of each row: NumPy for NumPy, lazy dask for dask.
+        """Return the most likely class of each row.
+
+        They come in the container of `X`, with its index or coordinates, lazily where it is lazy:
+        a Series for a data frame, a DataArray over the sample dimensions for xarray, NumPy for
+        NumPy and sparse matrices, a dask array for dask and zarr.
 
         Where training had several labels per row: which of them are more likely than not, as 1
         and 0, (rows, labels).
         """
         check_is_fitted(self, "network_")
-        classes = self.classes_
         if self._multi_label:
-            return self._outputs(X, _likely, len(classes), np.int64)
-        return self._outputs(X, _TakeClass(classes), 0, classes.dtype)
+            return self._outputs(X, _likely, self._labels, np.int64)
+        return self._outputs(X, _TakeClass(self.classes_), None, self.classes_.dtype)
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class, (rows, classes), or of each label by itself.
+
+        They come in the container of `X`, as those of `predict`.
 
         Raises
         ------
@@ -659,7 +702,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         loss = get_loss(self.network_.target.loss)
         if not loss.has_proba:
             raise OptionError(f"loss={loss.name!r} gives no probabilities: use 'cross_entropy'")
-        return self._outputs(X, loss.predict_proba, len(self.classes_), self.network_.dtype)
+        return self._outputs(X, loss.predict_proba, self._labels, self.network_.dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on `X` and `y`: the share of rows with the right label, or labels.
@@ -669,20 +712,29 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         DataError
             If `y` has a label that training never saw.
         """
-        predicted = self.predict(X)
-        with data.computing("X"):
-            predicted, y = compute(predicted, data.unwrap(y))
+        predicted, y, container = self._scored(X, y)
         y = data.as_column(y, len(predicted))
         if self._multi_label:
             right = (predicted == data.as_indicators(y, len(self.classes_))).all(axis=1)
         else:
             data.encode_labels(y, self.classes_)
             right = predicted == y
-        return float(np.average(right, weights=_score_weights(sample_weight, y)))
+        weights = _score_weights(inputs.rows_of(container, sample_weight), y)
+        return float(np.average(right, weights=weights))
 
     @property
     def _multi_label(self) -> bool:
         return get_loss(self.network_.target.loss).multi_label
+
+    @property
+    def _flat(self) -> bool:
+        return not self._multi_label
+
+    @property
+    def _labels(self) -> Sequence[Any]:
+        """Return what the columns of the outputs are called."""
+        named = self._multi_label and self._form.targets
+        return named or self.classes_.tolist()
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -732,10 +784,15 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
         return data.as_targets(y, rows), None
 
     def predict(self, X: Any) -> Any:
-        """Return the predicted targets, (rows,) if `y` was, else (rows, targets)."""
+        """Return the predicted targets, (rows,) if `y` was, else (rows, targets).
+
+        They come in the container of `X`, as those of `ADMMClassifier.predict`.
+        """
         dtype = self.network_.dtype if hasattr(self, "network_") else None
-        columns = 0 if self._flat else self.n_outputs_
-        return self._outputs(X, _first_column if self._flat else _same, columns, dtype)
+        if self._flat:
+            return self._outputs(X, _first_column, None, dtype)
+        labels = self._form.targets or range(self.n_outputs_)
+        return self._outputs(X, _same, labels, dtype)
 
     @property
     def _flat(self) -> bool:
@@ -745,13 +802,11 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
         """Return R^2 on `X` and `y`, averaged over targets."""
         from sklearn.metrics import r2_score
 
-        predicted = self.predict(X)
-        with data.computing("X"):
-            predicted, y = compute(predicted, data.unwrap(y))
+        predicted, y, container = self._scored(X, y)
         y = data.as_targets(y, len(predicted))
         if y.shape[1] != self.n_outputs_:
             raise ShapeError(f"y has {y.shape[1]} targets, training had {self.n_outputs_}")
-        weights = _score_weights(sample_weight, y)
+        weights = _score_weights(inputs.rows_of(container, sample_weight), y)
         return float(r2_score(y, predicted, sample_weight=weights))
 
 

@@ -169,6 +169,11 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "random_state": _model("random_state", WHOLE, "seed of the starting weights", 0),
         "chunks": _model("chunks", CHUNKS, "rows per chunk, or auto"),
         "copy_data": _model("copy_data", SWITCH, "true: copy inputs that lie in zarr into the run"),
+        "categorical": _model("categorical", TEXT, "columns of text: refuse or one_hot"),
+        "missing": _model("missing", TEXT, "empty cells of the inputs: refuse or impute"),
+        "handle_unknown": _model(
+            "handle_unknown", TEXT, "categories that training never saw: error or ignore"
+        ),
     },
     "solver": {"name": Key(TEXT, "block or relaxed", DEFAULT), **_all_solver_keys()},
     "cluster": {

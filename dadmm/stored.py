@@ -15,6 +15,7 @@ from dadmm.data import labels_from_json
 from dadmm.errors import DamageError, InputError, OptionError, StoreError, unknown
 from dadmm.estimator import ADMMClassifier, ADMMRegressor, _ADMMEstimator
 from dadmm.graph import Plan
+from dadmm.inputs import Form
 from dadmm.losses import get_loss
 from dadmm.network import Architecture
 from dadmm.options import check_type, make_solver, solver_table
@@ -88,6 +89,9 @@ def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
         raise InputError("its chunks do not tile its rows")
     for name, word in (("activation", arch.activation), ("loss", problem.loss)):
         check_type(name, word, str)
+    form = Form.from_json(stored["inputs"])
+    if form.columns and sum(column.width for column in form.columns) != arch.widths[0]:
+        raise InputError("its columns do not fit its network")
     get_activation(arch.activation)
     get_loss(problem.loss)
 
@@ -147,7 +151,7 @@ def _from_file(path: str | Path, solver: Solver | None) -> ADMMClassifier | ADMM
         options["solver"] = solver
     kind = ADMMRegressor if target.classes is None else ADMMClassifier
     estimator: ADMMClassifier | ADMMRegressor = kind(**options)
-    estimator._take_network(network)
+    estimator._take_network(network, Form())
     return estimator
 
 
@@ -220,6 +224,8 @@ def _stored_estimator(run: Run, solver: Solver) -> Any:
         params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
         if isinstance(params.get("class_weight"), list):
             params["class_weight"] = dict(params["class_weight"])
+        if isinstance(params.get("sample_dims"), list):
+            params["sample_dims"] = tuple(params["sample_dims"])
         made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
         made._check_options()
     except (KeyError, TypeError, ValueError) as error:

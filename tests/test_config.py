@@ -18,8 +18,10 @@ DIGITS = {"data": {"dataset": "digits"}}
 
 @pytest.mark.parametrize("kind", [ADMMClassifier, ADMMRegressor])
 def test_every_option_of_an_estimator_has_a_key(kind):
-    # What a config says elsewhere, or the command line does, or is for a second fit.
+    # What a config says elsewhere, or the command line does, or is for a second fit; the samples of
+    # files have the dimensions of their target.
     elsewhere = {"solver", "run", "overwrite", "memory_limit", "verbose", "warm_start"}
+    elsewhere |= {"sample_dims"}
     foreign = {"task"} if kind is ADMMClassifier else {"task", "class_weight"}
     assert set(kind().get_params()) == set(SCHEMA["model"]) - foreign | elsewhere
 

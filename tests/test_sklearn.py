@@ -27,13 +27,16 @@ def expected_failures(estimator):
         }
         expected |= {
             "check_sample_weight_equivalence_on_dense_data": reason,
+            "check_sample_weight_equivalence_on_sparse_data": reason,
             "check_class_weight_classifiers": reason,
             "check_classifiers_one_label_sample_weights": reason,
         }
     else:
-        expected["check_sample_weight_equivalence_on_dense_data"] = (
-            "mini-batches of other rows are drawn where a row is repeated instead of weighted"
-        )
+        reason = "mini-batches of other rows are drawn where a row is repeated instead of weighted"
+        expected |= {
+            f"check_sample_weight_equivalence_on_{kind}_data": reason
+            for kind in ("dense", "sparse")
+        }
     if isinstance(estimator, ADMMRegressor):
         expected["check_regressor_multioutput"] = (
             "it wants float64; predictions have the solver's dtype, float32 unless asked"

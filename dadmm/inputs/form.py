@@ -1,0 +1,207 @@
+"""What inputs were at training, so that prediction takes the same: names, categories, fills."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dadmm.errors import DataError, InputError, ShapeError
+from dadmm.inputs.tables import Column, Label, Summary
+
+Array = NDArray[Any]
+
+# Of names that do not match, so many are listed: scikit-learn's number.
+LISTED = 5
+
+
+@dataclass(frozen=True)
+class Form:
+    """What inputs were at training.
+
+    Parameters
+    ----------
+    names : tuple of str or None
+        The columns' names, in order.
+    columns : tuple of Column
+        What each becomes; empty if all are numbers of which none may be missing.
+    targets : tuple of str or None
+        The names of the targets.
+    dims : tuple of str
+        The dimensions of xarray that are samples.
+    """
+
+    names: tuple[str, ...] | None = None
+    columns: tuple[Column, ...] = ()
+    targets: tuple[str, ...] | None = None
+    dims: tuple[str, ...] = ()
+
+    @property
+    def encodes(self) -> bool:
+        """Whether any column holds categories."""
+        return any(column.categories is not None for column in self.columns)
+
+    @property
+    def fills(self) -> Array | None:
+        """Return what stands for missing numbers, per column; None if there may be none."""
+        filled = self.columns and not self.encodes and self.columns[0].fill is not None
+        return np.array([c.fill for c in self.columns], np.float64) if filled else None
+
+    def order(self, names: Sequence[str], where: str) -> list[int]:
+        """Return where in `names` each column of training is.
+
+        Raises
+        ------
+        ShapeError
+            If some are missing, or others are there; the targets may be.
+        """
+        assert self.names is not None
+        wanted, found = set(self.names), set(names) - set(self.targets or ())
+        text = ""
+        for words, listed in (
+            ("unseen at fit time", sorted(found - wanted)),
+            ("seen at fit time, yet now missing", sorted(wanted - set(names))),
+        ):
+            if listed:
+                more = ", ..." if len(listed) > LISTED else ""
+                text += f" Feature names {words}: {', '.join(listed[:LISTED])}{more}."
+        if text:
+            raise ShapeError(
+                f"The feature names should match those that were passed during fit.{text} "
+                f"Add or drop columns of {where}"
+            )
+        place = {name: i for i, name in enumerate(names)}
+        return [place[name] for name in self.names]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "names": None if self.names is None else list(self.names),
+            "columns": [
+                {"categories": c.categories and list(c.categories), "fill": c.fill}
+                for c in self.columns
+            ],
+            "targets": None if self.targets is None else list(self.targets),
+            "dims": list(self.dims),
+        }
+
+    @classmethod
+    def from_json(cls, table: Any) -> Form:
+        """Return what was stored; others may have made the store.
+
+        Raises
+        ------
+        InputError
+            For what no fit would have stored.
+        """
+        try:
+            names, targets = _texts(table["names"]), _texts(table["targets"])
+            columns = tuple(_column(c) for c in _sequence(table["columns"]))
+            dims = _texts(table["dims"])
+            if dims is None or (names and columns and len(names) != len(columns)):
+                raise ValueError("its columns do not fit its names")
+            return cls(names, columns, targets, dims)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"it does not say what its inputs were: {error}") from error
+
+
+def _sequence(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is no list")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not all(isinstance(text, str) for text in _sequence(value)):
+        raise ValueError("a name is no text")
+    if len(set(value)) != len(value):
+        raise ValueError("a name is there twice")
+    return tuple(value)
+
+
+def _column(table: Any) -> Column:
+    if not isinstance(table, Mapping):
+        raise ValueError("a column is no table")
+    categories, fill = table["categories"], table["fill"]
+    for label in [*(_sequence(categories) if categories is not None else []), fill]:
+        if label is not None and not isinstance(label, (str, int, float)):
+            raise ValueError(f"{label!r} is no label")
+    if categories is None:
+        plain = isinstance(fill, (int, float)) and math.isfinite(fill)
+        if fill is not None and (not plain or isinstance(fill, bool)):
+            raise ValueError(f"{fill!r} stands for missing numbers")
+        return Column(None, fill)
+    if not categories or None in categories or (fill is not None and fill not in categories):
+        raise ValueError("a column's categories cannot be used")
+    return Column(tuple(categories), fill)
+
+
+def learn(
+    summary: Summary, names: Sequence[object], missing: str, where: str
+) -> tuple[Column, ...]:
+    """Return what each column becomes, from a summary of all rows.
+
+    Raises
+    ------
+    DataError
+        For missing values that are to be refused, and for columns of nothing else.
+    """
+    if missing == "refuse":
+        bad = [
+            f"{name!r} ({summary.rows - count})"
+            for name, count in zip(names, summary.counts, strict=True)
+            if count < summary.rows
+        ]
+        if bad:
+            more = ", ..." if len(bad) > LISTED else ""
+            raise DataError(
+                f"{where} contains NaN, in column {', '.join(bad[:LISTED])}{more}: fill these, "
+                "drop them, or use missing='impute'"
+            )
+    columns = []
+    for i, name in enumerate(names):
+        if not summary.counts[i]:
+            raise DataError(f"{where} has no value at all in column {name!r}: drop it")
+        fill: Label | None = None
+        if i not in summary.found:
+            fill = float(summary.means[i]) if missing == "impute" else None
+            columns.append(Column(None, fill))
+            continue
+        counts = summary.found[i]
+        categories = tuple(sorted(counts))
+        if missing == "impute":
+            fill = max(categories, key=lambda c: counts[c])  # the first of the most frequent
+        columns.append(Column(categories, fill))
+    return tuple(columns)
+
+
+def check_names(columns: Any, where: str) -> tuple[str, ...] | None:
+    """Return names of columns, if they are texts; None for numbers.
+
+    Raises
+    ------
+    InputError
+        For names that are there twice, and for texts among others.
+    """
+    names = list(columns)
+    twice = [name for i, name in enumerate(names) if name in names[:i]] if _repeats(names) else []
+    if twice:
+        raise InputError(f"{where} has the column {twice[0]!r} twice: rename one")
+    texts = [isinstance(name, str) for name in names]
+    if any(texts) and not all(texts):
+        kinds = sorted({type(name).__name__ for name in names})
+        raise InputError(
+            "Feature names are only supported if all input features have string names, but "
+            f"{where} has {kinds}: rename its columns with astype(str)"
+        )
+    return tuple(names) if names and all(texts) else None
+
+
+def _repeats(names: Sequence[Any]) -> bool:
+    return len(set(names)) != len(names)
