@@ -331,6 +331,29 @@ def test_every_length_of_a_torn_file_is_refused():
 
 
 @needs_safetensors
+def test_damaged_headers_are_refused_in_one_line_or_say_something_else():
+    target = Target("cross_entropy", LABELS["text"])
+    constrained("box:1", target=target).save("model.safetensors")
+    content = Path("model.safetensors").read_bytes()
+    rng = np.random.default_rng(0)
+    start = content.index(b'"__metadata__"')
+    stop = 8 + int.from_bytes(content[:8], "little")
+    said = []
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[rng.integers(start, stop)] = rng.integers(32, 127)
+        Path("damaged.safetensors").write_bytes(damaged)
+        try:
+            assert dadmm.load("damaged.safetensors").n_features_in_ == 5
+        except InputError as error:
+            said.append(str(error))
+    assert len(said) > 200
+    for line in said:
+        assert line.startswith("damaged.safetensors cannot be used: ")
+        assert "\n" not in line
+
+
+@needs_safetensors
 def test_a_file_of_another_program_is_refused():
     from safetensors.numpy import save_file
 
