@@ -23,7 +23,7 @@ extensions = [
     "mathml",
 ]
 exclude_patterns = ["_build"]
-myst_enable_extensions = ["deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 # Single backticks in docstrings: a link where there is something to link to.
@@ -41,6 +41,8 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["formulas.css"]
 html_title = f"dadmm {release}"
 html_math_renderer = "mathml"
 html_show_sourcelink = False
