@@ -1,13 +1,11 @@
-"""What a reader is told to run, runs: README, notebooks and pipelines."""
+"""What a reader is told to run, runs: README, pages and pipelines."""
 
 import os
 import re
 import subprocess
 import sys
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 from pages import PAGES, ROOT, blocks, run_page
 
 
@@ -23,15 +21,6 @@ def test_readme_and_tutorial_have_code_that_runs():
     for page in PAGES:
         if page.stem in ("README", "tutorial"):
             assert {"python", "sh"} <= {block.language for block in blocks(page) if block.runs}
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_notebooks_run_and_are_committed_without_outputs(path, tmp_path):
-    notebook = nbformat.read(path, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells)
-    resources = {"metadata": {"path": tmp_path}}
-    NotebookClient(notebook, timeout=150, kernel_name="python3", resources=resources).execute()
 
 
 @pytest.mark.processes
