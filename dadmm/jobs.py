@@ -329,7 +329,9 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
         if proba:
             return model.predict_proba(rows)
         found = model.predict(rows)
-        return found.astype(plain(model.classes_).dtype) if hasattr(model, "classes_") else found
+        # Labels of one dtype in all parts, however long they are.
+        labels = found.ndim == 1 and hasattr(model, "classes_")
+        return found.astype(plain(model.classes_).dtype) if labels else found
 
     predict_parts(
         values,

@@ -9,7 +9,10 @@ from dataclasses import dataclass, fields
 from inspect import signature
 from typing import Any
 
+from dadmm.activations import ACTIVATIONS
+from dadmm.datasets import DATASETS
 from dadmm.estimator import ADMMClassifier
+from dadmm.losses import LOSSES
 from dadmm.options import DEFAULT, SOLVERS
 
 Kind = tuple[type, ...]
@@ -143,7 +146,7 @@ def _toml(value: Any) -> str:
 
 SCHEMA: dict[str, dict[str, Key]] = {
     "data": {
-        "dataset": Key(TEXT, "a named data set: digits, mnist, wine-white, wine-red"),
+        "dataset": Key(TEXT, f"a named data set: {', '.join(DATASETS)}"),
         "x": Key(TEXT, "path of the inputs: .npy, .csv, or a zarr array", sample="train.csv"),
         "y": Key(TEXT, "path of the targets, or their column of a .csv", sample="label"),
         "test_fraction": Key(NUMBER, "share of the rows held out for the test, 0 to 1", 0.0),
@@ -152,12 +155,8 @@ SCHEMA: dict[str, dict[str, Key]] = {
     "model": {
         "task": Key(TEXT, "classification or regression", "classification"),
         "hidden_layer_sizes": _model("hidden_layer_sizes", WIDTHS, "widths of the hidden layers"),
-        "activation": _model(
-            "activation", TEXT, "relu, leaky_relu, tanh, sigmoid, softplus or identity"
-        ),
-        "loss": _model(
-            "loss", TEXT, "auto, cross_entropy, binary_cross_entropy, hinge, squared or huber"
-        ),
+        "activation": _model("activation", TEXT, ", ".join(ACTIVATIONS)),
+        "loss": _model("loss", TEXT, ", ".join(["auto", *LOSSES])),
         "stem": _model("stem", TEXT, "dense or identity"),
         "alpha": _model("alpha", NUMBER, "weight of |W|^2 / 2, per sample"),
         "max_iter": _model("max_iter", WHOLE, "most iterations"),

@@ -20,6 +20,7 @@ from terminal import command
 from dadmm import ADMMClassifier, ADMMRegressor, __version__, demo, load
 from dadmm.cli import commands
 from dadmm.progress import progress
+from dadmm.store import Run
 
 X = np.random.default_rng(0).normal(size=(40, 3)).round(3)
 LABELS = np.array(["cat", "dog"])[(X[:, 0] > 0).astype(int)]
@@ -469,6 +470,22 @@ def test_a_stop_before_there_is_data_leaves_nothing(tmp_path, monkeypatch, place
     assert not any(Path("run").glob("*"))
     if place.endswith("store"):
         assert "stopped before the data was stored; start it again" in done.err
+
+
+def test_sigterm_ends_like_ctrl_c(tmp_path, monkeypatch):
+    monkeypatch.setattr("dadmm.cli.load_data", lambda table: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    done = command("fit", configure(tmp_path), "--run", "run")
+    assert done.code == 143
+    assert not Path("run").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_another_driver_means_try_later(run):
+    with Run.open(run).locked():
+        done = command("resume", run, "--max-iter", 9)
+    assert done.code == 75
+    assert "is in use by process" in done.err
 
 
 def wait_for_iteration(run, iteration, process):

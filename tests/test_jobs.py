@@ -287,6 +287,26 @@ def test_a_regression_is_scored_on_data_of_its_own(job):
     assert (found["rows"], found["held_out"]) == (80, False)
 
 
+def test_several_labels_per_row_are_scored_and_predicted(job):
+    labels = (X[:, :2] > 0).astype(int)
+    np.save("new.npy", X)
+    np.save("labels.npy", labels)
+    ADMMClassifier((8,), max_iter=20, random_state=0, run="run").fit(X, labels)
+    write("evaluate.toml", EVALUATE + '[data]\nx = "new.npy"\ny = "labels.npy"\n')
+    code, _, err = job("evaluate", "evaluate.toml")
+    assert (code, err) == (0, "")
+    predicted = load("run").predict(X)
+    assert json.loads(Path("scores.json").read_text())["metrics"] == {
+        "accuracy": pytest.approx(sk.accuracy_score(labels, predicted)),
+        "hamming_loss": pytest.approx(sk.hamming_loss(labels, predicted)),
+        "f1_macro": pytest.approx(sk.f1_score(labels, predicted, average="macro")),
+        "classes": [0, 1],
+        "confusion": sk.multilabel_confusion_matrix(labels, predicted).tolist(),
+    }
+    assert job("predict", predicting("found.csv"))[0] == 0
+    np.testing.assert_array_equal(read_output("found.csv"), predicted)
+
+
 def test_a_run_of_the_library_is_scored_on_what_data_says(job):
     ADMMClassifier((8,), max_iter=2, random_state=0, run="run").fit(X, LABELS)
     code, _, err = job("evaluate", write("evaluate.toml", EVALUATE))

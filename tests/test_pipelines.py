@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from jobs_helpers import X, configure, digest, lines
 from sklearn.datasets import load_digits
 
-from dadmm import load
+from dadmm import load, process
 from dadmm.config import load_config
 from dadmm.jobs import JOBS, run_job
 
@@ -152,3 +154,48 @@ def test_predicting_that_was_killed_goes_on_with_what_is_left(capsys):
     parts = [line for line in lines(capsys.readouterr().out) if line["event"] == "part"]
     assert len(parts) == len(rows) - there
     np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(rows))
+
+
+# ---------------------------------------------------------------------------------------- README
+
+TEXT = (FOLDER / "README.md").read_text()
+
+
+def test_the_readme_tells_the_exit_codes():
+    table = re.findall(r"^\| ([\d, ]+) \|", TEXT, flags=re.MULTILINE)
+    assert sorted(int(code) for row in table for code in row.split(",")) == [
+        0,
+        process.FAILED,
+        process.BAD_INPUT,
+        process.LATER,
+        process.INTERRUPTED,
+        process.TERMINATED,
+    ]
+
+
+def test_the_kubernetes_job_names_a_script_a_key_and_the_code_of_bad_input():
+    (text,) = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
+    spec = yaml.safe_load(text)["spec"]
+    assert spec["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [process.BAD_INPUT]
+    pod = spec["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"  # which podFailurePolicy demands
+    (container,) = pod["containers"]
+    assert (FOLDER.parent / container["command"][1]).exists()
+    environ = {each["name"]: each["value"] for each in container["env"]}
+    assert load_config(FOLDER / "train.toml", environ=environ)["run"] == {"path": "/runs/digits"}
+    assert {each["name"] for each in pod["volumes"]} == {
+        each["name"] for each in container["volumeMounts"]
+    }
+
+
+def test_the_shell_lines_are_shell_and_name_scripts_and_keys():
+    found = re.findall(r"```sh[^\n]*\n(.*?)```", TEXT, flags=re.DOTALL)
+    for text in found:
+        lines = [line for line in text.splitlines() if not line.startswith("*/")]  # of cron
+        subprocess.run(["bash", "-n"], input="\n".join(lines), text=True, check=True, timeout=10)
+    scripts = re.findall(r"pipelines/\w+\.py", "".join(found))
+    assert len(scripts) == 3
+    assert all((FOLDER.parent / script).exists() for script in scripts)
+    environ = dict(re.findall(r"(DADMM__\w+)=(\S+)", "".join(found)))
+    cluster = load_config(FOLDER / "train.toml", environ=environ)["cluster"]
+    assert cluster == {"workers": 8, "memory_limit": "4GiB"}
