@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_info
 
 from dadmm import data, inputs, loop
+from dadmm.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from dadmm.cluster import current_client, resources
 from dadmm.errors import (
     DadmmError,
@@ -74,7 +75,7 @@ def _has_partial_fit(estimator: Any) -> bool:
     return True
 
 
-class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
+class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     """What the classifier and the regressor share."""
 
     def __init__(
@@ -126,6 +127,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
 
     # --------------------------------------------------------------------------------- training
 
+    @with_callbacks
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, callback: loop.Callback | None = None
     ) -> Self:
@@ -144,7 +146,9 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         sample_weight : (samples,) array-like or None
             Weights of the samples; only their ratios matter.
         callback : callable or None
-            Called as ``callback(iteration, row)`` after each committed iteration.
+            Called as ``callback(iteration, row)`` after each committed iteration; it may raise
+            `StopIteration` to make that one the last.  scikit-learn's own callbacks are set with
+            `set_callbacks`, where its version has them (1.9).
 
         Returns
         -------
@@ -165,7 +169,11 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         before = self if self.warm_start and hasattr(self, "network_") else None
         given = inputs.prepare(X, y, self.categorical, self.missing, self.sample_dims)
         target, classes = self._target(given.y, given.x.shape[0])
-        return self._fit(solver, given, target, classes, sample_weight, before, callback)
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        tasks = FitTasks(self, {"X": X, "y": y, "metadata": metadata}, self.max_iter)
+        self._fit(solver, given, target, classes, sample_weight, before, callback, tasks=tasks)
+        tasks.finish(dict)
+        return self
 
     def _fit(
         self,
@@ -177,6 +185,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         before: Any,
         callback: loop.Callback | None,
         max_iter: int | None = None,
+        tasks: FitTasks | None = None,
     ) -> Self:
         """Train from scratch, or from where the estimator `before` stopped."""
         X, y = given.x, given.y
@@ -255,7 +264,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
                     run.blocks.settle("initial")
                 run.save_scaling(scaling)  # last: it says that the run can go on by itself
             plan = Plan(run, solver, problem, chunks, int(seed))
-            return self._train(plan, callback, max_iter)
+            return self._train(plan, callback, max_iter, tasks)
 
     def _weights(self, sample_weight: Any, target: Any, classes: Array | None) -> Any:
         """Return a column of weights whose mean is 1, or None."""
@@ -288,6 +297,7 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         plan: Plan,
         callback: loop.Callback | None,
         max_iter: int | None = None,
+        tasks: FitTasks | None = None,
     ) -> Self:
         most = max_iter or self.max_iter
         plan = replace(plan, budget=budget(plan, *resources(current_client(), self.memory_limit)))
@@ -295,16 +305,25 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
             plan.run.blocks.sync_late()
         with progress(most, enabled=bool(self.verbose)) as shown:
 
+            def so_far() -> dict[str, Any]:
+                best = plan.solver.best(rows_of(plan.run.history()))
+                form = inputs.Form.from_json(plan.run.attributes["inputs"])
+                return self._fitted(self._network(plan, plan.run.generation(best)), form)
+
             def both(k: int, row: Mapping[str, float]) -> None:
                 shown(k, row)
+                stop = tasks is not None and tasks.end(so_far)
                 if callback is not None:
                     callback(k, row)
+                if stop:
+                    raise StopIteration
 
             done = (last_record(plan.run) or {}).get("iteration", 0)
             if done:
                 shown(done, {})
             try:
-                loop.train(plan, most, self.tol, both)
+                before = None if tasks is None else tasks.begin
+                loop.train(plan, most, self.tol, both, before)
             except BaseException as error:
                 with suppress(DadmmError, OSError):
                     if plan.run.committed() is not None:
@@ -321,18 +340,11 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         run, problem = plan.run, plan.problem
         record = run.committed() or {}
         history = run.history()
-        best = plan.solver.best(rows_of(history))
+        generation = run.generation(plan.solver.best(rows_of(history)))
         hidden = [name for name in history if name == "generation" or is_measured(str(name))]
         self.history_ = history.drop_vars(hidden)
-        generation = run.generation(best)
-        classes = run.attributes["classes"]
-        target = Target(
-            problem.loss,
-            None if classes is None else data.labels_from_json(classes),
-            bool(run.attributes["flat"]),
-        )
-        network = replace(run.network(plan.solver, problem, generation), target=target)
-        self._take_network(network, inputs.Form.from_json(run.attributes["inputs"]))
+        form = inputs.Form.from_json(run.attributes["inputs"])
+        self._take_network(self._network(plan, generation), form)
         self._parameters = {
             name: array
             for layer in plan.solver.layers(problem)
@@ -351,19 +363,40 @@ class _ADMMEstimator(BaseEstimator):  # type: ignore[misc]
         )
         self.run_ = run.url if run.durable else None
 
+    @staticmethod
+    def _network(plan: Plan, generation: int) -> Network:
+        """Return the network of a generation that the run has committed."""
+        run, problem = plan.run, plan.problem
+        classes = run.attributes["classes"]
+        target = Target(
+            problem.loss,
+            None if classes is None else data.labels_from_json(classes),
+            bool(run.attributes["flat"]),
+        )
+        return replace(run.network(plan.solver, problem, generation), target=target)
+
     def _take_network(self, network: Network, form: inputs.Form) -> None:
         """Set what prediction needs."""
-        self.network_, self._form = network, form
-        features, *_, self.n_outputs_ = network.architecture.widths
-        self.n_features_in_ = len(form.columns) or features
-        if form.names is not None:
-            self.feature_names_in_ = np.array(form.names, object)
-        elif hasattr(self, "feature_names_in_"):
+        if form.names is None and hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        self.n_layers_ = len(network.architecture.widths)
-        self._one_column = network.target.flat
-        if network.target.classes is not None:
-            self.classes_ = network.target.classes
+        for name, value in self._fitted(network, form).items():
+            setattr(self, name, value)
+
+    @staticmethod
+    def _fitted(network: Network, form: inputs.Form) -> dict[str, Any]:
+        """Return the attributes that prediction needs."""
+        widths, target = network.architecture.widths, network.target
+        found = {
+            "network_": network,
+            "_form": form,
+            "n_features_in_": len(form.columns) or widths[0],
+            "n_outputs_": widths[-1],
+            "n_layers_": len(widths),
+            "_one_column": target.flat,
+        }
+        if form.names is not None:
+            found["feature_names_in_"] = np.array(form.names, object)
+        return found if target.classes is None else found | {"classes_": target.classes}
 
     @contextmanager
     def _store(

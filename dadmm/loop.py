@@ -69,6 +69,7 @@ def train(
     max_iter: int,
     tol: float,
     callback: Callback | None = None,
+    before: Callable[[], None] | None = None,
 ) -> str:
     """Train from wherever the run's commit record says, until done.
 
@@ -81,12 +82,15 @@ def train(
         Stop when an iteration moves all variables together by at most `tol` times their norm.
         0 never stops early.
     callback : callable or None
-        Called as ``callback(iteration, row)`` after each commit.
+        Called as ``callback(iteration, row)`` after each commit; it may raise `StopIteration` to
+        make that iteration the last.
+    before : callable or None
+        Called before each iteration.
 
     Returns
     -------
     str
-        "converged", or "finished" for `max_iter` iterations.
+        "converged", "stopped" by the callback, or "finished" for `max_iter` iterations.
 
     Raises
     ------
@@ -106,11 +110,11 @@ def train(
             at, resumed = _begin_or_resume(plan)
             for _ in range(FALL_BACKS if resumed else 0):
                 try:
-                    return _go(plan, at, max_iter, tol, callback, resumed)
+                    return _go(plan, at, max_iter, tol, callback, before, resumed)
                 except DamageError as damage:
                     with store_errors():
                         at = fall_back(plan, at, damage)
-            return _go(plan, at, max_iter, tol, callback)
+            return _go(plan, at, max_iter, tol, callback, before)
         except KeyboardInterrupt:
             with suppress(OSError, DadmmError):
                 run.mark("interrupted")
@@ -123,15 +127,24 @@ def _go(
     max_iter: int,
     tol: float,
     callback: Callback | None,
+    before: Callable[[], None] | None,
     resumed: bool = False,
 ) -> str:
     """Iterate from a position until done, and finish."""
     run, solver = plan.run, plan.solver
+    status = "finished"
     while at.iteration < max_iter and not solver.converged(at.rows, tol):
+        if before is not None:
+            before()
         _iterate(plan, at, max_iter)
-        if callback is not None:
-            callback(at.iteration, at.rows[-1])
-    status = "converged" if solver.converged(at.rows, tol) else "finished"
+        try:
+            if callback is not None:
+                callback(at.iteration, at.rows[-1])
+        except StopIteration:
+            status = "stopped"
+            break
+    if solver.converged(at.rows, tol):
+        status = "converged"
     with store_errors():
         best, kept = at.best(solver.best(at.rows))
         if resumed and (found := damages(run, plan.parameters(kept))):

@@ -1,13 +1,15 @@
 """The estimators are scikit-learn's: its own checks, its model selection, its callbacks."""
 
 import numpy as np
+import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM
+from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, resume
 
 SOLVERS = {"block": BlockADMM(batch_size=16, learning_rate=0.02), "relaxed": "relaxed"}
 ESTIMATORS = [
@@ -77,3 +79,103 @@ def test_a_regression_of_two_targets_is_cross_validated():
     )
     assert (found["test_r2"] > 0.6).all()
     assert (found["test_neg_mean_absolute_error"] > -1).all()
+
+
+# ------------------------------------------------------------------------------ sklearn.callback
+
+
+@pytest.fixture
+def callback():
+    return pytest.importorskip("sklearn.callback", reason="scikit-learn has callbacks from 1.9 on")
+
+
+class Recorder:
+    """A callback of scikit-learn's protocol, which notes what it is told."""
+
+    def __init__(self, stop_at=None):
+        self.told, self.scores, self.stop_at = [], [], stop_at
+
+    def setup(self, estimator, context):
+        self.told.append(("setup", context.task_name, context.max_subtasks))
+
+    def teardown(self, estimator, context):
+        self.told.append(("teardown", context.task_name, context.max_subtasks))
+
+    def on_fit_task_begin(self, estimator, context, *, metadata=None):
+        self.told.append(("begin", context.task_name, context.task_id))
+        self.metadata = metadata
+
+    def on_fit_task_end(self, estimator, context, *, X=None, y=None, fitted_estimator=None):
+        self.told.append(("end", context.task_name, context.task_id))
+        if context.task_name == "iteration":
+            self.scores.append(fitted_estimator.score(X, y))
+            return context.task_id + 1 == self.stop_at
+
+
+IRIS, KINDS = load_iris(return_X_y=True)
+
+
+def told_of(iterations, most):
+    steps = [(what, "iteration", i) for i in range(iterations) for what in ("begin", "end")]
+    fit = [("setup", "fit", most), ("begin", "fit", 0)]
+    return [*fit, *steps, ("end", "fit", 0), ("teardown", "fit", most)]
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_a_callback_sees_each_iteration_and_the_network_that_it_leaves(callback, solver):
+    seen = Recorder()
+    clf = ADMMClassifier((8,), solver=solver, max_iter=3, random_state=0, tol=0)
+    weight = np.ones(150) if solver != "relaxed" else None
+    clf.set_callbacks(seen).fit(IRIS, KINDS, sample_weight=weight)
+    assert seen.told == told_of(3, 3)
+    assert ("sample_weight" in seen.metadata) == (weight is not None)
+    alone = clone(clf).set_callbacks().fit(IRIS, KINDS, weight)
+    np.testing.assert_array_equal(alone.predict_proba(IRIS), clf.predict_proba(IRIS))
+    assert len(set(seen.scores)) > 1
+
+
+def test_a_callback_may_stop_a_fit_which_can_be_resumed(callback, tmp_path):
+    seen = Recorder(stop_at=2)
+    options = {"max_iter": 6, "random_state": 0, "tol": 0}
+    clf = ADMMClassifier((8,), run=tmp_path / "run", **options).set_callbacks(seen)
+    clf.fit(IRIS, KINDS)
+    assert seen.told == told_of(2, 6)
+    assert clf.n_iter_ == 2
+    assert clf.history_.attrs["status"] == "stopped"
+    assert clf.score(IRIS, KINDS) == seen.scores[-1]
+    whole = ADMMClassifier((8,), **options).fit(IRIS, KINDS)
+    again = resume(tmp_path / "run")
+    assert again.n_iter_ == 6
+    np.testing.assert_array_equal(again.predict_proba(IRIS), whole.predict_proba(IRIS))
+
+
+def test_any_callback_may_stop_a_fit():
+    def stop(iteration, row):
+        if iteration == 2:
+            raise StopIteration
+
+    clf = ADMMClassifier((8,), max_iter=6, random_state=0).fit(IRIS, KINDS, callback=stop)
+    assert (clf.n_iter_, clf.history_.attrs["status"]) == (2, "stopped")
+
+
+def test_a_callback_is_torn_down_where_a_fit_fails(callback):
+    seen = Recorder()
+    clf = ADMMClassifier((8,), max_iter=2).set_callbacks(seen)
+
+    def fail(iteration, row):
+        raise RuntimeError("not now")
+
+    with pytest.raises(RuntimeError, match="not now"):
+        clf.fit(IRIS, KINDS, callback=fail)
+    assert seen.told[-1] == ("teardown", "fit", 2)
+
+
+def test_scikit_learns_own_monitor_scores_each_iteration_of_a_pipeline(callback):
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    clf = ADMMClassifier((8,), max_iter=3, random_state=0).set_callbacks(monitor)
+    pipe = make_pipeline(StandardScaler(), clf).fit(IRIS, KINDS)
+    found = monitor.get_logs(select="most_recent").data
+    scores = [row["accuracy"] for row in found if row["task_name"] == "iteration"]
+    (whole,) = (row["accuracy"] for row in found if row["task_name"] == "fit")
+    assert len(scores) == 3
+    assert scores[-1] == whole == pipe.score(IRIS, KINDS)
