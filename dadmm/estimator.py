@@ -307,8 +307,7 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
             def so_far() -> dict[str, Any]:
                 best = plan.solver.best(rows_of(plan.run.history()))
-                form = inputs.Form.from_json(plan.run.attributes["inputs"])
-                return self._fitted(self._network(plan, plan.run.generation(best)), form)
+                return self._fitted(self._network(plan, plan.run.generation(best)))
 
             def both(k: int, row: Mapping[str, float]) -> None:
                 shown(k, row)
@@ -343,8 +342,7 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         generation = run.generation(plan.solver.best(rows_of(history)))
         hidden = [name for name in history if name == "generation" or is_measured(str(name))]
         self.history_ = history.drop_vars(hidden)
-        form = inputs.Form.from_json(run.attributes["inputs"])
-        self._take_network(self._network(plan, generation), form)
+        self._take_network(self._network(plan, generation))
         self._parameters = {
             name: array
             for layer in plan.solver.layers(problem)
@@ -373,18 +371,20 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             None if classes is None else data.labels_from_json(classes),
             bool(run.attributes["flat"]),
         )
-        return replace(run.network(plan.solver, problem, generation), target=target)
+        form = inputs.Form.from_json(run.attributes["inputs"])
+        return replace(run.network(plan.solver, problem, generation), target=target, form=form)
 
-    def _take_network(self, network: Network, form: inputs.Form) -> None:
+    def _take_network(self, network: Network) -> None:
         """Set what prediction needs."""
-        if form.names is None and hasattr(self, "feature_names_in_"):
+        if hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
-        for name, value in self._fitted(network, form).items():
+        for name, value in self._fitted(network).items():
             setattr(self, name, value)
 
     @staticmethod
-    def _fitted(network: Network, form: inputs.Form) -> dict[str, Any]:
+    def _fitted(network: Network) -> dict[str, Any]:
         """Return the attributes that prediction needs."""
+        form = network.form or inputs.Form()
         widths, target = network.architecture.widths, network.target
         found = {
             "network_": network,

@@ -30,6 +30,8 @@ from dadmm.workspace import Workspace
 if TYPE_CHECKING:
     import torch
 
+    from dadmm.inputs import Form
+
 Array = NDArray[Any]
 Params = dict[str, Array]
 
@@ -282,6 +284,9 @@ class Network:
         What the data goes through before the first layer, and (regression) after the last.
     target : Target
         What the outputs stand for.
+    form : Form or None
+        What an estimator makes the columns of: names, categories, what stands for missing
+        numbers.  None for plain numbers.
     """
 
     architecture: Model
@@ -289,6 +294,7 @@ class Network:
     inputs: Scaling
     outputs: Scaling | None = None
     target: Target = field(default_factory=Target)
+    form: Form | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -89,8 +89,7 @@ def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
         raise InputError("its chunks do not tile its rows")
     for name, word in (("activation", arch.activation), ("loss", problem.loss)):
         check_type(name, word, str)
-    form = Form.from_json(stored["inputs"])
-    if form.columns and sum(column.width for column in form.columns) != arch.widths[0]:
+    if not Form.from_json(stored["inputs"]).fits(arch.widths[0]):
         raise InputError("its columns do not fit its network")
     get_activation(arch.activation)
     get_loss(problem.loss)
@@ -142,16 +141,20 @@ def _from_file(path: str | Path, solver: Solver | None) -> ADMMClassifier | ADMM
     blocks = frozen(getattr(solver, "blocks", ()))
     given = isinstance(blocks, tuple) and any(isinstance(block, Block) for block in blocks)
     network = tensors.decode(path, blocks if given else ())
-    arch, target = network.architecture, network.target
+    arch, target, form = network.architecture, network.target, network.form or Form()
     options: dict[str, Any] = {"hidden_layer_sizes": arch.widths[1:-1], "loss": target.loss}
     if isinstance(arch, Architecture):
         options["activation"] = arch.activation
         options["stem"] = "identity" if arch.skip(1) else "dense"
+    if form.encodes:
+        options["categorical"] = "one_hot"
+    if any(column.fill is not None for column in form.columns):
+        options["missing"] = "impute"
     if solver is not None:
         options["solver"] = solver
     kind = ADMMRegressor if target.classes is None else ADMMClassifier
     estimator: ADMMClassifier | ADMMRegressor = kind(**options)
-    estimator._take_network(network, Form())
+    estimator._take_network(network)
     return estimator
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 from terminal import command
 
@@ -187,6 +188,35 @@ def test_a_regressor_predicts_the_same_from_its_file(y):
 
 
 @needs_safetensors
+def test_a_file_knows_the_columns_of_a_table():
+    rows = pd.DataFrame(X[:, :2], columns=["a", "b"]).assign(kind=Y)
+    rows.loc[3, "b"] = np.nan
+    options = {"categorical": "one_hot", "missing": "impute"}
+    fitted = ADMMClassifier(**SMALL, **options).fit(rows, Y)
+    fitted.network_.save("model.safetensors")
+    found = dadmm.load("model.safetensors")
+    assert list(found.feature_names_in_) == ["a", "b", "kind"]
+    assert {name: getattr(found, name) for name in options} == options
+    expected = fitted.predict_proba(rows)
+    pd.testing.assert_frame_equal(found.predict_proba(rows), expected)
+    pd.testing.assert_frame_equal(found.predict_proba(rows[["kind", "b", "a"]]), expected)
+    if find_spec("onnx") is not None:
+        with pytest.raises(InputError, match="columns of categories"):
+            fitted.network_.save("model.onnx")
+
+
+@needs_onnx
+def test_missing_numbers_are_filled_in_onnx_runtime():
+    x = X.astype(np.float32)
+    x[RNG.random(X.shape) < 0.2] = np.nan
+    fitted = ADMMClassifier(**SMALL, missing="impute").fit(x, Y)
+    fitted.network_.save("model.onnx")
+    found = runtime("model.onnx")(x)
+    np.testing.assert_array_equal(found["labels"], fitted.predict(x))
+    np.testing.assert_allclose(found["probabilities"], fitted.predict_proba(x), atol=1e-5)
+
+
+@needs_safetensors
 def test_training_does_not_go_on_from_a_file():
     ADMMClassifier(**SMALL).fit(X, Y).network_.save("model.safetensors")
     found = dadmm.load("model.safetensors")
@@ -259,10 +289,10 @@ LABEL = ("target", "classes", "labels")
 FORGED = {
     "not JSON": (lambda t, m: "{", "Expecting property name"),
     "deep": (lambda t, m: "[" * 10**5, "nested too deeply"),
-    "a list": (lambda t, m: "[]", "does not have the fields format, network, target"),
+    "a list": (lambda t, m: "[]", "does not have the fields format, network, inputs, target"),
     "long": (lambda t, m: '{"format": ' + "1" * 5000 + "}", "cannot be used"),
     "format": (setting("format", 2), "its format is 2, and this version reads 1"),
-    "more": (setting("hook", "import os"), "fields format, network, target, and no other"),
+    "more": (setting("hook", "import os"), "fields format, network, inputs, target, and no other"),
     "widths": (
         setting("network", "widths", [5, 5, 5, 2**60, 3]),
         r"not shape \(1152921504606846976,\)",
@@ -280,6 +310,8 @@ FORGED = {
     "loss": (setting("target", "loss", "hing"), "did you mean 'hinge'"),
     "flat": (setting("target", "flat", 1), "True or False"),
     "no classes": (setting("target", "classes", None), "is for classes, and it has none"),
+    "no inputs": (setting("inputs", None), "does not say what its inputs were"),
+    "names": (setting("inputs", "names", ["a", "b"]), "columns do not fit its network"),
     "few labels": (setting(*LABEL, ["a", "b"]), "2 classes do not name its 3 outputs"),
     "twins": (setting(*LABEL, ["a", "b", "a"]), "3 classes do not name"),
     "wide labels": (setting("target", "classes", "dtype", "<U500000000"), "classes"),

@@ -211,6 +211,14 @@ def encode(network: Network) -> bytes:
 def _forward(g: Graph, network: Network, x: str) -> str:
     """Add what `Network.forward` does."""
     chain = as_chain(network.architecture)
+    if network.form is not None and network.form.encodes:
+        raise InputError(
+            "its inputs have columns of categories, which the graph would not encode: save to "
+            ".safetensors, or encode them before training"
+        )
+    fills = None if network.form is None else network.form.fills
+    if fills is not None:
+        x = g.add("Where", g.add("IsNaN", x), g.constant(fills), x)
     v = g.add("Sub", x, g.constant(network.inputs.centre))
     v = g.scale(v, 1.0 / network.inputs.scale)
     for i, block in enumerate(chain.blocks, start=1):

@@ -22,6 +22,7 @@ from dadmm.activations import get_activation
 from dadmm.blocks import Block, Chain, as_chain, block_from_table, block_to_table
 from dadmm.constraints import Constraint
 from dadmm.errors import InputError, OptionError, StoreError
+from dadmm.inputs import Form
 from dadmm.losses import get_loss
 from dadmm.network import Architecture, Array, Model, Network, Scaling, Target
 from dadmm.options import check_type
@@ -49,7 +50,12 @@ def encode(network: Network) -> bytes:
     target = asdict(network.target)
     if network.target.classes is not None:
         target["classes"] = data.labels_to_json(network.target.classes)
-    table = {"format": FORMAT, "network": _shape(network.architecture), "target": target}
+    table = {
+        "format": FORMAT,
+        "network": _shape(network.architecture),
+        "inputs": (network.form or Form()).to_json(),
+        "target": target,
+    }
     return safetensors.numpy.save(plain, {KEY: json.dumps(table)})
 
 
@@ -97,13 +103,16 @@ def _network(file: Any, blocks: Sequence[Block]) -> Network:
         table = json.loads(text)
     except RecursionError as error:
         raise InputError("its metadata is nested too deeply") from error
-    _fields("its metadata", table, "format", "network", "target")
+    _fields("its metadata", table, "format", "network", "inputs", "target")
     if table["format"] != FORMAT:
         raise InputError(f"its format is {table['format']!r}, and this version reads {FORMAT}")
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     shapes = {name: tuple(found.get_shape()) for name, found in slices.items()}
     model = _model(table["network"], shapes.get("inputs.centre", ()), blocks)
     target = _target(table["target"], model.widths[-1])
+    form = Form.from_json(table["inputs"])
+    if not form.fits(model.widths[0]):
+        raise InputError("its columns do not fit its network")
     scaled = {"inputs": model.widths[0]}
     if target.classes is None and "outputs.centre" in shapes:
         scaled["outputs"] = model.widths[-1]
@@ -116,7 +125,7 @@ def _network(file: Any, blocks: Sequence[Block]) -> Network:
             raise InputError(f"its tensor {name} has numbers that no network has")
     scalings = {n: Scaling(arrays[f"{n}.centre"], arrays[f"{n}.scale"]) for n in scaled}
     params: dict[str, Array] = {name: arrays[name] for name in model.shapes}
-    return Network(model, params, scalings["inputs"], scalings.get("outputs"), target)
+    return Network(model, params, scalings["inputs"], scalings.get("outputs"), target, form)
 
 
 def _check_tensors(

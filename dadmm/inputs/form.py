@@ -51,6 +51,11 @@ class Form:
         filled = self.columns and not self.encodes and self.columns[0].fill is not None
         return np.array([c.fill for c in self.columns], np.float64) if filled else None
 
+    def fits(self, features: int) -> bool:
+        """Whether a network that reads so many columns can have inputs like these."""
+        named = self.names is None or bool(self.columns) or len(self.names) == features
+        return named and (not self.columns or sum(c.width for c in self.columns) == features)
+
     def order(self, names: Sequence[str], where: str) -> list[int]:
         """Return where in `names` each column of training is.
 
