@@ -10,6 +10,7 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 
+from dadmm.dashboard import open_page
 from dadmm.errors import RunError
 
 # The nanny's defaults make glibc map and fault every large temporary anew (measured: half the
@@ -39,7 +40,7 @@ def connect(table: Mapping[str, Any]) -> Iterator[str | None]:
     Yields
     ------
     str or None
-        The dashboard's address, if there is one.
+        The address of dadmm's page on the dashboard, if there is one.
     """
     workers = int(table.get("workers", 0))
     if workers == 0:
@@ -65,7 +66,7 @@ def connect(table: Mapping[str, Any]) -> Iterator[str | None]:
             why = str(error).partition("\n")[0]
             raise RunError(f"the {workers} worker processes did not start: {why}") from error
         with cluster, Client(cluster) as client:
-            yield client.dashboard_link if port >= 0 and _has_dashboard() else None
+            yield open_page(client) if port >= 0 else None
 
 
 def current_client() -> Any:
@@ -110,11 +111,3 @@ def dask_setup(worker: Any) -> None:
     Dask calls this as a local cluster's worker starts.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _has_dashboard() -> bool:
-    try:
-        import bokeh  # noqa: F401
-    except ImportError:
-        return False
-    return True

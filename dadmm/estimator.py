@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_info
 from dadmm import data, inputs, loop
 from dadmm.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from dadmm.cluster import current_client, resources
+from dadmm.dashboard import open_page, telling
 from dadmm.errors import (
     DadmmError,
     DataError,
@@ -303,7 +304,12 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         plan = replace(plan, budget=budget(plan, *resources(current_client(), self.memory_limit)))
         if isinstance(plan.run.blocks, ZarrBlocks):
             plan.run.blocks.sync_late()
-        with progress(most, enabled=bool(self.verbose)) as shown:
+        client = current_client()
+        page = open_page(client)
+        with progress(most, enabled=bool(self.verbose), link=page) as shown:
+            done = (last_record(plan.run) or {}).get("iteration", 0)
+            earlier = rows_of(plan.run.history(mend=True)) if done else []
+            tell = telling(client if page else None, plan, most, earlier)
 
             def so_far() -> dict[str, Any]:
                 best = plan.solver.best(rows_of(plan.run.history()))
@@ -311,13 +317,13 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
             def both(k: int, row: Mapping[str, float]) -> None:
                 shown(k, row)
+                tell(k, row)
                 stop = tasks is not None and tasks.end(so_far)
                 if callback is not None:
                     callback(k, row)
                 if stop:
                     raise StopIteration
 
-            done = (last_record(plan.run) or {}).get("iteration", 0)
             if done:
                 shown(done, {})
             try:

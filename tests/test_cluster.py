@@ -54,6 +54,7 @@ def test_the_dashboards_address_is_told(monkeypatch):
 
     class Fake:
         dashboard_link = "http://127.0.0.1:1234/status"
+        has_page = True
 
         def __init__(self, *args, **options):
             asked.update(options)
@@ -64,12 +65,18 @@ def test_the_dashboards_address_is_told(monkeypatch):
         def __exit__(self, *error):
             pass
 
+        def run_on_scheduler(self, function):
+            return self.has_page
+
     monkeypatch.setattr("distributed.LocalCluster", Fake)
     monkeypatch.setattr("distributed.Client", Fake)
     with cluster.connect({"workers": 3}) as dashboard:
         assert asked["n_workers"] == 3
         assert asked["dashboard_address"] == "127.0.0.1:0"
-        assert dashboard == (Fake.dashboard_link if cluster._has_dashboard() else None)
+        assert dashboard == "http://127.0.0.1:1234/dadmm"
+    Fake.has_page = False
+    with cluster.connect({"workers": 3}) as dashboard:
+        assert dashboard is None
     with cluster.connect({"workers": 1, "dashboard": -1}) as dashboard:
         assert asked["dashboard_address"] == "127.0.0.1:0"
         assert asked["scheduler_kwargs"] == {"dashboard": False}
