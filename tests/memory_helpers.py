@@ -20,6 +20,7 @@ from dadmm import loop
 from dadmm.cluster import WORKER_SETTINGS
 from dadmm.data import labels_to_json
 from dadmm.estimator import ADMMClassifier, ADMMRegressor
+from dadmm.inputs import Form
 from dadmm.network import Architecture, Scaling
 from dadmm.options import make_solver, solver_table
 from dadmm.plan import BASE_BYTES, LIBRARIES, worker_bytes
@@ -93,6 +94,7 @@ def store(case):
             "seed": 0,
             "classes": labels_to_json(np.arange(problem.classes)) if problem.classes else None,
             "flat": True,
+            "inputs": Form().to_json(),
         }
         run = Run.create(Path(folder) / "run", attributes, durable=False)
         rng = np.random.default_rng(0)

@@ -26,7 +26,7 @@ from dadmm.store.sources import Source
 
 Array = NDArray[Any]
 
-FORMAT = 2
+FORMAT = 3
 KEPT_PARAMS = 3
 # Names of the history's columns, which are names of folders.
 COLUMN = re.compile(r"[a-z][a-z0-9_]{0,99}")
