@@ -1,5 +1,8 @@
 """The estimators are scikit-learn's: its own checks, its model selection, its callbacks."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -179,3 +182,15 @@ def test_scikit_learns_own_monitor_scores_each_iteration_of_a_pipeline(callback)
     (whole,) = (row["accuracy"] for row in found if row["task_name"] == "fit")
     assert len(scores) == 3
     assert scores[-1] == whole == pipe.score(IRIS, KINDS)
+
+
+def test_an_older_scikit_learn_has_no_callbacks_and_fits():
+    code = """
+import sys
+sys.modules["sklearn.callback"] = None  # importing it fails
+from dadmm import ADMMClassifier
+clf = ADMMClassifier((4,), max_iter=2, random_state=0).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+assert clf.n_iter_ == 2
+assert not hasattr(clf, "set_callbacks")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
