@@ -522,7 +522,7 @@ def complains(code, words, *arguments):
     ("arguments", "words"),
     [
         (["fitt"], "No such command 'fitt'. Did you mean 'fit'"),
-        (["fit", "config.toml"], "Missing option '--run'"),
+        (["fit", "config.toml"], "Say where to keep the run: --run PATH"),
         (["fit", "--run", "run"], "Missing argument 'CONFIG'"),
         (["fit", "config.toml", "--run", "run", "--wrokers", "2"], "Did you mean '--workers'"),
         (["fit", "config.toml", "--run", "run", "--workers", "-1"], "-1 is not in the range"),

@@ -191,7 +191,9 @@ def test_what_is_not_there_or_no_run_cannot_be_opened(tmp_path):
 def test_another_format_version_is_refused_with_the_version_that_reads_it(run):
     group = zarr.open_group(run.url, mode="r+")
     group.attrs["dadmm"] = {**run.attributes, "format": 99, "versions": {"dadmm": "7.1"}}
-    with pytest.raises(StoreError, match=rf"store format 99, this dadmm reads {FORMAT}: use dadmm 7\.1"):
+    with pytest.raises(
+        StoreError, match=rf"store format 99, this dadmm reads {FORMAT}: use dadmm 7\.1"
+    ):
         Run.open(run.url)
     with pytest.raises(StoreError, match="store format 99"):
         resume(run.url)
