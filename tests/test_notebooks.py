@@ -37,7 +37,9 @@ def test_memory_stays_flat_while_data_grow(tmp_path):
     assert peaks[-1] < 1.2 * peaks[0]
     assert peaks[-1] < 0.75 * 640
     assert min(found(r"(?:score|accuracy) ([\d.]+)", printed, 4)) > 0.98
-    assert plots >= 1
+    assert "('time', 'lat', 'lon') lazy" in printed
+    assert found(r"R2 ([\d.]+)", printed, 1)[0] > 0.95
+    assert plots == 2
 
 
 @pytest.mark.skipif(
