@@ -27,14 +27,17 @@ import pytest
 from dadmm.cli import commands
 
 ROOT = Path(__file__).parents[1]
+FENCE = re.compile(r"^```(\w+)[ \t]*(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 PAGES = [
     page
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    if "\n```" in page.read_text()
+    for page in (
+        ROOT / "README.md",
+        *sorted(ROOT.glob("*/README.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
+    if FENCE.search(page.read_text())
 ]
-FENCE = re.compile(r"^```(\w+)[ \t]*(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
-ORDINARY = {"cd", "source", "export", "git", "mkdir", "cp"}  # of any shell
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ def check(block: Block) -> None:
     if block.language == "python":
         compile(block.code, block.where, "exec")
         return
+    subprocess.run(["bash", "-n", "-c", block.code], check=True, timeout=30)
     for line in block.code.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         while words and re.fullmatch(r"\w+=.*", words[0]):
@@ -118,7 +122,7 @@ def check(block: Block) -> None:
 
 
 def known(command: str, *rest: str) -> bool:
-    """Whether a command exists with these options, and the files that it needs."""
+    """Whether what is ours exists: commands with these options, files, targets, extras."""
     arguments = list(rest)
     if command == "dadmm":
         with click.Context(commands) as context:
@@ -136,4 +140,4 @@ def known(command: str, *rest: str) -> bool:
         ]
         named = [name for word in arguments for name in re.findall(r"\[(.*)\]", word)]
         return all(extra in extras for group in named for extra in group.split(","))
-    return command in ORDINARY or (command == "dask" and arguments[0] in ("scheduler", "worker"))
+    return True
