@@ -24,22 +24,16 @@ from dadmm.plan import MIB, USABLE
 
 Array = NDArray[Any]
 
-# In the order of an iteration; other phases come between the visit and what follows it.
-PHASES = {
-    "load": "weights",
-    "read": "read",
-    "visit": "visit",
-    "write": "write",
-    "add": "add up",
-    "solve": "solve",
-    "settle": "sync",
-}
+# The phases of an iteration in their order.  Whatever else a store tells of is none.
 MEANING = {
     "load": "reading the weights and making them ready",
     "read": "reading a chunk's data and state, scaling, encoding",
     "visit": "training on a chunk",
-    "couple": "forming the sums that couple two regions",
+    "forward": "running a block forward",
+    "train": "training a block",
+    "pull": "pulling gradients back through a block",
     "move": "moving the variables between two blocks",
+    "couple": "forming the sums that couple two regions",
     "evaluate": "running the network forward",
     "validate": "scoring the rows held out",
     "write": "writing a chunk's state",
@@ -47,6 +41,7 @@ MEANING = {
     "solve": "updating the weights, and storing them",
     "settle": "the driver's wait for the disk before the commit",
 }
+WORDS = {"load": "weights", "add": "add up", "settle": "sync"}
 MOST_CLASSES = 30
 MOST_ROWS = 200
 HISTORY_ROWS = 25
@@ -160,13 +155,12 @@ def _time(history: xr.Dataset, rows: int) -> Content:
     if "seconds" not in history:
         return _note("No times were kept.")
     x, wall = history["iteration"].values, history["seconds"].values
-    known = {str(n).removeprefix(PREFIX) for n in history if str(n).startswith(PREFIX)}
-    names = list(PHASES)
-    names[3:3] = sorted(known - set(PHASES))
     spent = {
-        name: np.nan_to_num(history[f"{PREFIX}{name}"].values) for name in names if name in known
+        name: np.nan_to_num(history[PREFIX + name].values)
+        for name in MEANING
+        if PREFIX + name in history
     }
-    labels = {PHASES.get(name, name): values for name, values in spent.items()}
+    labels = {WORDS.get(name, name): values for name, values in spent.items()}
     with np.errstate(divide="ignore"):
         rate = rows / wall
     pictures = _charts(
@@ -181,11 +175,11 @@ def _time(history: xr.Dataset, rows: int) -> Content:
     whole = sum(values.sum() for values in spent.values())
     table = [
         [
-            PHASES.get(name, name),
+            WORDS.get(name, name),
             f"{values.sum():.3g}",
             f"{values.sum() / max(whole, 1e-12):.1%}",
             f"{np.median(values):.3g}",
-            MEANING.get(name, ""),
+            MEANING[name],
         ]
         for name, values in spent.items()
     ]

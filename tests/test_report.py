@@ -14,7 +14,8 @@ from helpers import flip
 from sklearn.metrics import multilabel_confusion_matrix
 from terminal import command
 
-from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, load, outcome, report
+from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, RelaxedADMM, load, outcome, report
+from dadmm.measure import PREFIX
 from dadmm.store import Run
 from dadmm.stored import open_plan
 
@@ -127,6 +128,27 @@ def test_a_regression_shows_its_residuals():
     assert "residuals of target 2" in page
     r2 = 1 - ((TARGETS - made.predict(X)) ** 2).mean(axis=0) / TARGETS.var(axis=0)
     assert f"{r2[0]:.4f}" in page
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        BlockADMM(schedule="grid", blocks=2, batch_size=8, early_stopping=True),
+        BlockADMM(schedule="grid", blocks=2, batch_size=8, mode="batch"),
+        RelaxedADMM(regions=2),
+    ],
+    ids=["grid", "batch grid", "regions"],
+)
+def test_the_report_knows_every_phase(solver):
+    fit("run", solver=solver)
+    phases = {
+        str(name).removeprefix(PREFIX)
+        for name in Run.open("run").history()
+        if str(name).startswith(PREFIX)
+    }
+    assert phases <= report.MEANING.keys()
+    text = Text(written("run")).text
+    assert all(report.MEANING[name] in text for name in phases)
 
 
 def test_of_large_data_some_rows_of_some_chunks_are_looked_at(monkeypatch, run):
