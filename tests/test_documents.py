@@ -22,6 +22,13 @@ def test_the_first_pages_have_code_that_runs(page):
     assert {"python", "sh"} <= {block.language for block in blocks(ROOT / page) if block.runs}
 
 
+def test_what_is_said_against_torch_was_measured():
+    """Every figure on that page is one of the README's."""
+    pages = [(ROOT / page).read_text() for page in ("docs/when.md", "README.md")]
+    said, measured = (set(re.findall(r"\d+\.\d+", page)) for page in pages)
+    assert said <= measured
+
+
 @pytest.mark.processes
 def test_the_digits_script_trains_then_goes_on_from_its_store(tmp_path):
     command = [

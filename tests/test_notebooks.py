@@ -25,7 +25,7 @@ def test_first_steps(tmp_path):
     assert "dashboard http://127.0.0.1:" in printed
     assert "dask.array<" in printed
     assert "the same bits: True" in printed
-    assert plots == 2
+    assert plots == 3  # two drawn, and the curves of the run
 
 
 @pytest.mark.processes
@@ -83,7 +83,8 @@ def executed(name, folder):
     errors = "".join(output.text for output in outputs if output.get("name") == "stderr")
     assert "Warning:" not in errors  # workers that end may complain that their scheduler has
     printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
-    return printed, sum("image/png" in output.get("data", {}) for output in outputs)
+    shown = [output.get("data", {}) for output in outputs]
+    return printed, sum("image/png" in o or "<progress" in o.get("text/html", "") for o in shown)
 
 
 def found(pattern, text, count):
