@@ -22,13 +22,15 @@ from rich.table import Table
 from rich.text import Text
 
 from dadmm import __version__, cluster
-from dadmm.config import load_config
-from dadmm.datasets import load_data, read_array
+from dadmm.config import TASKS, check_config, load_config
+from dadmm.datasets import load_data
 from dadmm.describe import history_rows, summary
 from dadmm.errors import InputError, StoreError
 from dadmm.estimator import ADMMClassifier
 from dadmm.export import check_place, save
-from dadmm.jobs import make_estimator, parameter_digest, refuse_other, stored_config
+from dadmm.inputs.files import open_path
+from dadmm.inputs.training import CATEGORICAL, MISSING
+from dadmm.jobs import index_of, make_estimator, parameter_digest, refuse_other, stored_config
 from dadmm.predictions import check_output, write
 from dadmm.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.recovery import examine
@@ -91,19 +93,46 @@ def commands() -> None:
 
 
 @commands.command(short_help="Train as a config file says.", epilog=_config_help())
-@click.argument("config", type=click.Path(dir_okay=False))
+@click.argument("config", type=click.Path(dir_okay=False), required=False)
+@click.option("--data", metavar="PATH", help="A table, for the config's: .csv or .parquet.")
+@click.option("--target", metavar="COLUMN", help="Its column to predict; the last if left out.")
+@click.option("--task", type=click.Choice(TASKS), help="What that is; classification if left out.")
+@click.option("--categorical", type=click.Choice(CATEGORICAL), help="Columns of text.")
+@click.option("--missing", type=click.Choice(MISSING), help="Empty cells.")
 @click.option(
     "--run", "path", metavar="PATH", help="Where to keep the run, for the config's: folder or URL."
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that is there.")
 @click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def fit(config: str, path: str | None, overwrite: bool, workers: int | None, quiet: bool) -> None:
+def fit(
+    config: str | None,
+    data: str | None,
+    target: str | None,
+    task: str | None,
+    categorical: str | None,
+    missing: str | None,
+    path: str | None,
+    overwrite: bool,
+    workers: int | None,
+    quiet: bool,
+) -> None:
     """Train as CONFIG, a TOML file, says; keep data, state, history and network in --run.
+
+    Or without one: dadmm fit --data houses.csv --target price --task regression --run runs/houses
 
     Ctrl-C keeps the last whole iteration; `dadmm resume PATH` goes on from there.
     """
-    table = load_config(config)
+    if config is None and data is None:
+        raise click.UsageError("Say what to train on: a CONFIG, or --data PATH.")
+    table = load_config(config) if config is not None else {}
+    if data is not None:
+        table["data"] = {"x": data}
+    if target is not None:
+        table["data"] = {**table["data"], "y": target}
+    model = {"task": task, "categorical": categorical, "missing": missing}
+    table["model"] = {**table.get("model", {}), **{k: v for k, v in model.items() if v is not None}}
+    check_config(table, config or "the command line")
     path = path or table.get("run", {}).get("path")
     if path is None:
         raise click.UsageError(
@@ -259,18 +288,21 @@ def check(path: str, workers: int | None) -> int:
 def predict(path: str, source: str, target: str, proba: bool, overwrite: bool) -> None:
     """Predict with the network of RUN for the rows of INPUT, into OUTPUT.
 
-    INPUT ends in .npy or .csv, or is a zarr array; OUTPUT ends in .npy, .csv or .zarr.  From zarr
-    to zarr goes chunk by chunk, so neither need fit into memory.
+    INPUT is a path or a URL that ends in .npy, .csv or .parquet (which may be globs), or is in
+    zarr: an array or a data set.  OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the
+    column that names their rows, which the config of RUN says.  What is in zarr, or a large table,
+    goes chunk by chunk, so neither it nor its predictions need fit into memory.
     """
     estimator = load(path)
     check_output(path, source, target, overwrite)
-    x = read_array(source)
+    x = open_path(source, index=index_of(path, source))
     if proba and not hasattr(estimator, "predict_proba"):
         raise InputError(f"{path} is a regression: it has no probabilities; leave out --proba")
     write(estimator.predict_proba(x) if proba else estimator.predict(x), target)
     if proba:
         _line("columns", ", ".join(map(str, estimator.classes_)))
-    _line("written", f"{x.shape[0]} rows -> {target}")
+    rows = getattr(x, "shape", ("all",))[0]
+    _line("written", f"{rows if isinstance(rows, int) else 'all'} rows -> {target}")
 
 
 @commands.command(name="export", short_help="Write the network of a run for other programs.")

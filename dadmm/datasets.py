@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import warnings
-from collections.abc import Mapping, Sequence
-from math import prod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
+import pandas as pd
+import xarray as xr
 from dask.utils import format_bytes
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from dadmm.data import as_matrix, check_finite
 from dadmm.errors import InputError, unknown
-from dadmm.store.sources import refuse_pickle
+from dadmm.inputs.files import SMALL, open_path
 
 Array = NDArray[Any]
 
-# What a graph of Dask's can have.
-MOST_CHUNKS = 10**6
 DATASETS = ("digits", "mnist", "wine-white", "wine-red")
 
 
@@ -79,7 +75,7 @@ def _wine(colour: str) -> tuple[Array, Array]:
     folder = os.environ.get("DADMM_DATA")
     path = Path(folder, f"winequality-{colour}.csv") if folder else None
     if path is not None and path.exists():
-        table = read_array(str(path), "wine")
+        table = open_path(path, "wine").to_numpy(np.float64)
         return table[:, :-1], table[:, -1]
     from sklearn.datasets import fetch_openml
 
@@ -97,106 +93,6 @@ def _wine(colour: str) -> tuple[Array, Array]:
     return rows[:, :-1], rows[:, -1]
 
 
-def read_array(path: str, name: str = "x") -> Any:
-    """Return the array in a file: ``.npy``, ``.csv`` (numbers; a header row is skipped), or zarr.
-
-    A zarr array comes back as it is, unread.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it holds no numbers; the message names the first bad cell.
-    """
-    if "://" not in path and not os.path.exists(path):
-        raise InputError(f"{name}: {path} does not exist")
-    if "://" not in path and not (Path(path).is_file() or Path(path).is_dir()):
-        raise InputError(f"{name}: {path} is neither a file nor a folder")
-    if path.endswith(".npy"):
-        return _read_npy(path, name)
-    if path.endswith(".csv"):
-        header, rows = _read_csv(path, name)
-        return _numbers(rows, range(len(rows[0])), header, f"{name}: {path}")
-    return _read_zarr(path, name)
-
-
-def _read_npy(path: str, name: str) -> Array:
-    """Return the array in a file, whose size is compared to what it says before that is believed.
-
-    Nothing is unpickled.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
-            return np.array(np.lib.format.open_memmap(path, mode="r"))
-    except MemoryError as error:
-        raise InputError(f"{name}: {path} does not fit into memory: store it as zarr") from error
-    except Exception as error:  # a damaged header can raise nearly anything
-        raise InputError(f"{name}: {path} is not a plain .npy array: {error}") from error
-
-
-def _read_zarr(path: str, name: str) -> Any:
-    from distributed.system import MEMORY_LIMIT
-
-    try:
-        stored = zarr.open_array(path, mode="r")
-        refuse_pickle(stored, f"{name}: {path}")
-        count, largest = stored.nchunks, prod(stored.chunks) * stored.dtype.itemsize
-    except Exception as error:
-        raise InputError(
-            f"{name}: {path} is not a .npy, a .csv or a zarr array: {error}"
-        ) from error
-    if count > MOST_CHUNKS:
-        raise InputError(f"{name}: {path} has {count} chunks: store it in fewer, larger ones")
-    if largest > MEMORY_LIMIT:
-        size = format_bytes(largest)
-        raise InputError(f"{name}: {path} has chunks of {size}, more than memory: use smaller ones")
-    return stored
-
-
-def _read_csv(path: str, name: str) -> tuple[list[str], list[list[str]]]:
-    """Return the names of the columns and the rows of a file, cut at commas or semicolons."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: {path} is not a text file: {error}") from error
-    delimiter = ";" if lines and ";" in lines[0] else ","
-    try:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
-    except csv.Error as error:
-        raise InputError(f"{name}: {path} is not a table: {error}") from error
-    header = [str(i) for i in range(len(rows[0]))] if rows else []
-    if rows and not any(_is_number(cell) for cell in rows[0]):
-        header, rows = [cell.strip() for cell in rows[0]], rows[1:]
-    if not rows:
-        raise InputError(f"{name}: {path} has no rows")
-    for i, row in enumerate(rows):
-        if len(row) != len(header):
-            raise InputError(f"{name}: {path} row {i} has {len(row)} columns, not {len(header)}")
-    return header, rows
-
-
-def _numbers(
-    rows: Sequence[Sequence[str]], columns: Sequence[int], header: Sequence[str], where: str
-) -> Array:
-    """Return some columns as numbers; the error names the first cell that is none."""
-    for i, row in enumerate(rows):
-        for j in columns:
-            if not _is_number(row[j]):
-                held = f"holds {row[j].strip()!r}, not a number" if row[j].strip() else "is empty"
-                raise InputError(
-                    f"{where} row {i}, column {header[j]} {held}: fill, encode or drop it"
-                )
-    return np.array([[float(row[j]) for j in columns] for row in rows])
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 def load_data(table: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     """Return (x, y, x_test, y_test) for a config's [data] table; the test set is None without one.
 
@@ -204,25 +100,25 @@ def load_data(table: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     """
     if "dataset" in table:
         x, y = load_dataset(table["dataset"])
-    elif table["x"].endswith(".csv") and not table.get("y", "").endswith((".csv", ".npy")):
-        x, y = _from_one_csv(table["x"], table.get("y"))
-    elif "y" not in table:
-        raise InputError("[data] has x but no y: name the file of the targets")
     else:
-        x, y = read_array(table["x"], "x"), read_array(table["y"], "y")
+        x, y = _from_files(table)
     fraction = table.get("test_fraction", 0.0)
     if not fraction and table.get("dataset") == "mnist":  # it has a test set of its own
         return x[:60000], y[:60000], x[60000:], y[60000:]
     if not fraction:
         return x, y, None, None
-    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
+    in_memory = (np.ndarray, pd.DataFrame, pd.Series)
+    if not isinstance(x, in_memory) or not isinstance(y, in_memory):
         raise InputError(
-            "[data] test_fraction splits data in memory: hold rows of zarr data out yourself"
+            "[data] test_fraction splits data in memory: hold rows of zarr data, or of tables "
+            f"above {format_bytes(SMALL)}, out yourself"
         )
     if len(x) != len(y):
         raise InputError(f"[data] y has {len(y)} rows, x has {len(x)}")
-    x = as_matrix(x, "x")  # names bad rows before the split shuffles them
-    check_finite(y.reshape(len(y), -1), "y")
+    if isinstance(x, np.ndarray):  # names bad rows before the split shuffles them
+        x = as_matrix(x, "x")
+    if isinstance(y, np.ndarray):
+        check_finite(y.reshape(len(y), -1), "y")
     try:
         xa, xb, ya, yb = train_test_split(
             x, y, test_size=fraction, random_state=table.get("seed", 0)
@@ -234,13 +130,28 @@ def load_data(table: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     return xa, ya, xb, yb
 
 
-def _from_one_csv(path: str, target: str | None) -> tuple[Array, Array]:
-    """Return inputs and targets of a table, of which the targets may be text."""
-    header, rows = _read_csv(path, "x")
-    if target is not None and target not in header:
-        raise unknown(f"column of {path}", target, header)
-    column = len(header) - 1 if target is None else header.index(target)
-    others = [j for j in range(len(header)) if j != column]
-    x = _numbers(rows, others, header, f"x: {path}")
-    cells = [row[column].strip() for row in rows]
-    return x, np.array([float(c) for c in cells] if all(map(_is_number, cells)) else cells)
+def _from_files(table: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return inputs and targets: from two files, or a table or data set and columns of it."""
+    x = open_path(table["x"], "x", table.get("index"))
+    columns = list(x) if hasattr(x, "columns") or isinstance(x, xr.Dataset) else None
+    if "y" not in table:
+        if columns is None or isinstance(x, xr.Dataset):
+            raise InputError("[data] has x but no y: name the file of the targets, or their column")
+        return x[columns[:-1]], x[columns[-1]]
+    named = table["y"] if isinstance(table["y"], list) else [table["y"]]
+    if columns is not None and (len(named) > 1 or not _is_path(named[0])):
+        known = {str(column): column for column in columns}
+        for name in named:
+            if name not in known:
+                raise unknown(f"column of {table['x']}", name, known)
+        chosen = [known[name] for name in named]
+        target = x[chosen[0]] if len(chosen) == 1 else x[chosen]
+        if isinstance(x, xr.Dataset):
+            return x.drop_vars(chosen), target
+        return x[[column for column in columns if column not in chosen]], target
+    y = open_path(named[0], "y")
+    return x, y[y.columns[0]] if hasattr(y, "columns") and len(y.columns) == 1 else y
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith((".csv", ".parquet", ".npy", ".zarr")) or os.path.exists(text)

@@ -519,9 +519,9 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "network_")
         container, y, _ = inputs.targets(self._contain(X), y)
         predicted = self.predict(container)
-        if hasattr(predicted, "to_dask_array"):  # what can be computed together with y
-            predicted = predicted.to_dask_array()
         with data.computing("X"):
+            if hasattr(predicted, "partitions"):  # a frame cannot be computed together with arrays
+                predicted = predicted.compute()
             predicted, y = compute(predicted, data.unwrap(y))
         flat = np.asarray(predicted)
         if self._flat:
@@ -622,7 +622,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
     n_features_in_, n_iter_ : int
     feature_names_in_ : (features,) array of str
         Of tables, data sets, and arrays of xarray whose features have text coordinates.  Prediction
-        takes columns by these names, in any order.
+        takes columns by these names, in any order, and those of arrays by their position.
     loss_curve_ : list of float
         The objective of each iteration: the loss seen while training (block), or the Lagrangian
         at its start (relaxed).

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from dask.base import compute
+import xarray as xr
 
 from dadmm import cluster, data
 from dadmm.config import check_config, differences, load_config
-from dadmm.datasets import load_data, read_array
+from dadmm.datasets import load_data
 from dadmm.errors import DamageError, InputError, StoreError
 from dadmm.estimator import ADMMClassifier, ADMMRegressor
 from dadmm.files import replace_file
+from dadmm.inputs.files import is_table, open_path
 from dadmm.options import make_solver
 from dadmm.predictions import (
     as_json,
@@ -129,6 +130,15 @@ def stored_config(path: str) -> dict[str, Any]:
     return table
 
 
+def index_of(path: str, source: str) -> str | None:
+    """Return the column that names the rows of a table, as the config of a run says."""
+    try:
+        name = stored_config(path).get("data", {}).get("index") if is_table(source) else None
+    except StoreError:
+        return None  # a network without a run
+    return name if isinstance(name, str) else None
+
+
 def train(config: Mapping[str, Any], log: Log) -> None:
     """Train as the config says, from where the run stopped if it is there.
 
@@ -225,7 +235,7 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
         "parameters": parameter_digest(model),
         "data": table,
         "held_out": held_out,
-        "rows": int(x.shape[0]),
+        "rows": int(y.size if isinstance(y, xr.DataArray) else len(y)),
         "metrics": scores,
     }
     replace_file(output, as_json(_finite(found)))
@@ -248,9 +258,7 @@ def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
     """
     from sklearn import metrics as sk
 
-    predicted = model.predict(x)
-    with data.computing("X"):
-        predicted, y = compute(predicted, data.unwrap(y))
+    predicted, y, _ = model._scored(x, y)
     if isinstance(model, ADMMRegressor):
         y = data.as_targets(y, len(predicted))
         predicted = predicted.reshape(len(predicted), -1)
@@ -299,7 +307,9 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
     if "://" in target:
         raise InputError(f"[predict] output={target!r}: a job writes to a local path")
     model = load(path)
-    x = read_array(source)
+    x = open_path(source, index=index_of(path, source))
+    if not isinstance(getattr(x, "shape", (None,))[0], int):
+        raise InputError(f"{source} is too large a table, or a data set: use `dadmm predict`")
     proba = options.get("proba", False)
     if proba and isinstance(model, ADMMRegressor):
         raise InputError(f"{path} is a regression: it has no probabilities; leave out proba")
@@ -308,7 +318,7 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
         "input": source,
         "files": changed_last(source),
         "shape": list(x.shape),
-        "dtype": str(x.dtype),
+        "dtype": str(x.dtype if hasattr(x, "dtype") else x.dtypes.tolist()),
         "columns": model.classes_.tolist() if proba else None,
     }
     if is_complete(target, job):
@@ -327,8 +337,8 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
 
     def values(rows: Any) -> Any:
         if proba:
-            return model.predict_proba(rows)
-        found = model.predict(rows)
+            return np.asarray(model.predict_proba(rows))
+        found = np.asarray(model.predict(rows))
         # Labels of one dtype in all parts, however long they are.
         labels = found.ndim == 1 and hasattr(model, "classes_")
         return found.astype(plain(model.classes_).dtype) if labels else found

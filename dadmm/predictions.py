@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from fsspec.core import url_to_fs
 
 from dadmm.errors import DataError, InputError
@@ -21,8 +22,8 @@ from dadmm.files import replace_file
 
 def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
     """Raise `InputError` if `target` is no place for what a run predicts for `source`."""
-    if Path(target).suffix not in (".npy", ".csv", ".zarr"):
-        raise InputError(f"{target}: end the output's name in .npy, .csv or .zarr")
+    if Path(target).suffix not in (".npy", ".csv", ".parquet", ".zarr"):
+        raise InputError(f"{target}: end the output's name in .npy, .csv, .parquet or .zarr")
     try:
         filesystem, path = url_to_fs(target)
     except (ValueError, ImportError) as error:
@@ -43,10 +44,17 @@ def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
 
 
 def write(predicted: Any, target: str) -> None:
-    """Write predictions beside `target` and rename; zarr chunk by chunk."""
+    """Write predictions beside `target` and rename; lazy ones chunk by chunk.
+
+    Tables keep their index if it has a name.  An array of xarray becomes a data set in zarr, and in
+    CSV and Parquet a table with a row for each sample.
+    """
     aside = Path(f"{target}.partial")
     try:
-        if target.endswith(".zarr"):
+        tabular = _is_frame(predicted) or isinstance(predicted, xr.DataArray)
+        if target.endswith(".parquet") or (target.endswith(".csv") and tabular):
+            _write_table(predicted, aside)
+        elif target.endswith(".zarr"):
             _write_zarr(predicted, target if "://" in target else str(aside))
         else:
             _write_file(predicted, aside, target.endswith(".npy"))
@@ -63,9 +71,55 @@ def write(predicted: Any, target: str) -> None:
             aside.unlink()
 
 
+def _is_frame(predicted: Any) -> bool:
+    return hasattr(predicted, "to_parquet") or hasattr(predicted, "to_frame")
+
+
+def _write_table(predicted: Any, path: Path) -> None:
+    """Write CSV or Parquet, of a dask frame one partition after another."""
+    import pandas as pd
+
+    if isinstance(predicted, xr.DataArray):
+        predicted = predicted.rename(predicted.name or "prediction").to_dataframe().reset_index()
+    if not _is_frame(predicted):
+        values = plain(np.asarray(predicted))
+        predicted = pd.DataFrame(values.reshape(len(values), -1))
+    if hasattr(predicted, "to_frame"):
+        name = "prediction" if predicted.name is None else predicted.name
+        predicted = predicted.to_frame(name=name)
+    predicted = predicted.rename(columns=str)
+    index = predicted.index.name is not None
+    if path.name.removesuffix(".partial").endswith(".csv"):
+        parts = predicted.partitions if hasattr(predicted, "partitions") else [predicted]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            for i, part in enumerate(parts):
+                part = part.compute() if hasattr(part, "compute") else part
+                part.to_csv(file, header=i == 0, index=index, lineterminator="\n")
+    elif hasattr(predicted, "partitions"):
+        predicted.to_parquet(str(path), write_index=index)
+    else:
+        predicted.to_parquet(path, index=index)
+
+
+def _as_array(predicted: Any) -> Any:
+    """Return the array of numbers or labels of whatever container."""
+    if hasattr(predicted, "to_dask_array"):  # which computes it once more, to count its rows
+        return predicted.to_dask_array(lengths=True)
+    if isinstance(predicted, xr.DataArray):
+        return predicted.data
+    return predicted if hasattr(predicted, "blocks") else np.asarray(predicted)
+
+
 def _write_zarr(predicted: Any, target: str) -> None:
     import dask.array as da
 
+    if isinstance(predicted, xr.DataArray):
+        name = predicted.name or "prediction"
+        predicted.to_dataset(name=name).to_zarr(target, mode="w", consolidated=False)
+        return
+    predicted = _as_array(predicted)
+    if predicted.dtype.kind == "O":  # labels: whole, for their dtype is that of the longest
+        predicted = np.asarray(predicted)
     if not isinstance(predicted, da.Array):
         predicted = da.from_array(plain(predicted))
     with warnings.catch_warnings():
@@ -75,6 +129,7 @@ def _write_zarr(predicted: Any, target: str) -> None:
 
 def _write_file(predicted: Any, path: Path, binary: bool) -> None:
     """Write an array, a dask one block by block."""
+    predicted = _as_array(predicted)
     blocks = predicted.blocks.ravel() if hasattr(predicted, "blocks") else [predicted]
     if binary and (len(blocks) == 1 or predicted.dtype.kind == "O"):
         with path.open("wb") as file:
@@ -120,7 +175,7 @@ def predict_parts(
     predict : callable
         Rows to predictions.
     x : (rows, features) array
-        Of NumPy or zarr.
+        Of NumPy or zarr, or a pandas frame.
     job : dict
         What the predictions depend on, as JSON; parts of another job are thrown away.
     rows : int
@@ -142,7 +197,8 @@ def predict_parts(
         if files[-1].exists():
             continue
         try:
-            values = predict(np.asarray(x[first:last]))
+            some = x.iloc[first:last] if hasattr(x, "iloc") else np.asarray(x[first:last])
+            values = predict(some)
         except DataError as error:
             raise DataError(f"in the rows from {first} on: {error}") from error
         content = io.BytesIO()

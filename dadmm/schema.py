@@ -147,8 +147,13 @@ def _toml(value: Any) -> str:
 SCHEMA: dict[str, dict[str, Key]] = {
     "data": {
         "dataset": Key(TEXT, f"a named data set: {', '.join(DATASETS)}"),
-        "x": Key(TEXT, "path of the inputs: .npy, .csv, or a zarr array", sample="train.csv"),
-        "y": Key(TEXT, "path of the targets, or their column of a .csv", sample="label"),
+        "x": Key(
+            TEXT, "path, glob or URL of the inputs: .npy, .csv, .parquet, zarr", sample="train.csv"
+        ),
+        "y": Key(ITEMS, "path of the targets, or their column, or a list of these", sample="label"),
+        "index": Key(
+            TEXT, "column that names the rows: no input, kept with predictions", sample="id"
+        ),
         "test_fraction": Key(NUMBER, "share of the rows held out for the test, 0 to 1", 0.0),
         "seed": Key(WHOLE, "seed of that split", 0),
     },
@@ -189,8 +194,12 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "output": Key(TEXT, "where the scores go, as JSON", sample="scores.json"),
     },
     "predict": {
-        "input": Key(TEXT, "path of the rows: .npy, .csv, or a zarr array", sample="new.npy"),
-        "output": Key(TEXT, "where predictions go: .npy, .csv or .zarr", sample="predicted.csv"),
+        "input": Key(
+            TEXT, "path of the rows: .npy, .csv, .parquet or a zarr array", sample="new.npy"
+        ),
+        "output": Key(
+            TEXT, "where predictions go: .npy, .csv, .parquet or .zarr", sample="predicted.csv"
+        ),
         "proba": Key(SWITCH, "class probabilities, a column per class", False),
         "rows": Key(WHOLE, "rows predicted, and kept through a kill, at a time", 65536),
         "overwrite": Key(SWITCH, "replace predictions of another network or input", False),

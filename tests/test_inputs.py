@@ -412,10 +412,16 @@ MANY = pd.DataFrame({"a": [f"{i}" for i in range(MOST_CATEGORIES + 1)]}).assign(
     ("table", "y", "options", "error", "words"),
     [
         (T, "yy", {}, OptionError, "no column of x is called 'yy': did you mean 'y'"),
-        (T.assign(c="u"), "y", {}, DataError, "columns that are not numeric: c; encode them with"),
-        (T.assign(c=pd.Timestamp(0)), "y", {}, DataError, "not numeric: c; convert or drop them"),
-        (T.assign(c=pd.Timestamp(0)), "y", ENCODED, DataError, "not numeric: c; convert or drop"),
-        (T.assign(c=1j), "y", ENCODED, DataError, "not numeric: c; convert or drop"),
+        (
+            T.assign(c="u"),
+            "y",
+            {},
+            DataError,
+            "columns that are not numeric: c.*; encode them with",
+        ),
+        (T.assign(c=pd.Timestamp(0)), "y", {}, DataError, "not numeric: c.*; convert or drop them"),
+        (T.assign(c=pd.Timestamp(0)), "y", ENCODED, DataError, "not numeric: c.*; convert or drop"),
+        (T.assign(c=1j), "y", ENCODED, DataError, "not numeric: c.*; convert or drop"),
         (T.assign(b=[1, None, 2]), "y", {}, DataError, "x contains NaN.*column 'b'.*impute"),
         (T.assign(b=np.nan), "y", ENCODED, DataError, "no value at all in column 'b': drop it"),
         (T.assign(y=[1, None, 2]), "y", {}, DataError, r"y has a missing value \(NaN\) in row 1"),
@@ -534,8 +540,7 @@ def test_columns_are_taken_by_name_or_named():
         plain.predict(FRAME.assign(b=[1.0, np.nan, *X[2:, 1]]))
     with pytest.raises(DataError, match="columns that are not numeric: a"):
         plain.predict(FRAME.assign(a="u"))
-    with pytest.warns(UserWarning, match="X does not have valid feature names"):
-        np.testing.assert_array_equal(plain.predict(X), plain.predict(FRAME))
+    np.testing.assert_array_equal(plain.predict(X), plain.predict(FRAME))
 
 
 @pytest.mark.parametrize(

@@ -472,7 +472,7 @@ def test_parts_of_another_network_are_not_used(job):
 @pytest.mark.parametrize(
     ("target", "more", "words"),
     [
-        ("found.txt", "", "found.txt: end the output's name in .npy, .csv or .zarr"),
+        ("found.txt", "", "found.txt: end the output's name in .npy, .csv, .parquet or .zarr"),
         ("memory://found.zarr", "", "a job writes to a local path"),
         ("no/found.npy", "", "there is no folder"),
         ("new.npy", "", "new.npy holds something else: choose another output, or set"),

@@ -14,8 +14,8 @@ from helpers import flip
 
 from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, loop, resume, stored
 from dadmm.cli import main
-from dadmm.datasets import read_array
 from dadmm.errors import DamageError, InputError, OptionError, RecoveryWarning, StoreError
+from dadmm.inputs.files import open_path as read_array
 from dadmm.recovery import examine
 from dadmm.store import Run, documents
 from dadmm.store import run as store

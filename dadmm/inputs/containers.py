@@ -6,12 +6,12 @@ without reading, it finds out in one pass over its chunks.
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
+from os import PathLike
 from typing import Any
 
 import dask.array as da
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from dadmm.data import as_matrix, check_finite, computing, is_dask, plain_block
 from dadmm.errors import DataError, InputError, OptionError, ShapeError, unknown
+from dadmm.inputs.files import open_path
 from dadmm.inputs.form import Form, check_names, learn
 from dadmm.inputs.tables import Column, Summary, encode, fill, kind, number_type
 
@@ -115,12 +116,7 @@ class Container(ABC):
                     "x has no column names, but training encoded a table: pass one that has "
                     f"the columns {names}{', ...' if len(form.names) > 5 else ''}"
                 )
-            warnings.warn(
-                "X does not have valid feature names, but the network was fitted with feature "
-                "names",
-                stacklevel=5,
-            )
-            return None
+            return None  # arrays are taken by position
         order = form.order(self.names, "x")
         return None if order == list(range(len(self.names))) else order
 
@@ -136,6 +132,8 @@ def contain(x: Any, dims: str | Sequence[str] | None = None) -> Container:
     """
     if isinstance(x, Container):
         return x
+    if isinstance(x, (str, PathLike)):
+        x = open_path(x)
     if isinstance(x, (xr.DataArray, xr.Dataset)):
         return Labelled(x, dims)
     if hasattr(x, "columns") and hasattr(x, "map_partitions"):
@@ -249,9 +247,19 @@ class Frame(Container):
         text = [name for name, found in kinds.items() if found == "category"]
         if other or (text and categorical == "refuse"):
             listed = ", ".join(str(name) for name in (other or text)[:10])
+            listed += self._example((other or text)[0])
             cure = "convert" if other else "encode them with categorical='one_hot',"
             raise DataError(f"x has columns that are not numeric: {listed}; {cure} or drop them")
         return bool(text)
+
+    def _example(self, name: Hashable) -> str:
+        """Return the first cell of a column that is no number."""
+        for row, cell in self.frame[name].items():
+            try:
+                float(cell)
+            except (TypeError, ValueError):
+                return f" (row {row} holds {str(cell)!r})"
+        return ""
 
     def _named(self) -> list[tuple[int, Hashable]]:
         return list(enumerate(self.frame.columns))
@@ -289,8 +297,8 @@ class Frame(Container):
 
     def apply(self, task: Task) -> Any:
         """Return the predictions."""
-        self._check("one_hot" if task.form.columns else "refuse")
         frame, encoding, width = self._plan(task.form, task.handle_unknown)
+        type(self)(frame)._check("one_hot" if task.form.columns else "refuse")
         check_width(width, task.features)
         return self._map(frame, task, encoding)
 
@@ -338,21 +346,31 @@ def plain(values: Any, name: str) -> Array:
     if missing.any():
         row = values.index[int(missing.reshape(len(values), -1).any(axis=1).argmax())]
         raise DataError(f"{name} has a missing value (NaN) in row {row}: fill it or drop the row")
-    return np.asarray(values.to_numpy())
+    found = np.asarray(values.to_numpy())
+    texts = found.dtype.kind == "O" and len(found) and all(isinstance(v, str) for v in found.flat)
+    return found.astype(str) if texts else found
 
 
 class LazyFrame(Frame):
     """A dask data frame: one pass counts its rows, which a frame does not know."""
 
-    _lengths: tuple[int, ...] | None = None
+    def __init__(self, frame: Any) -> None:
+        super().__init__(frame)
+        self._parts: list[Any] = []
+        self._lengths: tuple[int, ...] = ()
 
     def _check(self, categorical: str) -> bool:
         if not self.frame.npartitions:
             raise DataError("x is empty: it has no partitions")
         return super()._check(categorical)
 
+    def _example(self, name: Hashable) -> str:
+        """Return nothing: looking for it would compute the frame."""
+        return ""
+
     def _summary(self) -> Summary:
-        tasks = [delayed(Summary.of_table)(part, "x") for part in self.frame.to_delayed()]
+        self._parts = self.frame.to_delayed()
+        tasks = [delayed(Summary.of_table)(part, "x") for part in self._parts]
         with computing("x"):
             found = compute(*tasks)
         self._lengths = tuple(summary.rows for summary in found)
@@ -367,48 +385,42 @@ class LazyFrame(Frame):
         columns = learn(summary, list(self.frame.columns), missing, "x")
         return columns if text or missing == "impute" else ()
 
-    def _rows(self) -> tuple[int, ...]:
-        if self._lengths is None:
-            self._lengths = count_rows(self.frame, "x")
-        return self._lengths
-
     def matrix(self, form: Form) -> Any:
         """Return all rows as numbers."""
         frame, how, width = self._plan(form, "error")
-        return _array(frame, self._rows(), encode, how, how[1], width)
+        if frame is self.frame and self._parts:
+            return _array(self._parts, self._lengths, encode, how, how[1], width)
+        parts = frame.to_delayed()
+        return _array(parts, count_rows(parts, "x"), encode, how, how[1], width)
 
     def _map(self, frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
         meta = _apply_frame(frame._meta, task, encoding)
         return frame.map_partitions(_apply_frame, delayed(task, pure=True), encoding, meta=meta)
 
-    def split(self, names: Sequence[str]) -> tuple[Container, Any]:
-        """Return inputs and named targets."""
-        rows = self._rows()
-        rest, y = super().split(names)
-        assert isinstance(rest, LazyFrame)
-        rest._lengths = rows
-        return rest, y
-
     def _targets(self, y: Any) -> Any:
-        return lazy_array(y, "y", self._rows())
+        return lazy_array(y, "y")
 
 
-def count_rows(frame: Any, name: str) -> tuple[int, ...]:
+def count_rows(parts: Sequence[Any], name: str) -> tuple[int, ...]:
     """Return how many rows each partition of a dask frame or Series has: one pass over it."""
     with computing(name):
-        return tuple(compute(*[delayed(len)(part) for part in frame.to_delayed()]))
+        return tuple(compute(*[delayed(len)(part) for part in parts]))
 
 
-def lazy_array(values: Any, name: str, rows: Sequence[int] | None = None) -> Any:
-    """Return a dask Series or frame of targets as a dask array of known chunks."""
-    rows = count_rows(values, name) if rows is None else rows
+def lazy_array(values: Any, name: str) -> Any:
+    """Return a dask Series or frame of targets as a dask array of known chunks.
+
+    Its partitions are counted as they are: Dask may join those of a frame of fewer columns.
+    """
+    parts = values.to_delayed()
+    rows = count_rows(parts, name)
     meta = plain(values._meta, name)
     width = len(values.columns) if meta.ndim == 2 else None
-    return _array(values, rows, plain, (name,), meta.dtype, width)
+    return _array(parts, rows, plain, (name,), meta.dtype, width)
 
 
 def _array(
-    frame: Any,
+    parts: Sequence[Any],
     rows: Sequence[int],
     task: Callable[..., Any],
     arguments: tuple[Any, ...],
@@ -418,7 +430,7 @@ def _array(
     tail = () if width is None else (width,)
     blocks = [
         da.from_delayed(delayed(task)(part, *arguments), (count, *tail), dtype)
-        for part, count in zip(frame.to_delayed(), rows, strict=True)
+        for part, count in zip(parts, rows, strict=True)
         if count
     ]
     if not blocks:

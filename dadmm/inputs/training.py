@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import xarray as xr
@@ -22,6 +23,7 @@ from dadmm.inputs.containers import (
     plain,
     shared_dims,
 )
+from dadmm.inputs.files import open_path
 from dadmm.inputs.form import Form
 
 CATEGORICAL = ("refuse", "one_hot")
@@ -82,7 +84,7 @@ def prepare(
 
     Parameters
     ----------
-    x : array, table, or container
+    x : array, table, container, or path
     y : array-like, or names of columns of `x`
     form : Form or None
         What the inputs were before, where training goes on.
@@ -92,6 +94,8 @@ def prepare(
     InputError
         For what cannot be trained on.
     """
+    if isinstance(x, (str, PathLike)):
+        x = open_path(x)
     if sample_dims is None:
         sample_dims = form.dims if form and form.dims else shared_dims(x, y)
     container, target, names = targets(contain(x, sample_dims), y)
