@@ -604,7 +604,7 @@ def _put(
 ) -> Moments:
     release()
     block = plain_block(block, name, (rows, columns), f"from row {first} on")
-    block = block.astype(dtype, copy=False)
+    block = as_promised(block, dtype, name, f"from row {first} on")
     check_finite(block, name, first)
     run.blocks.write(f"data/{name}", chunk, block)
     return Moments.of(block)
@@ -629,6 +629,27 @@ def plain_block(block: Any, name: str, shape: tuple[int, ...], where: str) -> Ar
             f"{name} has a block of dtype {block.dtype} {where}, which is not numeric: convert it"
         )
     return block
+
+
+def as_promised(block: Array, dtype: Any, name: str, where: str = "") -> Array:
+    """Return a block in the dtype that its lazy array promises.
+
+    Raises
+    ------
+    DataError
+        For whole numbers or booleans that are others in the block.
+    """
+    if block.dtype == dtype:
+        return block
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = block.astype(dtype)
+    if cast.dtype.kind != "f" and (cast != block).any():
+        held = " ".join(f"{name} has {block.dtype} {where}".split())
+        raise DataError(
+            f"{held}, with numbers that {cast.dtype}, which was promised, cannot hold: give "
+            "the right dtype (or meta), or convert it with astype"
+        )
+    return cast
 
 
 def check_finite(block: Array, name: str, first: int = 0) -> None:

@@ -168,7 +168,8 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self._check_options()
         solver = make_solver(self.solver)
         before = self if self.warm_start and hasattr(self, "network_") else None
-        given = inputs.prepare(X, y, self.categorical, self.missing, self.sample_dims)
+        form = None if before is None else self._form  # the parameters are for these columns
+        given = inputs.prepare(X, y, self.categorical, self.missing, self.sample_dims, form)
         target, classes = self._target(given.y, given.x.shape[0])
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         tasks = FitTasks(self, {"X": X, "y": y, "metadata": metadata}, self.max_iter)
@@ -610,7 +611,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         The dimensions of xarray inputs that are samples, such as ("time", "lat", "lon"); the others
         are features.  None: those that inputs and targets share, or else the first.
     warm_start : bool
-        Whether `fit` starts from the parameters and scaling of the last fit.
+        Whether `fit` starts from the parameters, scaling, columns and categories of the last fit.
     verbose : bool
         Whether to show progress.
 

@@ -531,7 +531,7 @@ def test_columns_are_taken_by_name_or_named():
         (table.assign(zz=1), "unseen at fit time: zz"),
         (table.to_numpy(), "x has no column names, but training encoded a table"),
         (table.assign(a="text"), "column 'a' has dtype .*, where training had numbers"),
-        (table.assign(colour=5), "category 5 in column 'colour', row 0, which training never"),
+        (table.assign(colour=5), "column 'colour' holds int, where training had str"),
     ):
         with pytest.raises(InputError, match=words):
             model.predict(x)
@@ -559,11 +559,14 @@ def test_columns_are_taken_by_name_or_named():
         {"columns": [{"categories": ["u"], "fill": "v"}]},
         {"names": ["a"], "columns": [{"categories": None, "fill": None}] * 2},
         {"dims": None},
+        {"features": [["lat", 5]]},
+        {"features": [[1, None]]},
+        {"features": [["lat", [[]]]]},
         {"targets": {"a": 1}},
     ],
 )
 def test_forged_forms_are_refused(forged):
-    good = {"names": None, "columns": [], "targets": None, "dims": []}
+    good = {"names": None, "columns": [], "targets": None, "dims": [], "features": []}
     with pytest.raises(InputError, match="does not say what its inputs were"):
         Form.from_json(forged if not forged else good | forged)
 
@@ -591,6 +594,7 @@ def test_a_form_survives_json():
         (Column(None, 0.5), Column(("u", "v"), "v"), Column((1, 2))),
         ("p",),
         ("time", "lat"),
+        {"lon": [0.1, 2.0], "band": ["u", "v"], "z": None},
     )
     assert Form.from_json(json.loads(json.dumps(form.to_json()))) == form
 
@@ -605,3 +609,79 @@ def test_several_labels_per_row_are_named_columns(lazy):
     for found in (model.predict(x), model.predict_proba(x)):
         assert list(found.columns) == ["up", "down"]
     assert model.score(x, ["up", "down"]) == plain.score(X, table[["up", "down"]].to_numpy())
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("kind", ["array", "data set"])
+def test_features_of_xarray_are_taken_by_dimension_and_coordinate(lazy, kind, tmp_path):
+    cube = CUBE.chunk({"time": 2}) if lazy else CUBE
+    cube = cube if kind == "array" else cube.to_dataset(name="u").assign(v=2 * cube)
+    y = PRICE[:TIME]
+    trained = regressor(sample_dims="time", run=tmp_path / "run").fit(cube, y)
+    expected = trained.predict(cube).values
+    for model in (trained, load(tmp_path / "run")):
+        for other in (
+            cube.transpose("lon", "feature", "time", "lat"),
+            cube.isel(lat=slice(None, None, -1), lon=[2, 0, 1]),
+            cube.drop_vars(["lat", "lon", "feature", "height"]),
+        ):
+            np.testing.assert_array_equal(model.predict(other).values, expected)
+        with pytest.raises(DataError, match="other coordinates of 'lat' than training"):
+            model.predict(cube.assign_coords(lat=cube.lat + 1))
+        with pytest.raises(ShapeError, match=r"training had .*'lat'"):
+            model.predict(cube.rename(lat="y"))
+
+
+def test_targets_of_a_data_set_with_features_of_their_own_are_refused():
+    table = xr.Dataset({"u": CUBE.isel(feature=0, drop=True), "price": CUBE_Y})
+    with pytest.raises(ShapeError, match="target 'price' has the dimension 'lat' besides"):
+        regressor(sample_dims="time").fit(table, "price")
+    both = regressor().fit(table.assign(twice=2 * CUBE_Y), ["price", "twice"])
+    assert both.predict(table).dims == ("time", "lat", "lon", "output")
+
+
+def test_an_array_of_several_targets_has_one_name():
+    y = xr.DataArray(BOTH, dims=("row", "kind"), name="price")
+    x = xr.DataArray(X, dims=("row", "column"))
+    out = regressor().fit(x, y).predict(x)
+    np.testing.assert_array_equal(out.values, regressor().fit(X, BOTH).predict(X))
+    assert regressor().fit(X, y).predict(da.from_array(X, chunks=(25, 4))).shape == (ROWS, 2)
+
+
+@pytest.mark.parametrize("which", ["x", "y", "frame"])
+def test_blocks_that_break_their_promise_of_whole_numbers_are_refused(which):
+    whole = (X * 10).astype(int)
+    table = pd.DataFrame(whole, columns=NAMES)
+    halves = da.from_array(whole, chunks=(25, 4)).map_blocks(lambda b: b + 0.5, dtype=int)
+    x, y = {
+        "x": (halves, PRICE),
+        "y": (whole, halves[:, 0]),
+        "frame": (
+            dd.from_pandas(table, npartitions=2).map_partitions(
+                lambda part: part + 0.5, meta=table.iloc[:0]
+            ),
+            PRICE,
+        ),
+    }[which]
+    with pytest.raises(DataError, match=r"has float64.*int64, which was promised, cannot hold"):
+        regressor().fit(x, y)
+    fits = da.from_array(whole, chunks=(25, 4)).map_blocks(lambda b: b.astype(float), dtype=int)
+    assert bits(regressor().fit(fits, PRICE)) == bits(regressor().fit(whole, PRICE))
+
+
+def test_warm_start_keeps_columns_and_categories():
+    frame = FRAME.assign(kind=np.resize(["u", "v", "w"], ROWS))
+    options = {"warm_start": True, "categorical": "one_hot"}
+    again, turned = (regressor(**options).fit(frame, PRICE) for _ in range(2))
+    again.fit(frame, PRICE)
+    turned.fit(frame[["kind", "d", "c", "b", "a"]], PRICE)
+    assert bits(again) == bits(turned)
+    with pytest.raises(DataError, match=r"category 'z' in column 'kind'.*never saw"):
+        again.fit(frame.replace({"kind": {"w": "z"}}), PRICE)
+
+
+def test_categories_of_another_type_are_no_unknown_ones():
+    frame = FRAME.assign(kind=np.resize(["1", "2"], ROWS))
+    model = regressor(categorical="one_hot", handle_unknown="ignore").fit(frame, PRICE)
+    with pytest.raises(DataError, match="'kind' holds int, where training had str: convert it"):
+        model.predict(frame.astype({"kind": int}))

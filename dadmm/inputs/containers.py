@@ -7,11 +7,12 @@ without reading, it finds out in one pass over its chunks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
 from os import PathLike
+from types import MappingProxyType
 from typing import Any
 
 import dask.array as da
@@ -26,7 +27,7 @@ from dadmm.data import as_matrix, check_finite, computing, is_dask, plain_block
 from dadmm.errors import DataError, InputError, OptionError, ShapeError, unknown
 from dadmm.inputs.files import open_path
 from dadmm.inputs.form import Form, check_names, learn
-from dadmm.inputs.tables import Column, Summary, encode, fill, kind, number_type
+from dadmm.inputs.tables import Column, Label, Summary, encode, fill, kind, number_type
 
 Array = NDArray[Any]
 
@@ -78,10 +79,13 @@ class Container(ABC):
         Of its columns.
     dims : tuple of str
         The dimensions of xarray that are samples.
+    features : mapping of str to sequence or None
+        The other ones, with their coordinates.
     """
 
     names: tuple[str, ...] | None = None
     dims: tuple[str, ...] = ()
+    features: Mapping[str, Sequence[Label] | None] = MappingProxyType({})
 
     @abstractmethod
     def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:
@@ -101,7 +105,7 @@ class Container(ABC):
             f"y names the column {names[0]!r}, but x has no named columns: pass y as an array"
         )
 
-    def align(self, y: Any) -> Any:
+    def align(self, y: Any, name: str) -> Any:
         """Return an array of xarray with the rows of this container."""
         return y
 
@@ -456,8 +460,32 @@ class Labelled(Container):
             if dim not in x.dims:
                 raise unknown("dimension of x", dim, list(x.dims))
         self.sizes = {dim: x.sizes[dim] for dim in self.dims}
+        self.features = {str(dim): _coordinates(x, dim) for dim in x.dims if dim not in self.dims}
         if isinstance(x, xr.Dataset):
             self.names = tuple(map(str, x.data_vars))
+
+    def _like(self, form: Form) -> Labelled:
+        """Return this with the features of training in their order, by their coordinates."""
+        if not form.features:
+            return self
+        x, wanted = self.x, list(form.features)
+        if set(self.features) != set(wanted):
+            raise ShapeError(
+                f"x has the dimensions {list(self.features)} besides its samples, training had "
+                f"{wanted}: select or rename them"
+            )
+        for dim, labels in form.features.items():
+            here = self.features[dim]
+            if labels is None or here is None or list(labels) == here:
+                continue
+            place = {label: i for i, label in enumerate(here)}
+            if len(place) < len(here) or set(place) != set(labels):
+                raise DataError(
+                    f"x has other coordinates of {dim!r} than training: select those of training, "
+                    "interpolate to them, or drop them"
+                )
+            x = x.isel({dim: [place[label] for label in labels]})
+        return Labelled(x.transpose(*self.dims, *wanted, missing_dims="ignore"), self.dims)
 
     @property
     def _variables(self) -> dict[str, Any]:
@@ -497,7 +525,7 @@ class Labelled(Container):
 
     def _stack(self, array: Any, repeat: bool = False) -> Any:
         """Return a variable as (rows, the rest of its numbers)."""
-        rest = [dim for dim in array.dims if dim not in self.dims]
+        rest = [dim for dim in self.features if dim in array.dims]
         variable = loaded_lazily(array).variable
         lacks = [dim for dim in self.dims if dim not in array.dims]
         if lacks and not repeat:
@@ -516,11 +544,11 @@ class Labelled(Container):
 
     def matrix(self, form: Form) -> Any:
         """Return all rows as numbers."""
-        return self._plain().matrix(form)
+        return self._like(form)._plain().matrix(form)
 
     def apply(self, task: Task) -> Any:
         """Return the predictions."""
-        found = self._plain().apply(task)
+        found = self._like(task.form)._plain().apply(task)
         rest = tuple(dim for dim in self.x.dims if dim not in self.dims)
         coords = self.x.coords.to_dataset().drop_dims(rest, errors="ignore").coords
         dims, shape = self.dims, tuple(self.sizes.values())
@@ -536,24 +564,40 @@ class Labelled(Container):
         for name in names:
             if name not in self.x.data_vars:
                 raise unknown("variable of x", name, list(self.x.data_vars))
+            others = [dim for dim in self.x[name].dims if dim not in self.dims]
+            if others:
+                raise ShapeError(
+                    f"the target {name!r} has the dimension {others[0]!r} besides "
+                    f"those of samples, {self.dims}: name all of them in sample_dims"
+                )
         parts = [self._stack(self.x[name]) for name in names]
         rest = Labelled(self.x.drop_vars(list(names)), self.dims)
         if len(parts) == 1:
             return rest, parts[0][:, 0]
         return rest, (da if any(map(is_dask, parts)) else np).concatenate(parts, axis=1)
 
-    def align(self, y: Any) -> Any:
+    def align(self, y: Any, name: str) -> Any:
         """Return an array with these rows."""
         for dim in self.dims:
             if dim not in y.dims:
-                raise ShapeError(f"y has no dimension {dim!r}, which the samples of x have")
+                raise ShapeError(f"{name} has no dimension {dim!r}, which the samples of x have")
             here, there = (a.indexes.get(dim) for a in (self.x, y))
             if here is not None and there is not None and not here.equals(there):
-                raise DataError(f"x and y have different coordinates of {dim!r}: use xarray.align")
+                raise DataError(
+                    f"x and {name} have different coordinates of {dim!r}: use xarray.align"
+                )
         if any(y.sizes[dim] != size for dim, size in self.sizes.items()):
-            raise ShapeError(f"y has sizes {dict(y.sizes)}, x has {dict(self.sizes)}")
-        found = self._stack(y)
+            raise ShapeError(f"{name} has sizes {dict(y.sizes)}, x has {dict(self.sizes)}")
+        found = Labelled(y, self.dims)._stack(y)
         return found[:, 0] if set(y.dims) == set(self.dims) else found
+
+
+def _coordinates(x: Any, dim: Hashable) -> list[Label] | None:
+    """Return the coordinates of a dimension as JSON has them; None if there are none."""
+    index = x.indexes.get(dim)
+    if index is None or index.hasnans:
+        return None
+    return [v if isinstance(v, (str, int, float)) else str(v) for v in index.tolist()]
 
 
 def _first_dim(x: xr.Dataset) -> tuple[Any, ...]:
@@ -569,8 +613,9 @@ def loaded_lazily(array: Any) -> Any:
 
 def shared_dims(x: Any, y: Any) -> tuple[str, ...] | None:
     """Return the dimensions that inputs and targets of xarray share; None for others."""
-    if isinstance(x, xr.Dataset) and isinstance(y, str) and y in x.data_vars:
-        y = x[y]
+    if isinstance(x, xr.Dataset) and isinstance(y, (str, list)):
+        names = [y] if isinstance(y, str) else y
+        y = x[names[0]] if names and all(name in x.data_vars for name in names) else None
     kinds = (xr.DataArray, xr.Dataset)
     if not isinstance(x, kinds) or not isinstance(y, kinds):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,15 @@ class Form:
         The names of the targets.
     dims : tuple of str
         The dimensions of xarray that are samples.
+    features : mapping of str to sequence or None
+        Its other dimensions, in order, each with its coordinates, if it has any.
     """
 
     names: tuple[str, ...] | None = None
     columns: tuple[Column, ...] = ()
     targets: tuple[str, ...] | None = None
     dims: tuple[str, ...] = ()
+    features: Mapping[str, Sequence[Label] | None] = field(default_factory=dict)
 
     @property
     def encodes(self) -> bool:
@@ -92,6 +95,8 @@ class Form:
             ],
             "targets": None if self.targets is None else list(self.targets),
             "dims": list(self.dims),
+            # Of pairs: JSON in the store is sorted by key.
+            "features": [[dim, labels] for dim, labels in self.features.items()],
         }
 
     @classmethod
@@ -109,7 +114,8 @@ class Form:
             dims = _texts(table["dims"])
             if dims is None or (names and columns and len(names) != len(columns)):
                 raise ValueError("its columns do not fit its names")
-            return cls(names, columns, targets, dims)
+            features = dict(_feature(pair) for pair in _sequence(table["features"]))
+            return cls(names, columns, targets, dims, features)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"it does not say what its inputs were: {error}") from error
 
@@ -128,6 +134,17 @@ def _texts(value: Any) -> tuple[str, ...] | None:
     if len(set(value)) != len(value):
         raise ValueError("a name is there twice")
     return tuple(value)
+
+
+def _feature(pair: Any) -> tuple[str, list[Label] | None]:
+    dim, labels = pair
+    if not isinstance(dim, str):
+        raise ValueError("a dimension's name is no text")
+    if labels is not None and not all(
+        isinstance(label, (str, int, float)) for label in _sequence(labels)
+    ):
+        raise ValueError(f"the coordinates of {dim!r} cannot be used")
+    return dim, labels
 
 
 def _column(table: Any) -> Column:

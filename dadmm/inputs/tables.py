@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dadmm.data import as_promised
 from dadmm.errors import DataError
 
 Array = NDArray[Any]
@@ -177,11 +178,17 @@ def encode(
                 found = (
                     np.where(missing, float(column.fill or 0), found) if missing.any() else found
                 )
-            out[:, edges[i]] = found
+            out[:, edges[i]] = as_promised(found, dtype, f"{where} column {name!r}")
             continue
         cells, missing = _categories(values, name, where)
         _refuse_missing(missing, column, frame, name, where)
         cells[missing] = column.fill
+        if len(cells) and isinstance(cells[0], str) != isinstance(column.categories[0], str):
+            was, now = type(column.categories[0]).__name__, type(cells[0]).__name__
+            raise DataError(
+                f"{where} column {name!r} holds {now}, where training had {was}: convert it with "
+                f"astype({was})"
+            )
         place = {category: edges[i] + j for j, category in enumerate(column.categories)}
         codes = np.array([place.get(cell, -1) for cell in cells], int)
         new = codes < 0

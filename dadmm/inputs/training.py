@@ -101,7 +101,7 @@ def prepare(
     container, target, names = targets(contain(x, sample_dims), y)
     if form is None:
         columns = container.learn(categorical, missing)
-        form = Form(container.names, columns, names, container.dims)
+        form = Form(container.names, columns, names, container.dims, container.features)
     matrix = container.matrix(form)
     stored = container.stored if isinstance(container, Plain) and not form.columns else None
     return Training(matrix, target, form, stored, container)
@@ -112,7 +112,10 @@ def targets(container: Container, y: Any) -> tuple[Container, Any, tuple[str, ..
     if isinstance(y, str) or _are_names(y, container.names or ()):
         chosen = [y] if isinstance(y, str) else y
         return *container.split(chosen), tuple(chosen)
-    return container, rows_of(container, y), _names(y)
+    values, names = rows_of(container, y), _names(y)
+    # An array of several targets has but one name.
+    width = values.shape[1] if names and values.ndim == 2 else 1
+    return container, values, names if names and len(names) == width else None
 
 
 def _are_names(y: Any, known: Sequence[str]) -> bool:
@@ -126,7 +129,7 @@ def rows_of(container: Container, y: Any, name: str = "y") -> Any:
         raise InputError(f"{name} is a data set: name one of its variables")
     if isinstance(y, xr.DataArray):
         if isinstance(container, Labelled):
-            return container.align(y)
+            return container.align(y, name)
         return loaded_lazily(y).data
     if hasattr(y, "map_partitions") and hasattr(y, "npartitions"):
         with computing(name):
