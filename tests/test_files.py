@@ -294,3 +294,15 @@ def test_a_table_is_split_with_its_names_and_index():
     assert sorted([*x.index, *x_test.index]) == sorted(TABLE["id"])
     with pytest.raises(DataError, match="not numeric: kind"):
         regressor().fit(x, y)
+
+
+def test_whole_labels_of_a_csv_file_stay_whole(tmp_path):
+    path = tmp_path / "points.csv"
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{a:.3f},{b},{int(a > 0)}" for a, b in zip(rng.normal(size=60), range(60), strict=True)
+    ]
+    path.write_text("\n".join(["a,b,kind", *rows]))
+    made = ADMMClassifier((4,), max_iter=2, random_state=0).fit(path, "kind")
+    assert made.classes_.tolist() == [0, 1]
+    assert made.predict(path).dtype == np.int64

@@ -35,6 +35,8 @@ Array = NDArray[Any]
 SMALL = 2**26
 # What of a table says which columns hold numbers.
 HEAD = 2**20
+# Above this float64 does not hold every whole number.
+MOST_WHOLE = 2**53
 # What a graph of Dask's can have.
 MOST_CHUNKS = 10**6
 TABLES = (".csv", ".parquet")
@@ -54,7 +56,8 @@ def open_path(path: str | os.PathLike[str], name: str = "x", index: str | None =
     ----------
     path : str or path
         ``.npy``; ``.csv`` (a header row is found by having no number in it; commas or semicolons;
-        cells are numbers, as float64, or text) and ``.parquet``, which may be globs; else zarr.
+        cells are numbers or text; numbers are float64, or int64 where a table that is read into
+        memory has whole ones only) and ``.parquet``, which may be globs; else zarr.
     name : str
         What it is called in errors.
     index : str or None
@@ -226,7 +229,7 @@ def _open_csv(urls: Sequence[str], name: str) -> Any:
         table = pd.concat(parts, ignore_index=True)
         if not len(table):
             raise InputError(f"{name}: {urls[0]} has no rows")
-        return table
+        return table.astype({c: np.int64 for c in table if _is_whole(table[c])})
     import dask.dataframe as dd
 
     blocks = [
@@ -236,6 +239,14 @@ def _open_csv(urls: Sequence[str], name: str) -> Any:
     ]
     meta = _parse(b"", layout, name)
     return dd.from_map(_read_csv, blocks, layout=layout, name=name, meta=meta)
+
+
+def _is_whole(column: Any) -> bool:
+    """Whether a column holds whole numbers only: labels, for example, that should stay such."""
+    if column.dtype.kind != "f":
+        return False
+    values = column.to_numpy()
+    return bool((np.abs(values) < MOST_WHOLE).all() and (values == np.round(values)).all())
 
 
 def _lines(url: str, first: int, length: int | None) -> bytes:
