@@ -7,6 +7,8 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
+from dadmm.schema import example
+
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "dadmm"
@@ -55,6 +57,13 @@ def _verbatim(app: Any, context: Any, lines: list[str]) -> None:
         lines[:] = ["::", "", *(f"    {line.removeprefix('| ')}" for line in lines), ""]
 
 
+def _example(app: Any, page: str, source: list[str]) -> None:
+    """Put the example of a config, which comes from the schema, into its page."""
+    if page == "reference/config":
+        source[0] = source[0].replace("EXAMPLE", example())
+
+
 def setup(app: Any) -> None:
     """Connect what the settings above cannot say."""
+    app.connect("source-read", _example)
     app.connect("sphinx-click-process-epilog", _verbatim)
