@@ -518,7 +518,7 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     def _scored(self, X: Any, y: Any) -> tuple[Array, Array, inputs.Container]:
         """Return predictions and targets as NumPy arrays of as many dimensions, in one pass."""
         check_is_fitted(self, "network_")
-        container, y, _ = inputs.targets(self._contain(X), y)
+        container, y, _ = inputs.targets(self._contain(X), y, self._form.targets)
         predicted = self.predict(container)
         with data.computing("X"):
             if hasattr(predicted, "partitions"):  # a frame cannot be computed together with arrays

@@ -685,3 +685,34 @@ def test_categories_of_another_type_are_no_unknown_ones():
     model = regressor(categorical="one_hot", handle_unknown="ignore").fit(frame, PRICE)
     with pytest.raises(DataError, match="'kind' holds int, where training had str: convert it"):
         model.predict(frame.astype({"kind": int}))
+
+
+def test_rows_in_another_order_are_refused_where_the_index_says_so():
+    y, weight = pd.Series(PRICE, INDEX), pd.Series(np.arange(ROWS) + 1.0, INDEX)
+    turned = slice(None, None, -1)
+    expected = bits(regressor().fit(X, PRICE))
+    for fit in (
+        lambda: regressor().fit(FRAME, y[turned]),
+        lambda: regressor().fit(FRAME, y, sample_weight=weight[turned]),
+        lambda: regressor().fit(FRAME, y).score(FRAME, y[turned]),
+    ):
+        with pytest.raises(DataError, match="the same index in another order: use"):
+            fit()
+    assert bits(regressor().fit(FRAME, y)) == expected
+    assert bits(regressor().fit(FRAME, y.reset_index(drop=True))) == expected
+    turned_both = bits(regressor().fit(FRAME[turned], y[turned]))
+    assert turned_both == bits(regressor().fit(X[turned], PRICE[turned]))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_named_targets_are_those_of_training_in_any_order(lazy):
+    table = FRAME.assign(price=PRICE, cost=-PRICE)
+    table = dd.from_pandas(table, npartitions=3) if lazy else table
+    x, y = table[NAMES], table[["price", "cost"]]
+    turned = table[["cost", "price"]]
+    model = regressor().fit(x, y)
+    score = model.score(X, BOTH)
+    assert model.score(x, turned) == pytest.approx(score)
+    assert model.score(table, ["cost", "price"]) == pytest.approx(score)
+    one, other = (regressor().partial_fit(x, y) for _ in range(2))
+    assert bits(one.partial_fit(x, y)) == bits(other.partial_fit(x, turned))

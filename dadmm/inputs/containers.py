@@ -323,6 +323,23 @@ class Frame(Container):
     def _targets(self, y: Any) -> Any:
         return plain(y, "y")
 
+    def check_order(self, index: Any, name: str) -> None:
+        """Raise `DataError` for an index that has these rows' labels in another order.
+
+        Others say nothing of which rows belong together: these are taken by position.
+        """
+        from pandas.util import hash_pandas_object
+
+        here = self.frame.index
+        if len(here) != len(index) or here.equals(index):
+            return
+        ours, theirs = (np.sort(hash_pandas_object(labels).to_numpy()) for labels in (here, index))
+        if np.array_equal(ours, theirs):
+            raise DataError(
+                f"x and {name} have the same index in another order: use {name}.loc[x.index], or "
+                f"{name}.to_numpy() if they are in order"
+            )
+
 
 def _apply_frame(frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
     """Return predictions for a pandas frame, with its index."""
@@ -403,6 +420,9 @@ class LazyFrame(Frame):
 
     def _targets(self, y: Any) -> Any:
         return lazy_array(y, "y")
+
+    def check_order(self, index: Any, name: str) -> None:
+        """Do nothing: the index of a dask frame is not known."""
 
 
 def count_rows(parts: Sequence[Any], name: str) -> tuple[int, ...]:

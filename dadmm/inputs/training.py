@@ -14,6 +14,7 @@ from dadmm.data import computing
 from dadmm.errors import InputError, OptionError
 from dadmm.inputs.containers import (
     Container,
+    Frame,
     Labelled,
     Plain,
     check_option,
@@ -98,7 +99,8 @@ def prepare(
         x = open_path(x)
     if sample_dims is None:
         sample_dims = form.dims if form and form.dims else shared_dims(x, y)
-    container, target, names = targets(contain(x, sample_dims), y)
+    known = None if form is None else form.targets
+    container, target, names = targets(contain(x, sample_dims), y, known)
     if form is None:
         columns = container.learn(categorical, missing)
         form = Form(container.names, columns, names, container.dims, container.features)
@@ -107,15 +109,26 @@ def prepare(
     return Training(matrix, target, form, stored, container)
 
 
-def targets(container: Container, y: Any) -> tuple[Container, Any, tuple[str, ...] | None]:
-    """Return the inputs without their targets, these, and their names."""
+def targets(
+    container: Container, y: Any, known: tuple[str, ...] | None = None
+) -> tuple[Container, Any, tuple[str, ...] | None]:
+    """Return the inputs without their targets, these, and their names.
+
+    Those of the `known` names come in the order of these, in which training had them.
+    """
     if isinstance(y, str) or _are_names(y, container.names or ()):
-        chosen = [y] if isinstance(y, str) else y
+        chosen = _ordered([y] if isinstance(y, str) else y, known)
         return *container.split(chosen), tuple(chosen)
+    if known and getattr(y, "ndim", 1) == 2 and hasattr(y, "columns") and _names(y):
+        y = y[_ordered(list(y.columns), known)]
     values, names = rows_of(container, y), _names(y)
     # An array of several targets has but one name.
     width = values.shape[1] if names and values.ndim == 2 else 1
     return container, values, names if names and len(names) == width else None
+
+
+def _ordered(names: list[str], known: tuple[str, ...] | None) -> list[str]:
+    return list(known) if known and sorted(known) == sorted(names) else names
 
 
 def _are_names(y: Any, known: Sequence[str]) -> bool:
@@ -135,6 +148,8 @@ def rows_of(container: Container, y: Any, name: str = "y") -> Any:
         with computing(name):
             return lazy_array(y, name)
     if hasattr(y, "iloc") and hasattr(y, "index"):
+        if isinstance(container, Frame):
+            container.check_order(y.index, name)
         return plain(y, name)
     return y
 
