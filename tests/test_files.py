@@ -306,3 +306,41 @@ def test_whole_labels_of_a_csv_file_stay_whole(tmp_path):
     made = ADMMClassifier((4,), max_iter=2, random_state=0).fit(path, "kind")
     assert made.classes_.tolist() == [0, 1]
     assert made.predict(path).dtype == np.int64
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_files_whose_columns_are_in_another_order_are_put_in_one(kind, lazy, request):
+    save(kind=kind, parts=2)
+    turned = TABLE.iloc[30:][["kind", "c", "price", "b", "a", "id"]]
+    save_as = {"csv": turned.to_csv, "parquet": turned.to_parquet}[kind]
+    save_as(f"houses-1.{kind}", index=False)
+    if lazy:
+        request.getfixturevalue("small_blocks")
+    found = open_path(f"houses-*.{kind}")
+    assert isinstance(found, dd.DataFrame) == lazy
+    found = found.compute() if lazy else found
+    np.testing.assert_array_equal(found[["a", "b", "c"]], NUMBERS)
+    assert found["id"].tolist() == TABLE["id"].tolist()
+
+
+def test_files_of_other_columns_are_refused():
+    for name, text, words in (
+        ("no-header", "5,6\n7,8\n", "z.csv has no column 'a', unlike the first file"),
+        ("more", "a,b,c\n5,6,7\n", "z.csv has the other column 'c'"),
+        ("twice", "a,b,a\n5,6,7\n", "z.csv has a column twice"),
+    ):
+        Path(name).mkdir()
+        Path(name, "a.csv").write_text("a,b\n1,2\n")
+        Path(name, "z.csv").write_text(text)
+        with pytest.raises(InputError, match=words):
+            open_path(f"{name}/*.csv")
+    TABLE.to_parquet("houses-0.parquet")
+    TABLE.drop(columns="c").to_parquet("houses-1.parquet")
+    with pytest.raises(InputError, match=r"houses-1.parquet has no column 'c'"):
+        open_path("houses-*.parquet")
+
+
+def test_delimiters_in_quoted_names_and_blank_first_lines():
+    Path("quoted.csv").write_text('\ufeff\n\r\n"a;b",c\n1,2\n3,4\n')
+    assert open_path("quoted.csv").to_dict("list") == {"a;b": [1, 3], "c": [2, 4]}

@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -95,7 +97,7 @@ def open_path(path: str | os.PathLike[str], name: str = "x", index: str | None =
             urls = []
         if not urls:
             raise InputError(f"{where} does not exist")
-        table = _open_parquet(urls) if path.endswith(".parquet") else _open_csv(urls, name)
+        table = _open_parquet(urls, name) if path.endswith(".parquet") else _open_csv(urls, name)
     if index is None:
         return table
     if index not in table.columns:
@@ -176,11 +178,14 @@ def _open_zarr(path: str, where: str) -> Any:
 # ------------------------------------------------------------------------------------------ tables
 
 
-def _open_parquet(urls: Sequence[str]) -> Any:
+def _open_parquet(urls: Sequence[str], name: str) -> Any:
     if sum(_sizes(urls)) <= SMALL:
         import pandas as pd
 
-        return pd.concat([pd.read_parquet(url) for url in urls], ignore_index=True)
+        parts = [pd.read_parquet(url) for url in urls]
+        for url, part in zip(urls, parts, strict=True):
+            _check_columns(part.columns, list(parts[0].columns), f"{name}: {url}")
+        return pd.concat(parts, ignore_index=True)
     import dask.dataframe as dd
 
     return dd.read_parquet(list(urls))
@@ -225,20 +230,28 @@ def _open_csv(urls: Sequence[str], name: str) -> Any:
     head = _lines(urls[0], 0, HEAD if sizes[0] > HEAD else None)
     layout = _layout(head, f"{name}: {urls[0]}")
     if sum(sizes) <= SMALL:
-        parts = [_read_csv((url, 0, None), layout, name) for url in urls]
+        parts = [_read_csv((url, 0, None), _layout_of(url, layout, name), name) for url in urls]
+        parts = [part[list(layout.names)] for part in parts]
         table = pd.concat(parts, ignore_index=True)
         if not len(table):
             raise InputError(f"{name}: {urls[0]} has no rows")
         return table.astype({c: np.int64 for c in table if _is_whole(table[c])})
     import dask.dataframe as dd
 
+    layouts = [_layout_of(url, layout, name) for url in urls]
     blocks = [
-        (url, first, SMALL)
-        for url, size in zip(urls, sizes, strict=True)
+        ((url, first, SMALL), own)
+        for url, size, own in zip(urls, sizes, layouts, strict=True)
         for first in range(0, max(size, 1), SMALL)
     ]
     meta = _parse(b"", layout, name)
-    return dd.from_map(_read_csv, blocks, layout=layout, name=name, meta=meta)
+    read = partial(_read_in_order, names=list(layout.names), name=name)
+    return dd.from_map(read, blocks, meta=meta)
+
+
+def _read_in_order(block: tuple[Any, Layout], names: list[Any], name: str) -> Any:
+    """Return the rows of a block, its columns in the order of the first file."""
+    return _read_csv(*block, name)[names]
 
 
 def _is_whole(column: Any) -> bool:
@@ -257,7 +270,8 @@ def _lines(url: str, first: int, length: int | None) -> bytes:
     else:
         with filesystem.open(path, "rb") as file:
             content = read_block(file, first, length, b"\n")
-    return content.removeprefix(b"\xef\xbb\xbf") if first == 0 else content
+    # The header is the first line that is not blank.
+    return content.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n") if first == 0 else content
 
 
 def _layout(head: bytes, where: str) -> Layout:
@@ -268,8 +282,8 @@ def _layout(head: bytes, where: str) -> Layout:
         raise InputError(f"{where} is not a text file in UTF-8: {error}") from error
     if not lines:
         raise InputError(f"{where} has no rows")
-    delimiter = ";" if ";" in lines[0] else ","
-    first = [cell.strip() for cell in next(csv.reader(lines[:1], delimiter=delimiter))]
+    delimiter = ";" if ";" in re.sub('"[^"]*"', "", lines[0]) else ","
+    first = _first_row(head, delimiter)
     header = not any(_is_number(cell) for cell in first)
     names: tuple[Any, ...] = tuple(first) if header else tuple(range(len(first)))
     if len(set(names)) < len(names):
@@ -283,12 +297,44 @@ def _layout(head: bytes, where: str) -> Layout:
     return Layout(delimiter, names, header, texts)
 
 
+def _first_row(content: bytes, delimiter: str) -> list[str]:
+    """Return the cells of the first row of a file that is not blank."""
+    text = content[:HEAD].decode(errors="replace")
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return next(([cell.strip() for cell in row] for row in rows if any(map(str.strip, row))), [])
+
+
 def _read_csv(block: tuple[str, int, int | None], layout: Layout, name: str) -> Any:
     """Return the rows that begin in a block of a file: its URL, first byte and length."""
     url, first, length = block
     where = f"{name}: {url}" + (f" from byte {first} on," if first else "")
     content = _lines(url, first, length)
     return _parse(content, layout, where, header=layout.header and first == 0)
+
+
+def _layout_of(url: str, layout: Layout, name: str) -> Layout:
+    """Return how one of several files is written: its columns may be in another order."""
+    names = tuple(_first_row(_lines(url, 0, HEAD), layout.delimiter)) if layout.header else ()
+    if not names:
+        return layout
+    _check_columns(names, layout.names, f"{name}: {url}")
+    return replace(layout, names=names)
+
+
+def _check_columns(names: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Raise `InputError` for a file whose columns are not those of the first one."""
+    names = list(names)
+    for what, listed in (
+        ("no column", [name for name in known if name not in names]),
+        ("the other column", [name for name in names if name not in known]),
+    ):
+        if listed:
+            raise InputError(
+                f"{where} has {what} {listed[0]!r}, unlike the first file: give all files the "
+                "same columns, or name one file"
+            )
+    if len(names) != len(known):
+        raise InputError(f"{where} has a column twice: rename one")
 
 
 def _parse(
