@@ -45,6 +45,10 @@ class StoreError(DadmmError):
     """A run store that cannot be used: missing, damaged, in the way, or of another version."""
 
 
+class TakenError(StoreError):
+    """A place where a run is already."""
+
+
 class LockedError(StoreError):
     """A run that another driver is at work on: the same may work later."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 RETRIES = 2
 # Seconds between looks at whether there is still somebody to work.
 LOOK_EVERY = 10.0
+# Seconds to wait for what is only good to know.
+ANSWER_WITHIN = 2.0
 
 
 def compute(task: Any) -> Any:
@@ -96,15 +99,28 @@ def _watched(client: Client, task: Any) -> Any:
 def everywhere(function: Callable[..., Any], *args: Any) -> list[Any]:
     """Call a function in each process that computes, and return what it returned there.
 
-    Processes that do not answer are left out: what they would say is not worth a run.
+    Processes that do not answer within `ANSWER_WITHIN` seconds are left out: what they would say is
+    not worth a run.
     """
     from distributed import Client
 
     client = getattr(get_scheduler(), "__self__", None)
     if not isinstance(client, Client):
         return [function(*args)]
+
+    async def ask(worker: str) -> list[Any]:
+        # Each for itself: a process that is stuck would keep the answers of the others.
+        answer = client.run(function, *args, workers=[worker], on_error="ignore")
+        with suppress(Exception):
+            return list((await asyncio.wait_for(answer, ANSWER_WITHIN)).values())
+        return []
+
+    async def ask_all(workers: Iterable[str]) -> list[list[Any]]:
+        return await asyncio.gather(*map(ask, workers))
+
     try:
-        return list(client.run(function, *args, on_error="ignore").values())
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        return [value for found in client.sync(ask_all, workers) for value in found]
     except Exception:
         return []  # the next graph says what has become of the cluster
 

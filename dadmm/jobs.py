@@ -24,9 +24,16 @@ import xarray as xr
 from dadmm import cluster, data
 from dadmm.config import check_config, differences, load_config
 from dadmm.datasets import load_data
-from dadmm.errors import DamageError, InputError, StoreError
+from dadmm.errors import (
+    DamageError,
+    InputError,
+    LockedError,
+    ShapeError,
+    StoreError,
+    TakenError,
+)
 from dadmm.estimator import ADMMClassifier, ADMMRegressor
-from dadmm.files import replace_file
+from dadmm.files import replace_file, writing
 from dadmm.inputs.files import is_table, open_path
 from dadmm.options import make_solver
 from dadmm.predictions import (
@@ -164,7 +171,10 @@ def train(config: Mapping[str, Any], log: Log) -> None:
         else:  # one that was killed before its data was stored begins anew
             estimator.overwrite = run is not None
             x, y, *_ = load_data(config["data"])
-            estimator.fit(x, y, callback=log.iteration)
+            try:
+                estimator.fit(x, y, callback=log.iteration)
+            except TakenError as error:  # it was not there a moment ago
+                raise LockedError(f"{path} was started by another driver just now") from error
     _done(log, estimator)
 
 
@@ -308,6 +318,8 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
         raise InputError(f"[predict] output={target!r}: a job writes to a local path")
     model = load(path)
     x = open_path(source, index=index_of(path, source))
+    if getattr(x, "shape", None) == ():
+        raise ShapeError(f"{source} holds one number, not rows of features")
     if not isinstance(getattr(x, "shape", (None,))[0], int):
         raise InputError(f"{source} is too large a table, or a data set: use `dadmm predict`")
     proba = options.get("proba", False)
@@ -415,10 +427,8 @@ def _stream(file: str | None) -> Iterator[IO[str]]:
     if file is None:
         yield sys.stdout
         return
-    try:
+    with writing(f"[log] {file}"):
         stream = Path(file).open("a", encoding="utf-8")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise InputError(f"[log] {file} cannot be written: {error.strerror or error}") from error
     with stream:
         yield stream
 
@@ -431,7 +441,7 @@ def _failed(error: BaseException, log: Log) -> int:
         level, event = "warning", "stopped"
     else:
         level, event = "error", "failed"
-    with suppress(OSError):  # the disk may be full
+    with suppress(OSError, ValueError):  # the disk may be full, or the log closed over that
         log(event, level, error=type(error).__name__, message=text, exit_code=code)
     with suppress(OSError):
         print(f"{event}: {text}", file=sys.stderr, flush=True)

@@ -17,7 +17,9 @@ import xarray as xr
 from fsspec.core import url_to_fs
 
 from dadmm.errors import DataError, InputError
-from dadmm.files import replace_file
+from dadmm.files import replace_file, writing
+from dadmm.store import ZarrBlocks
+from dadmm.store.lock import LOCK, Lock
 
 
 def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
@@ -43,32 +45,48 @@ def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
         raise InputError(f"{target}: there is no folder {place.parent}; make it first")
 
 
-def write(predicted: Any, target: str) -> None:
-    """Write predictions beside `target` and rename; lazy ones chunk by chunk.
+def write(predicted: Any, target: str, aside: Path | None = None) -> None:
+    """Write predictions and rename them into place; lazy ones chunk by chunk.
 
     Tables keep their index if it has a name.  An array of xarray becomes a data set in zarr, and in
     CSV and Parquet a table with a row for each sample.
+
+    Parameters
+    ----------
+    predicted : array or table, lazy or not
+    target : str
+        A path, or the URL of a zarr array.
+    aside : Path or None
+        Where they lie until they are whole, with the same ending; None: a name of this process's
+        own beside `target`.
+
+    Raises
+    ------
+    InputError, RunError
+        As `writing` does.
     """
-    aside = Path(f"{target}.partial")
-    try:
-        tabular = _is_frame(predicted) or isinstance(predicted, xr.DataArray)
-        if target.endswith(".parquet") or (target.endswith(".csv") and tabular):
-            _write_table(predicted, aside)
-        elif target.endswith(".zarr"):
-            _write_zarr(predicted, target if "://" in target else str(aside))
-        else:
-            _write_file(predicted, aside, target.endswith(".npy"))
-        if "://" not in target:
-            if Path(target).is_dir():
-                shutil.rmtree(target)
-            aside.replace(target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        if os.path.isdir(aside):
-            shutil.rmtree(aside)
-        elif os.path.exists(aside):  # pathlib's own raises for names that are too long
-            aside.unlink()
+    with writing(target):
+        if "://" in target:
+            _write_zarr(predicted, target)
+            return
+        path = Path(target)
+        aside = aside or path.with_name(f".{os.getpid()}.{path.name}")
+        try:
+            tabular = _is_frame(predicted) or isinstance(predicted, xr.DataArray)
+            if path.suffix == ".parquet" or (path.suffix == ".csv" and tabular):
+                _write_table(predicted, aside)
+            elif path.suffix == ".zarr":
+                _write_zarr(predicted, str(aside))
+            else:
+                (_write_npy if path.suffix == ".npy" else _write_csv)(predicted, aside)
+            if path.is_dir():
+                shutil.rmtree(path)
+            aside.replace(path)
+        finally:
+            if os.path.isdir(aside):
+                shutil.rmtree(aside)
+            elif os.path.exists(aside):  # pathlib's own raises for names that are too long
+                aside.unlink()
 
 
 def _is_frame(predicted: Any) -> bool:
@@ -89,7 +107,7 @@ def _write_table(predicted: Any, path: Path) -> None:
         predicted = predicted.to_frame(name=name)
     predicted = predicted.rename(columns=str)
     index = predicted.index.name is not None
-    if path.name.removesuffix(".partial").endswith(".csv"):
+    if path.suffix == ".csv":
         parts = predicted.partitions if hasattr(predicted, "partitions") else [predicted]
         with path.open("w", newline="", encoding="utf-8") as file:
             for i, part in enumerate(parts):
@@ -127,26 +145,34 @@ def _write_zarr(predicted: Any, target: str) -> None:
         predicted.rechunk("auto").to_zarr(target, overwrite=True)
 
 
-def _write_file(predicted: Any, path: Path, binary: bool) -> None:
+def _blocks(predicted: Any) -> list[Any]:
+    return list(predicted.blocks.ravel()) if hasattr(predicted, "blocks") else [predicted]
+
+
+def _write_npy(predicted: Any, path: Path) -> None:
     """Write an array, a dask one block by block."""
     predicted = _as_array(predicted)
-    blocks = predicted.blocks.ravel() if hasattr(predicted, "blocks") else [predicted]
-    if binary and (len(blocks) == 1 or predicted.dtype.kind == "O"):
-        with path.open("wb") as file:
-            np.save(file, plain(np.asarray(predicted)), allow_pickle=False)
-        return
-    if binary:
-        target = np.lib.format.open_memmap(path, "w+", predicted.dtype, predicted.shape)
-        first = 0
-        for block in blocks:
-            target[first : first + len(block)] = np.asarray(block)
-            first += len(block)
-        target.flush()
-        return
-    with path.open("w", newline="") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        for block in blocks:
+    if predicted.dtype.kind == "O":
+        predicted = plain(np.asarray(predicted))
+    descr = np.lib.format.dtype_to_descr(predicted.dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": predicted.shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        # Not into mapped memory: where the disk is full, that would end the process.
+        for block in _blocks(predicted):
+            file.write(np.asarray(block).tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_csv(predicted: Any, path: Path) -> None:
+    """Write an array, a dask one block by block."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for block in _blocks(_as_array(predicted)):
             writer.writerows(np.asarray(block).reshape(len(block), -1))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def plain(values: Any) -> Any:
@@ -168,7 +194,7 @@ def predict_parts(
     """Write ``predict(x)`` to a local file, some rows at a time; what an earlier try has is kept.
 
     Parts lie in ``target.parts`` until all are there; then `target` is replaced whole and
-    ``target.json`` says what it is.
+    ``target.json`` says what it is.  One process at a time works there.
 
     Parameters
     ----------
@@ -182,14 +208,49 @@ def predict_parts(
         Rows of a part.
     tell : callable
         Called as ``tell(first, last)`` after each part.
-    """
-    import dask.array as da
 
+    Raises
+    ------
+    LockedError
+        If another process is at work there.
+    InputError, RunError
+        As `writing` does.
+    """
     folder = Path(f"{target}.parts")
-    if record(folder / "job.json") != job:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        replace_file(folder / "job.json", as_json(job))
+    with writing(target):
+        folder.mkdir(exist_ok=True)
+        lock = Lock(ZarrBlocks(folder), otherwise="")
+        try:
+            _start(folder, target, job)
+            files = _predict(predict, x, folder, rows, tell)
+            _assemble(files, folder, target, job)
+        finally:
+            lock.release()
+            if folder.is_dir() and not list(folder.glob("*.npy")):
+                shutil.rmtree(folder)  # nothing to go on with
+
+
+def _start(folder: Path, target: str, job: Mapping[str, Any]) -> None:
+    """Throw away what an earlier try has of another job."""
+    if record(folder / "job.json") == job:
+        return
+    if (folder / "job.json").exists():
+        # That one may have been killed before `target` was what this says.
+        Path(f"{target}.json").unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    replace_file(folder / "job.json", as_json(job))
+
+
+def _predict(
+    predict: Callable[[Any], Any],
+    x: Any,
+    folder: Path,
+    rows: int,
+    tell: Callable[[int, int], None],
+) -> list[Path]:
+    """Make the parts that are not there; return all."""
     total, files = x.shape[0], []
     for first in range(0, max(total, 1), rows):
         last = min(first + rows, total)
@@ -205,11 +266,18 @@ def predict_parts(
         np.save(content, values, allow_pickle=False)
         replace_file(files[-1], content.getvalue())
         tell(first, last)
+    return files
+
+
+def _assemble(files: list[Path], folder: Path, target: str, job: Mapping[str, Any]) -> None:
+    """Write the parts as one, and remove them."""
+    import dask.array as da
+
     arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
     whole = da.concatenate([da.from_array(a, chunks=a.shape, name=False) for a in arrays])
     # In this order: as long as there are parts, nobody takes what `target` is for whole.
     replace_file(f"{target}.json", as_json(job))
-    write(whole, target)
+    write(whole, target, folder / f"whole{Path(target).suffix}")
     shutil.rmtree(folder)
 
 

@@ -23,7 +23,7 @@ CODES = """exit codes:
   0    done; also if there was nothing left to do
   1    the run failed: disk full, workers lost, training diverged
   2    bad usage or bad input: the same command fails again
-  75   another driver is at work on the run: try later
+  75   another process is at work on the run, or on the output: try later
   130  stopped by Ctrl-C    } the last whole iteration is kept;
   143  stopped by SIGTERM   } the same command goes on from there"""
 

@@ -1,5 +1,6 @@
 """Jobs do what is left to do, say so in JSON lines, and end with a code that says how."""
 
+import errno
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from sklearn.model_selection import train_test_split
 from dadmm import ADMMClassifier, jobs, load, predictions
 from dadmm.errors import RecoveryWarning
 from dadmm.jobs import run_job
-from dadmm.store import Run
+from dadmm.store import Run, ZarrBlocks
+from dadmm.store.lock import Lock
 
 ALWAYS = ["time", "level", "event", "job", "run"]
 
@@ -202,6 +204,22 @@ def test_another_driver_means_try_later(job, monkeypatch, name):
     assert f"run is in use by process {os.getpid()}" in err
     assert log[-1]["error"] == "LockedError"
     assert job(name, "train.toml")[0] == 0
+
+
+def test_who_loses_a_race_for_a_place_is_to_try_later(job, monkeypatch):
+    config, load_data = configure(), jobs.load_data
+
+    def slow(table):
+        """Load, while another job starts and ends."""
+        monkeypatch.setattr(jobs, "load_data", load_data)
+        assert run_job("train", config) == 0
+        return load_data(table)
+
+    monkeypatch.setattr(jobs, "load_data", slow)
+    code, _, err = job("train", config)
+    assert code == 75
+    assert "run was started by another driver just now" in err
+    assert job("train", config)[1][-1]["note"] == "there was nothing left to do"
 
 
 def test_the_environment_stands_for_keys(job, monkeypatch):
@@ -425,7 +443,7 @@ def test_an_output_that_was_not_quite_done_is_done_again(job, monkeypatch, step)
 
             patch.setattr(predictions, "replace_file", save)
         elif step == "output":
-            patch.setattr(predictions, "write", lambda whole, target: interrupt())
+            patch.setattr(predictions, "write", lambda *given: interrupt())
         else:
 
             def remove(path, **options):
@@ -469,6 +487,58 @@ def test_parts_of_another_network_are_not_used(job):
     assert "cow" not in np.load("found.npy")
 
 
+def test_what_a_kill_left_of_another_job_is_not_taken_for_whole(job, monkeypatch):
+    """The output is of job A, the record already of B; then C begins, and is killed as well."""
+    job("train", configure())
+    config = predicting(more="overwrite = true")
+    write("found.npy", "of A")
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "write", lambda *given: interrupt())
+        assert job("predict", config)[0] == 130
+    monkeypatch.setenv("DADMM__PREDICT__PROBA", "true")
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "replace_file", lambda *given: interrupt())
+        assert job("predict", config)[0] == 130
+    monkeypatch.delenv("DADMM__PREDICT__PROBA")
+    assert job("predict", config)[0] == 0
+    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X))
+
+
+def test_another_process_at_the_output_means_try_later(job):
+    job("train", configure())
+    Path("found.npy.parts").mkdir()
+    lock = Lock(ZarrBlocks("found.npy.parts"))
+    code, _, err = job("predict", predicting())
+    lock.release()
+    assert code == 75
+    assert f"in use by process {os.getpid()}" in err
+    assert "--force" not in err
+    assert job("predict", "predict.toml")[0] == 0
+    assert not Path("found.npy.parts").exists()
+
+
+@pytest.mark.parametrize("target", ["found.npy", "found.csv"])
+def test_predictions_on_a_full_disk_fail_and_leave_no_half(job, monkeypatch, target):
+    job("train", configure())
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assemble = predictions.write
+    with monkeypatch.context() as patch:
+
+        def fill(whole, *place):
+            patch.setattr(os, "fsync", full)
+            assemble(whole, *place)
+
+        patch.setattr(predictions, "write", fill)
+        code, _, err = job("predict", predicting(target))
+    assert (code, err) == (1, f"failed: {target} cannot be written: No space left on device\n")
+    assert not Path(target).exists()
+    assert {path.suffix for path in Path(f"{target}.parts").iterdir()} == {".npy", ".json"}
+    assert "whole" not in {path.stem for path in Path(f"{target}.parts").iterdir()}
+
+
 @pytest.mark.parametrize(
     ("target", "more", "words"),
     [
@@ -498,6 +568,18 @@ def test_rows_that_cannot_be_predicted_are_named(job):
     assert "in the rows from 60 on: " in err
     assert "row 10, column 1" in err
     assert not Path("found.npy").exists()
+    bad[0, 0] = np.nan
+    np.save("new.npy", bad)
+    assert job("predict", config)[0] == 2
+    assert not Path("found.npy.parts").exists()  # there is nothing to go on with
+
+
+def test_a_single_number_is_no_rows(job):
+    job("train", configure())
+    config = predicting()
+    np.save("new.npy", np.float64(1.0))
+    code, _, err = job("predict", config)
+    assert (code, err) == (2, "failed: new.npy holds one number, not rows of features\n")
 
 
 def test_a_regression_has_no_probabilities(job):
@@ -526,6 +608,16 @@ def test_a_log_that_cannot_be_written_is_named(job):
     assert code == 2
     assert "[log] no/log.jsonl cannot be written: No such file or directory" in err
     assert not Path("run").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_log_on_a_full_disk_is_one_line(job):
+    config = configure()
+    Path(config).write_text(Path(config).read_text() + '[log]\nfile = "/dev/full"\n')
+    code, _, err = job("train", config)
+    assert code == 1
+    assert "No space left on device" in err
+    assert "Traceback" not in err
 
 
 def test_warnings_of_the_project_are_lines(job, monkeypatch):

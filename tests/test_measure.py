@@ -1,5 +1,8 @@
 """What the tasks of a run take is measured, and does not change what the run computes."""
 
+import os
+import signal
+
 import dask
 import numpy as np
 import psutil
@@ -89,3 +92,25 @@ def test_workers_measure_what_they_do(tmp_path):
     assert (found["memory_limit"] == 2**30).all()
     assert [process["seconds"] for process in processes] == [{}, {}]
     assert 0 < found["memory_peak"].values.max() < 2**30
+
+
+@pytest.mark.processes
+def test_a_worker_that_does_not_answer_is_left_out(monkeypatch):
+    monkeypatch.setattr("dadmm.execute.ANSWER_WITHIN", 4.0)
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            memory_limit="1GiB",
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        stopped, other = client.run(os.getpid).values()
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            assert everywhere(os.getpid) == [other]
+        finally:
+            os.kill(stopped, signal.SIGCONT)

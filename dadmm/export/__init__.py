@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dadmm.errors import InputError
+from dadmm.files import writing
 from dadmm.network import Network
 from dadmm.store.files import LocalFiles
 
@@ -68,7 +69,7 @@ def save(network: Network, path: str | Path, *, overwrite: bool = False) -> Agre
         For another ending, a file in the way, a package that is missing, or a network that the
         format cannot hold.
     DadmmError
-        If ONNX Runtime computes something else: nothing is written.
+        If ONNX Runtime computes something else, or the disk is full: nothing is written.
     """
     check_place(path, overwrite)
     path = Path(path)
@@ -82,10 +83,8 @@ def save(network: Network, path: str | Path, *, overwrite: bool = False) -> Agre
         from dadmm.export import tensors
 
         content = tensors.encode(network)
-    try:
+    with writing(path):
         LocalFiles(path.parent, durable=True).save(path.name, content, new=not overwrite)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
     return agreement
 
 

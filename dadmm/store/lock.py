@@ -36,6 +36,8 @@ class Lock:
         The run's.
     force : bool
         Take it even from an owner that seems alive.
+    otherwise : str
+        As for `refuse_locked`.
 
     Raises
     ------
@@ -43,11 +45,16 @@ class Lock:
         If another driver holds it.
     """
 
-    def __init__(self, blocks: ZarrBlocks, force: bool = False) -> None:
+    def __init__(
+        self,
+        blocks: ZarrBlocks,
+        force: bool = False,
+        otherwise: str = "; or, if you know that it is dead, take it (--force)",
+    ) -> None:
         self._blocks = blocks
         self._owner = _myself()
         if not force:
-            refuse_locked(blocks, "; or, if you know that it is dead, take it (--force)")
+            refuse_locked(blocks, otherwise)
         blocks.files.delete(LOCK)
         try:
             blocks.files.save(LOCK, documents.record(self._owner), new=True)

@@ -16,7 +16,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from dadmm.errors import DadmmError, DamageError, RunError, StoreError
+from dadmm.errors import DadmmError, DamageError, RunError, StoreError, TakenError
+from dadmm.files import PASSING
 from dadmm.network import Network, Scaling
 from dadmm.solvers.base import Problem, Solver
 from dadmm.store import documents
@@ -90,7 +91,8 @@ class Run:
         with _reaching(url, "looked into"):
             taken, ours = _is_taken(blocks), _root_of(blocks) is not None
         if taken and not overwrite:
-            raise StoreError(
+            kind = TakenError if ours else StoreError
+            raise kind(
                 f"{url} exists: resume it, choose another path, or overwrite it "
                 "(--overwrite, overwrite=True)"
             )
@@ -102,7 +104,10 @@ class Run:
                 refuse_locked(blocks)
                 _remove(blocks)
             document = documents.group_document({"dadmm": attributes})
-            blocks.files.save(ROOT, document, new=True, sync=durable)
+            try:
+                blocks.files.save(ROOT, document, new=True, sync=durable)
+            except FileExistsError as error:
+                raise TakenError(f"{url} was started by another driver just now") from error
         return cls(blocks, attributes)
 
     @classmethod
@@ -542,6 +547,7 @@ def _reaching(
         raise
     except Exception as error:
         why = getattr(error, "strerror", None) or error
+        kind = RunError if getattr(error, "errno", None) in PASSING else kind
         raise kind(f"{url} cannot be {doing}: {why}") from error
 
 
