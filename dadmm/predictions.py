@@ -160,7 +160,7 @@ def _write_npy(predicted: Any, path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         # Not into mapped memory: where the disk is full, that would end the process.
         for block in _blocks(predicted):
-            file.write(np.asarray(block).tobytes())
+            file.write(np.asarray(block, predicted.dtype).tobytes())
         file.flush()
         os.fsync(file.fileno())
 
