@@ -5,8 +5,9 @@ import re
 import subprocess
 import sys
 
+import click
 import pytest
-from pages import PAGES, ROOT, blocks, run_page
+from pages import PAGES, ROOT, Block, blocks, check, compare, run_page
 
 
 @pytest.mark.processes
@@ -20,6 +21,22 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch,
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
 def test_the_first_pages_have_code_that_runs(page):
     assert {"python", "sh"} <= {block.language for block in blocks(ROOT / page) if block.runs}
+
+
+def test_pages_that_are_wrong_are_found_out():
+    with pytest.raises(AssertionError, match=r"'0\.98' not in \['0\.91'\]"):
+        compare(Block("page:1", "python", "", "print(clf.score(x, y))  # 0.98\n"), "0.91\n")
+    for code in (
+        "dadmm fit --no-such-option",
+        "dadmm no-such-command",
+        "make no-such-target",
+        "python no/such/file.py",
+        "pip install 'dadmm[no-such-extra]'",
+    ):
+        with pytest.raises((AssertionError, click.UsageError), match=r"no-such|no/such"):
+            check(Block("page:1", "sh", "no-run: it is wrong", code))
+    with pytest.raises(AssertionError, match="say why"):
+        check(Block("page:1", "sh", "no-run", "dadmm demo"))
 
 
 def test_what_is_said_against_torch_was_measured():
