@@ -140,7 +140,8 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             NumPy or what converts to it, pandas, xarray, SciPy's sparse matrices; or lazy, never
             loaded whole: dask arrays and data frames, zarr, lazy xarray.  Of dask arrays whose
             chunk sizes are unknown, and of dask data frames, the rows are counted first, which
-            computes them once more.
+            computes each of `X` and `y` once more.  Rows are taken by position; indices
+            that have the same labels in different orders are an error.
         y : (samples,) or (samples, targets) array-like, or str or list of str
             As `X`; or the names of columns of `X`, or variables, that are targets, not inputs.
             A classifier takes several columns, of 0 and 1, as labels that hold or not.

@@ -690,15 +690,28 @@ def test_categories_of_another_type_are_no_unknown_ones():
 def test_rows_in_another_order_are_refused_where_the_index_says_so():
     y, weight = pd.Series(PRICE, INDEX), pd.Series(np.arange(ROWS) + 1.0, INDEX)
     turned = slice(None, None, -1)
+
+    def lazy_frame(order=slice(None)):
+        return dd.from_pandas(FRAME[order], npartitions=3, sort=False)
+
+    def lazy_y(order=slice(None)):
+        return dd.from_pandas(y[order], npartitions=2, sort=False)
+
     expected = bits(regressor().fit(X, PRICE))
     for fit in (
         lambda: regressor().fit(FRAME, y[turned]),
         lambda: regressor().fit(FRAME, y, sample_weight=weight[turned]),
         lambda: regressor().fit(FRAME, y).score(FRAME, y[turned]),
+        lambda: regressor().fit(lazy_frame(turned), y),
+        lambda: regressor().fit(lazy_frame(), lazy_y(turned)),
+        lambda: regressor().fit(lazy_frame(), y, sample_weight=weight[turned]),
+        lambda: regressor().fit(FRAME, lazy_y(turned)),
     ):
-        with pytest.raises(DataError, match="the same index in another order: use"):
+        with pytest.raises(DataError, match="the same index in another order: sort"):
             fit()
     assert bits(regressor().fit(FRAME, y)) == expected
+    assert bits(regressor().fit(lazy_frame(), lazy_y())) == expected
+    assert bits(regressor().fit(lazy_frame(turned), lazy_y(turned))) != expected
     assert bits(regressor().fit(FRAME, y.reset_index(drop=True))) == expected
     turned_both = bits(regressor().fit(FRAME[turned], y[turned]))
     assert turned_both == bits(regressor().fit(X[turned], PRICE[turned]))

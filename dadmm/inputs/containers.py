@@ -6,6 +6,7 @@ without reading, it finds out in one pass over its chunks.
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from dadmm.data import as_matrix, check_finite, computing, is_dask, plain_block
 from dadmm.errors import DataError, InputError, OptionError, ShapeError, unknown
 from dadmm.inputs.files import open_path
 from dadmm.inputs.form import Form, check_names, learn
-from dadmm.inputs.tables import Column, Label, Summary, encode, fill, kind, number_type
+from dadmm.inputs.tables import Column, Label, Order, Summary, encode, fill, kind, number_type
 
 Array = NDArray[Any]
 
@@ -323,22 +324,12 @@ class Frame(Container):
     def _targets(self, y: Any) -> Any:
         return plain(y, "y")
 
-    def check_order(self, index: Any, name: str) -> None:
-        """Raise `DataError` for an index that has these rows' labels in another order.
+    def check_order(self, order: Order, name: str) -> None:
+        """Raise `DataError` for rows whose index has the labels of these in another order.
 
         Others say nothing of which rows belong together: these are taken by position.
         """
-        from pandas.util import hash_pandas_object
-
-        here = self.frame.index
-        if len(here) != len(index) or here.equals(index):
-            return
-        ours, theirs = (np.sort(hash_pandas_object(labels).to_numpy()) for labels in (here, index))
-        if np.array_equal(ours, theirs):
-            raise DataError(
-                f"x and {name} have the same index in another order: use {name}.loc[x.index], or "
-                f"{name}.to_numpy() if they are in order"
-            )
+        Order.of(self.frame).check(order, name)
 
 
 def _apply_frame(frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
@@ -378,7 +369,8 @@ class LazyFrame(Frame):
     def __init__(self, frame: Any) -> None:
         super().__init__(frame)
         self._parts: list[Any] = []
-        self._lengths: tuple[int, ...] = ()
+        self._orders: tuple[Order, ...] = ()
+        self._others: dict[str, Order] = {}
 
     def _check(self, categorical: str) -> bool:
         if not self.frame.npartitions:
@@ -391,11 +383,10 @@ class LazyFrame(Frame):
 
     def _summary(self) -> Summary:
         self._parts = self.frame.to_delayed()
-        tasks = [delayed(Summary.of_table)(part, "x") for part in self._parts]
+        tasks = [delayed(_look)(part) for part in self._parts]
         with computing("x"):
-            found = compute(*tasks)
-        self._lengths = tuple(summary.rows for summary in found)
-        if not sum(self._lengths):
+            found, self._orders = zip(*compute(*tasks), strict=True)
+        if not sum(summary.rows for summary in found):
             raise DataError("x is empty: it has no rows")
         return _total(found, list(self.frame.columns))
 
@@ -409,43 +400,55 @@ class LazyFrame(Frame):
     def matrix(self, form: Form) -> Any:
         """Return all rows as numbers."""
         frame, how, width = self._plan(form, "error")
-        if frame is self.frame and self._parts:
-            return _array(self._parts, self._lengths, encode, how, how[1], width)
-        parts = frame.to_delayed()
-        return _array(parts, count_rows(parts, "x"), encode, how, how[1], width)
+        parts = self._parts
+        if frame is not self.frame or not parts:
+            parts = frame.to_delayed()
+            self._orders = count_rows(parts, "x")
+        for name, order in self._others.items():
+            self.check_order(order, name)
+        return _array(parts, self._orders, encode, how, how[1], width)
 
     def _map(self, frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
         meta = _apply_frame(frame._meta, task, encoding)
         return frame.map_partitions(_apply_frame, delayed(task, pure=True), encoding, meta=meta)
 
     def _targets(self, y: Any) -> Any:
-        return lazy_array(y, "y")
+        return lazy_array(y, "y")[0]
 
-    def check_order(self, index: Any, name: str) -> None:
-        """Do nothing: the index of a dask frame is not known."""
+    def check_order(self, order: Order, name: str) -> None:
+        """Compare once the rows of this frame have been seen."""
+        if self._orders:
+            reduce(operator.add, self._orders).check(order, name)
+        else:
+            self._others[name] = order
 
 
-def count_rows(parts: Sequence[Any], name: str) -> tuple[int, ...]:
-    """Return how many rows each partition of a dask frame or Series has: one pass over it."""
+def _look(part: Any) -> tuple[Summary, Order]:
+    return Summary.of_table(part, "x"), Order.of(part)
+
+
+def count_rows(parts: Sequence[Any], name: str) -> tuple[Order, ...]:
+    """Return which rows each partition of a dask frame or Series has: one pass over it."""
     with computing(name):
-        return tuple(compute(*[delayed(len)(part) for part in parts]))
+        return tuple(compute(*[delayed(Order.of)(part) for part in parts]))
 
 
-def lazy_array(values: Any, name: str) -> Any:
-    """Return a dask Series or frame of targets as a dask array of known chunks.
+def lazy_array(values: Any, name: str) -> tuple[Any, Order]:
+    """Return a dask Series or frame of targets as a dask array of known chunks, and its rows.
 
     Its partitions are counted as they are: Dask may join those of a frame of fewer columns.
     """
     parts = values.to_delayed()
-    rows = count_rows(parts, name)
+    orders = count_rows(parts, name)
     meta = plain(values._meta, name)
     width = len(values.columns) if meta.ndim == 2 else None
-    return _array(parts, rows, plain, (name,), meta.dtype, width)
+    array = _array(parts, orders, plain, (name,), meta.dtype, width)
+    return array, reduce(operator.add, orders)
 
 
 def _array(
     parts: Sequence[Any],
-    rows: Sequence[int],
+    orders: Sequence[Order],
     task: Callable[..., Any],
     arguments: tuple[Any, ...],
     dtype: Any,
@@ -453,9 +456,9 @@ def _array(
 ) -> Any:
     tail = () if width is None else (width,)
     blocks = [
-        da.from_delayed(delayed(task)(part, *arguments), (count, *tail), dtype)
-        for part, count in zip(parts, rows, strict=True)
-        if count
+        da.from_delayed(delayed(task)(part, *arguments), (order.rows, *tail), dtype)
+        for part, order in zip(parts, orders, strict=True)
+        if order.rows
     ]
     if not blocks:
         raise DataError("x is empty: it has no rows")

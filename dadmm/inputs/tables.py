@@ -144,6 +144,41 @@ class Summary:
         return total
 
 
+@dataclass(frozen=True)
+class Order:
+    """Which rows a table has, by their index, and in which order; they add up over blocks.
+
+    `labels` adds up hashes of the labels, `places` these times their positions, modulo 2^64.
+    """
+
+    rows: int
+    labels: int
+    places: int
+
+    @classmethod
+    def of(cls, table: Any) -> Order:
+        """Return that of a pandas frame or Series."""
+        from pandas.util import hash_pandas_object
+
+        hashes = np.asarray(hash_pandas_object(table.index).to_numpy(), np.uint64)
+        places = np.arange(len(hashes), dtype=np.uint64)
+        return cls(len(hashes), int(hashes.sum()), int((hashes * places).sum()))
+
+    def __add__(self, other: Order) -> Order:
+        """Return that of both blocks."""
+        places = self.places + other.places + self.rows * other.labels
+        return Order(self.rows + other.rows, (self.labels + other.labels) % 2**64, places % 2**64)
+
+    def check(self, other: Order, name: str) -> None:
+        """Raise `DataError` if the other has the same labels in another order."""
+        same = (self.rows, self.labels) == (other.rows, other.labels)
+        if same and self.places != other.places:
+            raise DataError(
+                f"x and {name} have the same index in another order: sort both by it, or pass "
+                f"{name} as an array, without index, if they are in order"
+            )
+
+
 def encode(
     frame: Any, columns: Sequence[Column], dtype: Any, handle_unknown: str, where: str
 ) -> Array:

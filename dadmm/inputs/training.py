@@ -26,6 +26,7 @@ from dadmm.inputs.containers import (
 )
 from dadmm.inputs.files import open_path
 from dadmm.inputs.form import Form
+from dadmm.inputs.tables import Order
 
 CATEGORICAL = ("refuse", "one_hot")
 MISSING = ("refuse", "impute")
@@ -146,10 +147,13 @@ def rows_of(container: Container, y: Any, name: str = "y") -> Any:
         return loaded_lazily(y).data
     if hasattr(y, "map_partitions") and hasattr(y, "npartitions"):
         with computing(name):
-            return lazy_array(y, name)
+            array, order = lazy_array(y, name)
+        if isinstance(container, Frame):
+            container.check_order(order, name)
+        return array
     if hasattr(y, "iloc") and hasattr(y, "index"):
         if isinstance(container, Frame):
-            container.check_order(y.index, name)
+            container.check_order(Order.of(y), name)
         return plain(y, name)
     return y
 
