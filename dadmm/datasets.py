@@ -138,7 +138,7 @@ def _from_files(table: Mapping[str, Any]) -> tuple[Any, Any]:
         if columns is None or isinstance(x, xr.Dataset):
             raise InputError("[data] has x but no y: name the file of the targets, or their column")
         return x[columns[:-1]], x[columns[-1]]
-    named = table["y"] if isinstance(table["y"], list) else [table["y"]]
+    named = list(map(str, table["y"] if isinstance(table["y"], list) else [table["y"]]))
     if columns is not None and (len(named) > 1 or not _is_path(named[0])):
         known = {str(column): column for column in columns}
         for name in named:
@@ -149,6 +149,8 @@ def _from_files(table: Mapping[str, Any]) -> tuple[Any, Any]:
         if isinstance(x, xr.Dataset):
             return x.drop_vars(chosen), target
         return x[[column for column in columns if column not in chosen]], target
+    if len(named) > 1:
+        raise InputError(f"[data] y={table['y']!r} names columns, but {table['x']} has none")
     y = open_path(named[0], "y")
     return x, y[y.columns[0]] if hasattr(y, "columns") and len(y.columns) == 1 else y
 

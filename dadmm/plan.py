@@ -15,6 +15,7 @@ from dadmm.graph import FAN_IN, Plan
 from dadmm.solvers.base import Footprint, Pass, Problem, Solver
 
 SMALLEST = 256
+MOST_MEMORY = 2**62
 ROUNDS = 1024
 MIB = 2**20
 # Pages of shared libraries that count as a worker's.  How many does not depend on what it does: the
@@ -187,7 +188,7 @@ def _given(chunks: Any, n: int) -> tuple[int, ...]:
 
 def _bytes(memory_limit: int | str) -> int:
     try:
-        return int(parse_bytes(memory_limit))
+        return min(int(parse_bytes(memory_limit)), MOST_MEMORY)
     except (ValueError, OverflowError, AttributeError, TypeError) as error:
         raise OptionError(f"memory_limit={memory_limit!r}: write it like '2GiB'") from error
 

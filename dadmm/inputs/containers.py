@@ -285,6 +285,7 @@ class Frame(Container):
         """Return the columns of training, what encodes them, and how many numbers they become."""
         order = self._order(form)
         frame = self.frame if order is None else self.frame[list(form.names or ())]
+        type(self)(frame)._check("one_hot" if form.columns else "refuse")
         count = len(frame.columns)
         columns = form.columns or (Column(),) * count
         check_width(count, len(columns))
@@ -303,7 +304,6 @@ class Frame(Container):
     def apply(self, task: Task) -> Any:
         """Return the predictions."""
         frame, encoding, width = self._plan(task.form, task.handle_unknown)
-        type(self)(frame)._check("one_hot" if task.form.columns else "refuse")
         check_width(width, task.features)
         return self._map(frame, task, encoding)
 

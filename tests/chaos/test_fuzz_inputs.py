@@ -33,7 +33,7 @@ from fuzzing import (
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual
-from dadmm.config import SCHEMA
+from dadmm.schema import SCHEMA
 
 pytestmark = pytest.mark.timeout(0)  # fuzzing.guard watches every case
 
@@ -53,6 +53,11 @@ def write_data():
     np.savetxt("x.csv", X, delimiter=",", fmt="%g", header="a,b,c,d", comments="")
     rows = [",".join(map(str, [*x, label])) for x, label in zip(X, LABELS, strict=True)]
     Path("table.csv").write_text("\n".join(["a,b,c,d,kind", *rows]) + "\n")
+    towns = [("", "Aa", "Be")[i % 3] for i in range(ROWS)]
+    rows = [
+        f"r{i},{x[0]},{town},{y}" for i, (x, town, y) in enumerate(zip(X, towns, Y, strict=True))
+    ]
+    Path("rows.csv").write_text("\n".join(["id,a,town,kind", *rows]) + "\n")
     for name, array in {"x": X, "y": Y, "targets": TARGETS}.items():
         stored = zarr.create_array(f"{name}.zarr", data=array, chunks=(20, *array.shape[1:]))
         assert stored.nchunks == 3
@@ -117,6 +122,19 @@ CONFIGS = {
         "data": {"x": "x.npy", "y": "targets.npy", "test_fraction": 0.5},
         "model": {**MODEL, "task": "regression", "standardize": "none"},
         "solver": {"name": "relaxed", "regions": 1, "state": "recompute"},
+    },
+    "table": {
+        "data": {"x": "rows.csv", "y": ["kind"], "index": "id"},
+        "model": {
+            **MODEL, "categorical": "one_hot", "missing": "impute", "handle_unknown": "ignore",
+        },
+        "run": {"path": "elsewhere"},
+        "resume": {"max_iter": 3, "force": False},
+        "evaluate": {"output": "scores.json"},
+        "predict": {
+            "input": "x.csv", "output": "p.csv", "proba": False, "rows": 7, "overwrite": True,
+        },
+        "log": {"file": "log.jsonl"},
     },
 }  # fmt: skip
 
@@ -211,7 +229,8 @@ def random_value(rng, table, key):
         bool: lambda: rng.choice([True, False]),
         list: lambda: Raw(rng.choice(LITERALS)),
     }
-    right = SCHEMA.get(table, {}).get(key, [list(draws)])[0]
+    known = SCHEMA.get(table, {}).get(key)
+    right = list(draws) if known is None else known.kind
     return draws[rng.choice(right if rng.random() < 0.7 else list(draws))]()
 
 
@@ -825,6 +844,8 @@ def try_estimator(model, call, x, y, weight, again, rows):
     try:
         if call == "predict first":
             model.predict(x)
+        if call == "partial_fit" and not hasattr(model, "partial_fit"):
+            return None  # of solvers that learn from all data at once
         if call == "partial_fit":
             model.partial_fit(x, y, sample_weight=weight)
         else:
@@ -865,6 +886,7 @@ def try_predictions(model, x, rows):
 
 
 def finite(found):
+    found = np.asarray(found)
     return found.dtype.kind not in "fc" or bool(np.isfinite(found).all())
 
 
