@@ -274,11 +274,21 @@ def _assemble(files: list[Path], folder: Path, target: str, job: Mapping[str, An
     import dask.array as da
 
     arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
-    whole = da.concatenate([da.from_array(a, chunks=a.shape, name=False) for a in arrays])
+    lengths, shape = tuple(map(len, arrays)), arrays[0].shape[1:]
+    dtype = np.result_type(*{array.dtype for array in arrays})
+    # One layer of a graph: one for each part would be looked through again for each of them.
+    whole = da.map_blocks(
+        _part, list(map(str, files)), chunks=(lengths, *((n,) for n in shape)), dtype=dtype
+    )
     # In this order: as long as there are parts, nobody takes what `target` is for whole.
     replace_file(f"{target}.json", as_json(job))
     write(whole, target, folder / f"whole{Path(target).suffix}")
     shutil.rmtree(folder)
+
+
+def _part(files: list[str], block_info: Any = None) -> Any:
+    """Return the part that a block is."""
+    return np.load(files[block_info[None]["chunk-location"][0]], allow_pickle=False)
 
 
 def is_complete(target: str, job: Mapping[str, Any]) -> bool:
