@@ -343,18 +343,21 @@ def block_from_table(table: Mapping[str, Any]) -> Block:
     Raises
     ------
     OptionError
-        For a kind that is unknown, or cannot be rebuilt: no code is loaded from a table.
+        For a kind that is unknown, or cannot be rebuilt: no code is loaded from a table; and for
+        what is no option of it.
     """
     options = dict(table)
     kind = options.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise OptionError(
             f"a block of kind {kind!r} cannot be rebuilt from a stored table, which holds no code: "
             "pass the solver object, as solver="
         )
     known = [f.name for f in fields(KINDS[kind]) if f.init]
-    for option in options:
+    for option, value in options.items():
         if option not in known:
             raise unknown(f"option of a {kind} block", option, known)
+        if isinstance(value, (list, dict)):
+            raise OptionError(f"{option}={value!r} is no value of a {kind} block")
     found: Block = KINDS[kind](**options)
     return found
