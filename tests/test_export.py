@@ -330,7 +330,7 @@ FORGED = {
     "block": (chain("blocks", 0, {"kind": "exec"}), "cannot be rebuilt from a stored table"),
     "options": (chain("blocks", 0, "hook", 1), "no option of a dense block is called 'hook'"),
     "a list as kind": (chain("blocks", 0, {"kind": []}), "cannot be rebuilt from a stored table"),
-    "a list": (chain("blocks", 0, "activation", []), "no value of a dense block"),
+    "a list as activation": (chain("blocks", 0, "activation", []), "no value of a dense block"),
     "a wide block": (chain("blocks", 0, "width", 2**60), "not shape"),
     "no blocks": (chain("blocks", []), "has no blocks"),
     "blocks": (chain("blocks", [3]), "no list of dict"),
