@@ -24,7 +24,6 @@ from rich.text import Text
 from dadmm import __version__, cluster
 from dadmm.config import TASKS, check_config, load_config
 from dadmm.datasets import load_data
-from dadmm.describe import history_rows, summary
 from dadmm.errors import InputError, StoreError
 from dadmm.estimator import ADMMClassifier
 from dadmm.export import check_place, save
@@ -38,6 +37,7 @@ from dadmm.schema import SCHEMA, example, json_schema
 from dadmm.store import Run, ZarrBlocks
 from dadmm.store.lock import refuse_locked
 from dadmm.stored import load, open_plan, resume
+from dadmm.watch.describe import history_rows, summary
 
 # Paths and messages are printed as they are: brackets in them are no markup.
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -351,12 +351,12 @@ def show(path: str, picture: str | None, page: str | None, digest: bool) -> None
         out.print()
         out.print(_history_table(history))
     if picture:
-        from dadmm.plot import plot_history
+        from dadmm.watch.plot import plot_history
 
         plot_history(history, picture)
         _line("plot", picture)
     if page:
-        from dadmm.report import write_report
+        from dadmm.watch.report import write_report
 
         write_report(estimator, open_plan(Run.open(path)), page)
         _line("report", page)

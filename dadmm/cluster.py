@@ -10,8 +10,8 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 
-from dadmm.dashboard import open_page
 from dadmm.errors import RunError
+from dadmm.watch.dashboard import open_page
 
 # The nanny's defaults make glibc map and fault every large temporary anew (measured: half the
 # speed); state is on disk already, so spilling would only write it twice.

@@ -347,6 +347,8 @@ def as_indicators(y: Any, columns: int) -> Any:
             f"y has shape {y.shape}: a classifier takes one label per row, or several as columns "
             + (f"of 0 and 1, here {columns}" if columns else "of 0 and 1")
         )
+    if y.dtype.kind not in "biufO":
+        raise DataError(f"y has dtype {y.dtype}: several labels per row are columns of 0 and 1")
     if is_dask(y):
         return y.rechunk({1: -1}).map_blocks(encode_indicators, dtype=np.uint8)
     return encode_indicators(y)

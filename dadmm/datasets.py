@@ -139,6 +139,8 @@ def _from_files(table: Mapping[str, Any]) -> tuple[Any, Any]:
             raise InputError("[data] has x but no y: name the file of the targets, or their column")
         return x[columns[:-1]], x[columns[-1]]
     named = list(map(str, table["y"] if isinstance(table["y"], list) else [table["y"]]))
+    if not named:
+        raise InputError("[data] y names no column: name one or more")
     if columns is not None and (len(named) > 1 or not _is_path(named[0])):
         known = {str(column): column for column in columns}
         for name in named:

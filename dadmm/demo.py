@@ -13,8 +13,8 @@ from rich.table import Table
 
 from dadmm.errors import InputError, StoreError
 from dadmm.estimator import ADMMClassifier
-from dadmm.plot import plot_history
 from dadmm.store import Run
+from dadmm.watch.plot import plot_history
 
 CONFIG: dict[str, Any] = {
     "data": {"dataset": "digits", "test_fraction": 0.25, "seed": 0},

@@ -28,7 +28,6 @@ from threadpoolctl import threadpool_info
 from dadmm import data, inputs, loop
 from dadmm.callbacks import CallbackSupportMixin, FitTasks, with_callbacks
 from dadmm.cluster import current_client, resources
-from dadmm.dashboard import open_page, telling
 from dadmm.errors import (
     DadmmError,
     DataError,
@@ -43,11 +42,12 @@ from dadmm.measure import is_measured
 from dadmm.network import Architecture, Network, Scaling, Target
 from dadmm.options import TYPES, check_type, make_solver, solver_table
 from dadmm.plan import budget, chunk_rows
-from dadmm.progress import progress
 from dadmm.recovery import last_record, rows_of
 from dadmm.solvers.base import Problem, Solver
 from dadmm.solvers.block import BlockADMM
 from dadmm.store import Run, ZarrBlocks
+from dadmm.watch.dashboard import open_page, telling
+from dadmm.watch.progress import progress
 
 Array = NDArray[Any]
 

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from dadmm import charts
-from dadmm.markup import html, tag
+from dadmm.watch import charts
+from dadmm.watch.markup import html, tag
 
 X = np.arange(1, 11)
 

@@ -19,8 +19,8 @@ from terminal import command
 
 from dadmm import ADMMClassifier, ADMMRegressor, __version__, demo, load
 from dadmm.cli import commands
-from dadmm.progress import progress
 from dadmm.store import Run
+from dadmm.watch.progress import progress
 
 X = np.random.default_rng(0).normal(size=(40, 3)).round(3)
 LABELS = np.array(["cat", "dog"])[(X[:, 0] > 0).astype(int)]

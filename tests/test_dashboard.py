@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster, default_client
 
-from dadmm import ADMMClassifier, cluster, dashboard, resume
+from dadmm import ADMMClassifier, cluster, resume
+from dadmm.watch import dashboard
 
 pytest.importorskip("bokeh", reason="the page needs bokeh")
 

@@ -14,10 +14,11 @@ from helpers import flip
 from sklearn.metrics import multilabel_confusion_matrix
 from terminal import command
 
-from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, RelaxedADMM, load, outcome, report
+from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, RelaxedADMM, load
 from dadmm.measure import PREFIX
 from dadmm.store import Run
 from dadmm.stored import open_plan
+from dadmm.watch import outcome, report
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4)).round(3)

@@ -35,7 +35,10 @@ from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual
 from dadmm.schema import SCHEMA
 
-pytestmark = pytest.mark.timeout(0)  # fuzzing.guard watches every case
+pytestmark = [
+    pytest.mark.timeout(0),  # fuzzing.guard watches every case
+    pytest.mark.filterwarnings("ignore:A column-vector y"),
+]
 
 ROWS, COLUMNS = 48, 4
 RNG = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dadmm.markup import Element, tag
+from dadmm.watch.markup import Element, tag
 
 Array = NDArray[Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dadmm.curves import OBJECTIVE, RESIDUALS, SCORE, Curves
 from dadmm.errors import InputError
+from dadmm.watch.curves import OBJECTIVE, RESIDUALS, SCORE, Curves
 
 
 def plot_history(history: xr.Dataset, path: str | Path) -> None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dadmm.charts import COLOURS, DASHES, number
-from dadmm.curves import CONVERGENCE, Curves
-from dadmm.progress import Show, nothing, numbers
+from dadmm.watch.charts import COLOURS, DASHES, number
+from dadmm.watch.curves import CONVERGENCE, Curves
+from dadmm.watch.progress import Show, nothing, numbers
 
 if TYPE_CHECKING:
     from dadmm.graph import Plan

@@ -12,15 +12,15 @@ import xarray as xr
 from dask.utils import format_bytes
 from numpy.typing import NDArray
 
-from dadmm import charts
-from dadmm.curves import CONVERGENCE
-from dadmm.describe import history_rows, summary
 from dadmm.errors import DadmmError, InputError
 from dadmm.graph import Plan
-from dadmm.markup import Content, Element, html, styled, tag
 from dadmm.measure import PREFIX
-from dadmm.outcome import MOST_TARGETS, Outcome, outcome
 from dadmm.plan import MIB, USABLE
+from dadmm.watch import charts
+from dadmm.watch.curves import CONVERGENCE
+from dadmm.watch.describe import history_rows, summary
+from dadmm.watch.markup import Content, Element, html, styled, tag
+from dadmm.watch.outcome import MOST_TARGETS, Outcome, outcome
 
 Array = NDArray[Any]
 
@@ -98,7 +98,7 @@ def report(estimator: Any, plan: Plan) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", f"dadmm run {name}"),
-        styled(files("dadmm").joinpath("report.css").read_text("utf-8")),
+        styled(files("dadmm.watch").joinpath("report.css").read_text("utf-8")),
     )
     return f"<!DOCTYPE html>\n{html(tag('html', head, body, lang='en'))}\n"
 

@@ -16,9 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dadmm import charts
-from dadmm.curves import CONVERGENCE
-from dadmm.markup import html, tag
+from dadmm.watch import charts
+from dadmm.watch.curves import CONVERGENCE
+from dadmm.watch.markup import html, tag
 
 Show = Callable[[int, Mapping[str, float]], None]
 
