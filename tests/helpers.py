@@ -1,9 +1,11 @@
 """Small problems for the tests, and the formulas of `dadmm.solvers.relaxed` written out plainly."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from nbclient import NotebookClient
 from scipy import special
 
 from dadmm import graph
@@ -205,3 +207,9 @@ def added(sums):
         sums = [combine(group) for group in graph.groups(sums, level)]
         level += 1
     return sums[0]
+
+
+def execute(notebook, **options):
+    """Execute a notebook, in an event loop that is closed afterwards; nbclient's own never is."""
+    made = NotebookClient(notebook, kernel_name="python3", **options)
+    return asyncio.run(made.async_execute())

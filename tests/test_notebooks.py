@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from helpers import execute
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -78,7 +78,7 @@ def executed(name, folder):
     (path,) = (path for path in NOTEBOOKS if path.stem == name)
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": folder}}
-    NotebookClient(notebook, timeout=150, kernel_name="python3", resources=resources).execute()
+    execute(notebook, timeout=150, resources=resources)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     errors = "".join(output.text for output in outputs if output.get("name") == "stderr")
     assert "Warning:" not in errors  # workers that end may complain that their scheduler has

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from helpers import execute
 
 from dadmm.watch import progress
 from dadmm.watch.progress import REDRAW
@@ -87,7 +87,7 @@ def test_a_session_that_goes_on_shows_where_it_begins(handle):
 @pytest.mark.processes
 def test_a_notebook_gets_one_output():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FIT)])
-    done = NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    done = execute(notebook, timeout=120)
     outputs = [o for o in done.cells[0].outputs if o.output_type == "display_data"]
     (shown,) = outputs
     assert shown.data["text/plain"].startswith("iteration 3/3  objective ")
