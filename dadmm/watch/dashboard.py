@@ -256,8 +256,9 @@ class _Page:
 
         made = self._figure(chart.title, y_axis_type="log" if chart.log else "linear")
         made.xaxis.axis_label = "iteration"
-        legend = []
-        for i, (label, name) in enumerate(chart.series.items()):
+        legend: list[Any] = []
+        # The first is what was found: it lies on top of what it is compared with.
+        for i, (label, name) in reversed(list(enumerate(chart.series.items()))):
             dash = [int(n) for n in DASHES[i].split()]
             line = made.line(
                 "iteration",
@@ -269,8 +270,8 @@ class _Page:
             )
             # One iteration alone is no line.
             dots = made.scatter("iteration", name, source=self.source, color=COLOURS[i], size=4)
-            legend.append(LegendItem(label=label, renderers=[line, dots]))
-            self.items.append((name, legend[-1]))
+            legend.insert(0, LegendItem(label=label, renderers=[line, dots]))
+            self.items.append((name, legend[0]))
         if len(legend) > 1:
             look: dict[str, Any] = {
                 "padding": 0,
