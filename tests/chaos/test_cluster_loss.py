@@ -40,7 +40,13 @@ class Slow(RelaxedADMM):
 def test_workers_that_die_on_one_chunk_again_and_again_name_it(tmp_path):
     run = tmp_path / "run"
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": 1,
+                # A worker that dies takes along what waits there, which would be blamed too.
+                "distributed.scheduler.worker-saturation": 1.0,
+            }
+        ),
         processes(2),
         pytest.raises(RunError) as caught,
     ):
