@@ -42,6 +42,7 @@ from rich.table import Table
 
 import dadmm
 from dadmm.cluster import WORKER_SETTINGS
+from dadmm.measure import peak_memory
 from dadmm.plan import chunk_rows
 from dadmm.solvers.base import Problem
 
@@ -191,11 +192,6 @@ def measure(name, options, pool, table):
         f"{rows / (outside * rows):,.0f}", f"{inside / outside:.2f}", f"{bound / outside:.2f}",
         format_bytes(peak),
     )  # fmt: skip
-
-
-def peak_memory():
-    with open("/proc/self/status") as file:
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
 # --------------------------------------------------------------------------------------- flatness

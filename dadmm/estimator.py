@@ -303,14 +303,14 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         tasks: FitTasks | None = None,
     ) -> Self:
         most = max_iter or self.max_iter
-        plan = replace(plan, budget=budget(plan, *resources(current_client(), self.memory_limit)))
+        client = current_client()
+        plan = replace(plan, budget=budget(plan, *resources(client, self.memory_limit)))
         if isinstance(plan.run.blocks, ZarrBlocks):
             plan.run.blocks.sync_late()
-        client = current_client()
         page = open_page(client)
         with progress(most, enabled=bool(self.verbose), link=page) as shown:
             done = (last_record(plan.run) or {}).get("iteration", 0)
-            earlier = rows_of(plan.run.history(mend=True)) if done else []
+            earlier = rows_of(plan.run.history(mend=True)) if done and page else []
             tell = telling(client if page else None, plan, most, earlier)
 
             def so_far() -> dict[str, Any]:

@@ -99,8 +99,10 @@ class Page:
         Path(path).write_bytes(base64.b64decode(found["data"]))
 
     def close(self):
-        self._socket.close()
-        self._run(asyncio.sleep, 0)
+        async def close():  # tornado wants a loop that runs
+            self._socket.close()
+
+        self._run(close)
         self._loop.close()
 
 

@@ -1,5 +1,6 @@
 """Fixtures of every test."""
 
+import browser
 import pytest
 from threadpoolctl import threadpool_limits
 
@@ -9,3 +10,12 @@ def one_blas_thread():
     """Small products are slower on many threads, and the tests may share their machine."""
     with threadpool_limits(1, user_api="blas"):
         yield
+
+
+@pytest.fixture(scope="session")
+def page():
+    """Give a page of a headless Chromium."""
+    if browser.CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH")
+    with browser.browser() as page:
+        yield page

@@ -1,10 +1,16 @@
 """Small problems for the tests, and the formulas of `dadmm.solvers.relaxed` written out plainly."""
 
 import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from distributed import Client, LocalCluster
 from nbclient import NotebookClient
 from scipy import special
 
@@ -210,6 +216,44 @@ def added(sums):
 
 
 def execute(notebook, **options):
-    """Execute a notebook, in an event loop that is closed afterwards; nbclient's own never is."""
+    """Execute a notebook, in an event loop that is closed afterwards; nbclient's own never is.
+
+    In a thread: `asyncio.run` leaves no current loop behind, in whose place tornado would put one
+    that nobody closes.
+    """
     made = NotebookClient(notebook, kernel_name="python3", **options)
-    return asyncio.run(made.async_execute())
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(made.async_execute())).result()
+
+
+def wait_for_iteration(run, iteration, process):
+    """Wait until a process has committed an iteration of a run."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        try:
+            record = json.loads((Path(run) / "commit.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            record = {"iteration": -1}
+        if record["iteration"] >= iteration:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"iteration {iteration} was not reached")
+
+
+@contextmanager
+def processes(workers, **options):
+    """Two things differ from the defaults: nothing listens off loopback, and no dashboard."""
+    with (
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            **options,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(workers)
+        yield client

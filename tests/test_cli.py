@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from io import StringIO
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import click
 import dask.array as da
 import numpy as np
 import pytest
+from helpers import wait_for_iteration
 from rich.console import Console
 from terminal import command
 
@@ -489,20 +489,6 @@ def test_another_driver_means_try_later(run):
         done = command("resume", run, "--max-iter", 9)
     assert done.code == 75
     assert "is in use by process" in done.err
-
-
-def wait_for_iteration(run, iteration, process):
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        try:
-            record = json.loads((run / "commit.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            record = {"iteration": -1}
-        if record["iteration"] >= iteration:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"iteration {iteration} was not reached")
 
 
 @pytest.mark.processes

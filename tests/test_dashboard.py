@@ -3,7 +3,6 @@
 import time
 from types import SimpleNamespace
 
-import browser
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster, default_client
@@ -121,14 +120,6 @@ DRAWN = f"{PIXELS.strip()}.filter(count => count > 80).length"  # entries of leg
 def link():
     with cluster.connect({"workers": 1, "memory_limit": "1GiB"}) as link:
         yield link
-
-
-@pytest.fixture(scope="module")
-def page():
-    if browser.CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH")
-    with browser.browser() as page:
-        yield page
 
 
 @pytest.mark.processes

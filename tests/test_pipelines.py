@@ -6,12 +6,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from helpers import wait_for_iteration
 from jobs_helpers import X, configure, digest, lines
 from sklearn.datasets import load_digits
 
@@ -83,20 +83,6 @@ def test_the_configs_beside_the_scripts_belong_together():
     assert scores["rows"] == 450
     assert scores["metrics"]["accuracy"] > 0.7
     assert len(Path("runs/batch-predicted.csv").read_text().splitlines()) == 100
-
-
-def wait_for_iteration(run, iteration, process):
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        try:
-            record = json.loads((Path(run) / "commit.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            record = {"iteration": -1}
-        if record["iteration"] >= iteration:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"iteration {iteration} was not reached")
 
 
 @pytest.mark.processes

@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from unittest.mock import Mock
 
-import browser
 import numpy as np
 import pytest
 import zarr
@@ -237,14 +236,6 @@ def test_early_stopping_and_several_blocks_are_told(tmp_path):
 
 
 # ------------------------------------------------------------------------------------ looking at it
-
-
-@pytest.fixture(scope="module")
-def page():
-    if browser.CHROMIUM is None:
-        pytest.skip("no Chromium on the PATH")
-    with browser.browser() as page:
-        yield page
 
 
 @pytest.mark.processes

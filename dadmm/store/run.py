@@ -568,7 +568,13 @@ def _root_of(blocks: ZarrBlocks) -> bytes | None:
 
 
 def _is_taken(blocks: ZarrBlocks) -> bool:
-    return (blocks.local is not None and blocks.local.is_file()) or bool(blocks.files.entries(""))
+    """Whether anything is at the place, but for a root that another driver is about to save.
+
+    Of two that save theirs at once the second finds the first one's there, and says so.
+    """
+    half = re.compile(rf"\.{re.escape(ROOT)}\..*\.partial")
+    found = any(not half.fullmatch(name) for name in blocks.files.entries(""))
+    return (blocks.local is not None and blocks.local.is_file()) or found
 
 
 def _remove(blocks: ZarrBlocks) -> None:

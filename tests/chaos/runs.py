@@ -1,11 +1,9 @@
 """Small runs for the chaos tests: made once, copied, disturbed, resumed, compared."""
 
 import shutil
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
 
 from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM
 
@@ -34,23 +32,6 @@ def bits(estimator):
     history = estimator.history_.drop_vars("seconds", errors="ignore")
     rows = {str(name): column.values.tobytes() for name, column in history.items()}
     return params, rows
-
-
-@contextmanager
-def processes(workers):
-    """Two things differ from the defaults: nothing listens off loopback, and no dashboard."""
-    with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        client.wait_for_workers(workers)
-        yield client
 
 
 class Made:

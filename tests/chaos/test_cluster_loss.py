@@ -11,7 +11,8 @@ import psutil
 import pytest
 from distributed import Client
 from distributed.core import Status
-from runs import bits, data, model, processes
+from helpers import processes
+from runs import bits, data, model
 
 from dadmm import RelaxedADMM, resume
 from dadmm.errors import RunError

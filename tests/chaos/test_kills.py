@@ -19,7 +19,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from runs import processes
+from helpers import processes
 from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, resume
