@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from dadmm.activations import get_activation
 from dadmm.blocks import Block
 from dadmm.cluster import current_client, resources
 from dadmm.data import labels_from_json
+from dadmm.decomposition import NMF, DeepFacto
 from dadmm.errors import DamageError, InputError, OptionError, StoreError, unknown
-from dadmm.estimator import ADMMClassifier, ADMMRegressor, _ADMMEstimator
+from dadmm.estimator import ADMMClassifier, ADMMRegressor
+from dadmm.fitting import Trained
 from dadmm.graph import Plan
 from dadmm.inputs import Form
 from dadmm.losses import get_loss
@@ -25,10 +28,11 @@ from dadmm.solvers.base import Problem, Solver
 from dadmm.solvers.cut import frozen
 from dadmm.store import Run
 
-ESTIMATORS: dict[str, type[_ADMMEstimator]] = {
-    "ADMMClassifier": ADMMClassifier,
-    "ADMMRegressor": ADMMRegressor,
+ESTIMATORS: dict[str, type[Trained]] = {
+    kind.__name__: kind for kind in (ADMMClassifier, ADMMRegressor, DeepFacto, NMF)
 }
+# What loading a run gives.
+Estimator = ADMMClassifier | ADMMRegressor | DeepFacto | NMF
 
 
 def open_plan(run: Run, solver: Solver | None = None) -> Plan:
@@ -103,7 +107,7 @@ def is_done(run: Run, max_iter: int) -> bool:
     )
 
 
-def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | ADMMRegressor:
+def load(path: str | Path, *, solver: Solver | None = None) -> Estimator:
     """Return the fitted estimator of a stored run, or of a network's file.
 
     That of a run is as at the last committed iteration.  That of a ``.safetensors`` file predicts;
@@ -130,12 +134,12 @@ def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | 
     plan = open_plan(run, solver)
     if run.committed() is None:
         raise StoreError(f"{path} has no committed iteration yet: dadmm resume {path}")
-    estimator: ADMMClassifier | ADMMRegressor = _stored_estimator(run, plan.solver)
+    estimator: Estimator = _stored_estimator(run, plan.solver)
     estimator._take(plan)
     return estimator
 
 
-def _from_file(path: str | Path, solver: Solver | None) -> ADMMClassifier | ADMMRegressor:
+def _from_file(path: str | Path, solver: Solver | None) -> Estimator:
     from dadmm.export import tensors
 
     blocks = frozen(getattr(solver, "blocks", ()))
@@ -153,7 +157,7 @@ def _from_file(path: str | Path, solver: Solver | None) -> ADMMClassifier | ADMM
     if solver is not None:
         options["solver"] = solver
     kind = ADMMRegressor if target.classes is None else ADMMClassifier
-    estimator: ADMMClassifier | ADMMRegressor = kind(**options)
+    estimator: Estimator = kind(**options)
     estimator._take_network(network)
     return estimator
 
@@ -166,7 +170,7 @@ def resume(
     callback: loop.Callback | None = None,
     solver: Solver | None = None,
     force: bool = False,
-) -> ADMMClassifier | ADMMRegressor:
+) -> Estimator:
     """Go on with a stored run from its last committed iteration, to the same bits.
 
     Where bytes of the store are damaged, it goes back to what is intact, and warns
@@ -224,12 +228,17 @@ def _stored_estimator(run: Run, solver: Solver) -> Any:
         if str(config["estimator"]) not in ESTIMATORS:
             raise unknown("estimator", config["estimator"], ESTIMATORS)
         params = dict(config["params"])
-        params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
+        for name in params:
+            if name.endswith("_layer_sizes"):
+                params[name] = tuple(params[name])
         if isinstance(params.get("class_weight"), list):
             params["class_weight"] = dict(params["class_weight"])
         if isinstance(params.get("sample_dims"), list):
             params["sample_dims"] = tuple(params["sample_dims"])
-        made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
+        kind = ESTIMATORS[config["estimator"]]
+        if "solver" in signature(kind).parameters:
+            params["solver"] = solver
+        made = kind(run=run.url, **params)
         made._check_options()
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{run.url} cannot be used: {error}") from error
