@@ -210,6 +210,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
 def test_figures_are_there_for_configs(tmp_path, monkeypatch):
     x, y = load_dataset("figures")
     same([x, y, y], [*figures(10_000, 0)[:2], y])
+    parts = load_data({"dataset": "figures", "test_fraction": 0.2})
+    assert [len(part) for part in parts] == [8000, 8000, 2000, 2000]
     monkeypatch.chdir(tmp_path)
     write_figures("f.zarr", 500, 0)
     stored, targets, *_ = load_data({"x": "f.zarr/x", "y": "f.zarr/y"})

@@ -34,7 +34,8 @@ def stroke_attributes(images: Array) -> tuple[Array, tuple[str, ...]]:
         disc of diameter t is drawn along it; t = 2 A / (P / 2 + sqrt(P^2 / 4 - pi E A)), in pixels.
         The perimeter is Crofton's: how often lines in eight directions (along rows and columns,
         diagonals, and knights' moves) cross the edge.  Strokes of at least 2 pixels come out
-        within 5 %, however they lie; thinner ones up to 0.3 pixels too thick.
+        within 7 %, however they lie; thinner ones are up to 0.3 pixels too thick, and many
+        crossings add up to 15 %.
     slant
         The slope of the regression of column on row, upwards: -cov(r, c) / var(r), columns to the
         right per row up.  Positive where the strokes lean to the right; the tangent of the angle
