@@ -222,6 +222,13 @@ class NMFBlock:
         learn.  Large weights make features that are few factors and nothing else.
     l1, l2 : float
         Weights of the sum of the codes, and of half their squares, beside the reconstruction.
+    overlap : float
+        Weight of the products of the dictionary's rows with each other, relative to the mean
+        square of the codes: rows that share no features are parts, whose codes are well defined.
+        With 0, features and factors soon become a few directions and nothing else.
+    rho : float
+        Penalty on the distance of the codes from what the next block asks for, in the problem that
+        trains the block; it damps what is asked of the layers below where factors are alike.
     sweeps : int
         Of coordinate descent over each row's codes, in training and at prediction alike.
     init : {"random", "nndsvd"}
@@ -231,9 +238,11 @@ class NMFBlock:
     """
 
     n_components: int
-    weight: float = 0.1
+    weight: float = 0.01
     l1: float = 0.0
     l2: float = 0.0
+    overlap: float = 0.1
+    rho: float = 0.3
     sweeps: int = SWEEPS
     init: str = "random"
     window: int = 64
@@ -243,10 +252,16 @@ class NMFBlock:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 raise OptionError(f"NMFBlock {name}={value!r}: use a whole number, 1 or more")
-        for name, least in (("weight", "above 0"), ("l1", "0 or more"), ("l2", "0 or more")):
+        for name, least in (
+            ("weight", "above 0"),
+            ("rho", "above 0"),
+            ("l1", "0 or more"),
+            ("l2", "0 or more"),
+            ("overlap", "0 or more"),
+        ):
             value = getattr(self, name)
             plain = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-            if not plain or not 0 <= value < np.inf or (name == "weight" and value == 0):
+            if not plain or not 0 <= value < np.inf or (least == "above 0" and value == 0):
                 raise OptionError(f"NMFBlock {name}={value!r}: use a number {least}")
         if self.init not in NMF_STARTS:
             raise unknown("NMFBlock init", self.init, NMF_STARTS)

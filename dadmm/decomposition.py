@@ -358,7 +358,7 @@ class DeepFacto(_Codes, ADMMClassifier):
         head_layer_sizes: Sequence[int] = (),
         activation: str = "relu",
         *,
-        factor_weight: float = 0.1,
+        factor_weight: float = 0.01,
         sparsity: float = 0.0,
         factor_init: str = "random",
         code_sweeps: int = SWEEPS,

@@ -164,11 +164,12 @@ def dictionary(
     unit: bool = False,
     l1: float = 0.0,
     l2: float = 0.0,
+    overlap: float = 0.0,
 ) -> Array:
     """Return a better dictionary: exact coordinate sweeps on the sums.
 
-    Minimises ``1/2 <S'M'M S> - <M'Z, S> + l1 sum S + l2/2 |S|^2`` over ``S >= 0``, one row at a
-    time; never worse than before.
+    Minimises ``1/2 <M'M, S S'> - <M'Z, S> + l1 sum S + l2/2 |S|^2 + overlap sum_{i<j} s_i s_j'``
+    over ``S >= 0``, one row at a time; never worse than before.
 
     Parameters
     ----------
@@ -178,8 +179,8 @@ def dictionary(
         Where to start; it is not changed.
     sweeps : int
     unit : bool
-        Keep each row in the unit ball (Mairal et al. 2010), so that codes have the scale of what
-        they stand for.
+        Keep each row at length 1, so that codes have the scale of what they stand for: still the
+        exact minimum over the row, for in one row the objective grows alike in all directions.
 
     Returns
     -------
@@ -195,13 +196,21 @@ def dictionary(
         unit,
         s.dtype.type(l1),
         s.dtype.type(l2),
+        s.dtype.type(overlap),
     )
     return s
 
 
 @njit(**COMPILED)
 def _sweep_dictionary(
-    gram: Array, cross: Array, s: Array, sweeps: int, unit: bool, l1: float, l2: float
+    gram: Array,
+    cross: Array,
+    s: Array,
+    sweeps: int,
+    unit: bool,
+    l1: float,
+    l2: float,
+    overlap: float,
 ) -> None:
     """Sweep over the rows of `s`, in place; rows that no code uses stay as they are."""
     r, d = s.shape
@@ -215,7 +224,7 @@ def _sweep_dictionary(
             for j in range(d):
                 acc[j] = cross[k, j] - l1 - l2 * s[k, j]
             for i in range(r):
-                g = gram[k, i]
+                g = gram[k, i] + (overlap if i != k else zero)
                 if g != zero:
                     for j in range(d):
                         acc[j] -= g * s[i, j]
@@ -224,12 +233,13 @@ def _sweep_dictionary(
             for j in range(d):
                 t = s[k, j] + acc[j] * share
                 t = t if t > zero else zero
-                s[k, j] = t
+                acc[j] = t
                 total += t * t
-            if unit and total > one:
-                shrink = one / np.sqrt(total)
-                for j in range(d):
-                    s[k, j] *= shrink
+            if unit and not total > zero:
+                continue  # nothing of it is left to be of length 1
+            scale = one / np.sqrt(total) if unit else one
+            for j in range(d):
+                s[k, j] = acc[j] * scale
 
 
 def objective(energy: float, gram: Array, cross: Array, s: Array) -> float:

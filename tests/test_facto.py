@@ -266,8 +266,8 @@ def span(rho=1e-4, weight=1.0, seed=0, r=4, d=9, **options):
     rng = np.random.default_rng(seed)
     arch = Architecture.build(d, (r,), 2)
     problem = Problem(arch, "squared", 0.0, 30, dtype="float64")
-    part = NMFBlock(r, weight=weight, sweeps=4000, **options)
-    solver = block(blocks=[part], rho=rho)
+    part = NMFBlock(r, weight=weight, rho=rho, sweeps=4000, overlap=0.0, **options)
+    solver = block(blocks=[part])
     weights = solver.initial(problem, seed)
     made = FactorSpan(solver, problem, weights, 1)
     s = weights["theta_1"].reshape(r, d)
@@ -393,6 +393,8 @@ def test_chunks_meet_in_one_dictionary(consensus):
         (lambda: NMFBlock(0), "n_components=0"),
         (lambda: NMFBlock(4, weight=0), "weight=0"),
         (lambda: NMFBlock(4, l1=-1.0), "l1=-1.0"),
+        (lambda: NMFBlock(4, rho=0.0), "rho=0.0"),
+        (lambda: NMFBlock(4, overlap=-1.0), "overlap=-1.0"),
         (lambda: NMFBlock(4, init="nnsvd"), "nndsvd"),
     ],
 )

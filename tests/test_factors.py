@@ -100,27 +100,38 @@ def test_a_penalised_dictionary_meets_its_first_order_condition():
     assert (found == 0).any()
 
 
-def test_a_dictionary_in_the_unit_ball_is_the_best_there():
-    z, s, m = problem(60, 7, 3)
+@pytest.mark.parametrize("overlap", [0.0, 5.0])
+def test_a_row_of_length_one_is_the_best_of_them(overlap):
+    z, s, m = problem(60, 5, 3)
     gram, cross = m.T @ m, m.T @ z
-    found = factors.dictionary(gram, cross, s, 2000, unit=True)
+    found = factors.dictionary(gram, cross, s, 500, unit=True, overlap=overlap)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
 
     def at(s):
-        return 0.5 * np.vdot(gram, s @ s.T) - np.vdot(cross, s)
+        shared = (s @ s.T).sum() - (s**2).sum()
+        return 0.5 * np.vdot(gram, s @ s.T) - np.vdot(cross, s) + 0.5 * overlap * shared
 
-    assert np.linalg.norm(found, axis=1).max() <= 1 + 1e-12
     rng = np.random.default_rng(0)
-    for _ in range(300):  # convex: nothing near it, in the set, is better
-        other = np.maximum(found + 0.05 * rng.normal(size=s.shape), 0)
-        other /= np.maximum(np.linalg.norm(other, axis=1, keepdims=True), 1)
+    for _ in range(300):
+        other, k = found.copy(), rng.integers(3)
+        other[k] = np.maximum(found[k] + 0.05 * rng.normal(size=5), 0)
+        other[k] /= np.linalg.norm(other[k])
         assert at(other) >= at(found) - 1e-9
+
+
+def test_rows_that_must_not_overlap_share_no_features():
+    z, s, m = problem(60, 12, 4)
+    found = factors.dictionary(m.T @ m, m.T @ z, s, 50, unit=True, overlap=1e4)
+    assert ((found > 0).sum(axis=0) <= 1).all()
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), st.booleans())
 def test_a_sweep_over_the_dictionary_never_raises_the_objective(seed, unit):
     z, s, m = problem(30, 6, 4, seed)
-    s /= np.maximum(np.linalg.norm(s, axis=1, keepdims=True), 1)
+    s = s[s.any(axis=1)]
+    m = m[:, : len(s)]
+    s /= np.linalg.norm(s, axis=1, keepdims=True)
     gram, cross, energy = m.T @ m, m.T @ z, (z**2).sum()
     before = factors.objective(energy, gram, cross, s)
     after = factors.objective(energy, gram, cross, factors.dictionary(gram, cross, s, 1, unit))

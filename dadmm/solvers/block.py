@@ -240,9 +240,19 @@ class BlockADMM:
         return chain_of(problem.architecture, frozen(self.blocks), frozen(self.constraints))[1]
 
     def boundaries(self, problem: Problem) -> list[Constraint | None]:
-        """Return the constraint on the output of each block; the last has none."""
+        """Return the constraint on the output of each block; the last has none.
+
+        What a factorisation reads and gives is not negative.  Online that holds of itself, and to
+        project what is asked for onto it would let features grow but not shrink.
+        """
         chain = self.chain(problem)
-        return [chain.constraint(hi) for _, hi in self.spans(problem)]
+        found = [chain.constraint(hi) for _, hi in self.spans(problem)]
+        if self.mode == "batch":
+            for t in self.layers(problem):
+                if self._factors(problem, t):
+                    for end in range(max(t - 2, 0), t):
+                        found[end] = found[end] or Constraint("non_negative")
+        return found
 
     @property
     def plain(self) -> bool:
@@ -563,7 +573,8 @@ class BlockADMM:
             ((r, d),) = self._shapes(problem, layer).values()
             s, gram, cross = (new[f"{kind}_{layer}"] for kind in ("theta", "gram", "cross"))
             seed = (layer, int(new[f"count_{layer}"]))
-            s, dead = settled(s.reshape(r, d), gram, cross, True, seed)
+            overlap = self._factors(problem, layer).overlap
+            s, dead = settled(s.reshape(r, d), gram, cross, True, seed, overlap=overlap)
             new[f"theta_{layer}"] = s.reshape(-1)
             details[f"reseeded_{layer}"] = before.get(f"reseeded_{layer}", 0) + dead
         moved = new[f"theta_{layer}"] - anchor[f"theta_{layer}"]

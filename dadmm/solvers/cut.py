@@ -71,11 +71,6 @@ def chain_of(
     for i, block in enumerate(chain.blocks, start=1):
         if isinstance(block, NMFBlock):
             _check_reads(chain, at, i)
-            for end in {
-                max(i - 1, 1),
-                i,
-            }:  # Z must be what can be factorised, and what codes can be
-                at.setdefault(end, Constraint("non_negative"))
     if constraints and isinstance(constraints, str) and not at:
         raise OptionError(f"constraints={constraints!r} needs at least two blocks: blocks=2")
     return Chain.build(chain.widths[0], chain.blocks, at), cut

@@ -31,7 +31,10 @@ Derived; checked against finite differences in tests/test_facto.py.  (One gamma 
 if the reconstruction were a penalty on Z = M S, drowned the loss: features collapsed onto the
 factors, and digits went from 0.97 to 0.80.)
 
-What is asked for has a curvature in Z below ``1 + gamma``, which batch mode's steps of Z keep to.
+The rows of S have length 1 and a penalty on their products, which keeps ``S S'`` well conditioned.
+Without, they all turn to where features are largest, features grow where rows are, and codes and
+their derivative mean less and less: figures of 9 classes were told apart in 0.5 to 0.7 of cases,
+with it in 0.9.
 """
 
 from __future__ import annotations
@@ -91,11 +94,12 @@ class Dictionary:
         count: float,
         window: int,
         unit: bool,
-        l1: float = 0.0,
-        l2: float = 0.0,
+        overlap: float = 0.0,
+        **penalty: float,
     ) -> None:
+        self.overlap, self.penalty = overlap, penalty
         self.s, self.gram, self.cross = s.copy(), gram.copy(), cross.copy()
-        self.count, self.window, self.unit, self.l1, self.l2 = count, window, unit, l1, l2
+        self.count, self.window, self.unit = count, window, unit
 
     def absorb(self, z: Array, m: Array) -> None:
         """Take in a mini-batch and its codes, and sweep."""
@@ -107,14 +111,28 @@ class Dictionary:
             new -= kept
             new *= share
             kept += new
-        self.s = factors.dictionary(self.gram, self.cross, self.s, 1, self.unit, self.l1, self.l2)
+        self.s = swept(self.s, self.gram, self.cross, 1, self.unit, self.overlap, **self.penalty)
+
+
+def swept(
+    s: Array,
+    gram: Array,
+    cross: Array,
+    sweeps: int,
+    unit: bool,
+    overlap: float = 0.0,
+    **penalty: float,
+) -> Array:
+    """Return the dictionary after sweeps; `overlap` is in units of the mean use of a factor."""
+    weight = overlap * float(np.trace(gram)) / len(gram)
+    return factors.dictionary(gram, cross, s, sweeps, unit, overlap=weight, **penalty)
 
 
 def settled(
     s: Array, gram: Array, cross: Array, unit: bool, seed: Sequence[int], **penalty: float
 ) -> tuple[Array, int]:
     """Return the dictionary after sweeps on sums, and how many dead rows were seeded again."""
-    wide = factors.dictionary(gram, cross, np.asarray(s, np.float64), SWEEPS, unit, **penalty)
+    wide = swept(np.asarray(s, np.float64), gram, cross, SWEEPS, unit, **penalty)
     wide, dead = factors.revive(gram, wide, tuple(seed))
     return wide.astype(s.dtype), len(dead)
 
@@ -140,7 +158,7 @@ class FactorSpan:
         block = chain.blocks[at - 1]
         assert isinstance(block, NMFBlock)
         self.block, self.number, self.width = block, number, chain.widths[at]
-        self.rho, self.first = solver.rho, at == 1
+        self.rho, self.first = block.rho, at == 1
         self.anchor = weights[f"theta_{number}"]
         shape = block.shapes(chain.widths[at - 1])["s"]
         self._learner = Dictionary(
@@ -150,6 +168,7 @@ class FactorSpan:
             float(weights[f"count_{number}"]),
             block.window,
             unit=True,
+            overlap=block.overlap,
         )
         self.error = self.energy = 0.0
 
@@ -211,10 +230,10 @@ class FactorSpan:
     def bend(self, upstream: Any, pull: Any, curvature: float) -> Any:
         """Return a bound of the curvature of the block's term in its input.
 
-        That of what the next block asks is ``rho S_a' (S_a S_a')^-1 (S_a S_a' + rho I)^-1 S_a``,
-        whose eigenvalues ``rho / (lambda + rho)`` are below 1.
+        That of what the next block asks is ``c S_a' (S_a S_a')^-1 (S_a S_a' + rho I)^-1 S_a``, with c
+        the `curvature` above; its eigenvalues ``c / (lambda + rho)`` are below c / rho.
         """
-        return pull * 0.0 + (1.0 + self.block.weight)
+        return pull * 0.0 + (curvature / self.rho + self.block.weight)
 
     def learn(self, g: Array, rate: float, beta1: float, pull: bool) -> Array | None:
         """Improve the dictionary, given the gradient of a mean over rows; return the pull."""
