@@ -10,7 +10,7 @@ from typing import Any
 
 from dadmm import loop
 from dadmm.activations import get_activation
-from dadmm.blocks import Block
+from dadmm.blocks import Block, Chain, Dense, NMFBlock
 from dadmm.cluster import current_client, resources
 from dadmm.data import labels_from_json
 from dadmm.decomposition import NMF, DeepFacto
@@ -20,7 +20,7 @@ from dadmm.fitting import Trained
 from dadmm.graph import Plan
 from dadmm.inputs import Form
 from dadmm.losses import get_loss
-from dadmm.network import Architecture
+from dadmm.network import Architecture, Network
 from dadmm.options import check_type, make_solver, solver_table
 from dadmm.plan import chunk_rows
 from dadmm.recovery import check_forms, last_record
@@ -145,21 +145,66 @@ def _from_file(path: str | Path, solver: Solver | None) -> Estimator:
     blocks = frozen(getattr(solver, "blocks", ()))
     given = isinstance(blocks, tuple) and any(isinstance(block, Block) for block in blocks)
     network = tensors.decode(path, blocks if given else ())
-    arch, target, form = network.architecture, network.target, network.form or Form()
-    options: dict[str, Any] = {"hidden_layer_sizes": arch.widths[1:-1], "loss": target.loss}
-    if isinstance(arch, Architecture):
-        options["activation"] = arch.activation
-        options["stem"] = "identity" if arch.skip(1) else "dense"
+    form = network.form or Form()
+    kind, options = _kind_of(network)
     if form.encodes:
         options["categorical"] = "one_hot"
     if any(column.fill is not None for column in form.columns):
         options["missing"] = "impute"
-    if solver is not None:
+    if solver is not None and kind is not NMF:
         options["solver"] = solver
-    kind = ADMMRegressor if target.classes is None else ADMMClassifier
     estimator: Estimator = kind(**options)
     estimator._take_network(network)
     return estimator
+
+
+def _kind_of(network: Network) -> tuple[Any, dict[str, Any]]:
+    """Return the estimator of a network from a file, and those of its options that this tells."""
+    arch, target = network.architecture, network.target
+    options: dict[str, Any] = {"hidden_layer_sizes": arch.widths[1:-1], "loss": target.loss}
+    if isinstance(arch, Architecture):
+        options["activation"] = arch.activation
+        options["stem"] = "identity" if arch.skip(1) else "dense"
+    if isinstance(arch, Chain):
+        factors = [block for block in arch.blocks if isinstance(block, NMFBlock)]
+        if target.classes is None and list(arch.blocks) == factors[:1]:
+            return NMF, _factorisation(network, factors[0])
+        if target.classes is not None and len(factors) == 1:
+            deep = _deep(arch, factors[0])
+            made = [*DeepFacto(**deep)._layers(), Dense(arch.widths[-1], "identity")]
+            # The factors may have options that the estimator has not.
+            if [factors[0] if isinstance(b, NMFBlock) else b for b in made] == list(arch.blocks):
+                return DeepFacto, {**deep, "loss": target.loss}
+    return ADMMRegressor if target.classes is None else ADMMClassifier, options
+
+
+def _deep(chain: Chain, factors: NMFBlock) -> dict[str, Any]:
+    """Return the options of a `DeepFacto` that has the blocks of a chain, if one can have them."""
+    at = chain.blocks.index(factors)
+    layers = [block for block in chain.blocks[:-1] if isinstance(block, Dense)]
+    return {
+        "n_components": factors.n_components,
+        "hidden_layer_sizes": chain.widths[1 : at + 1],
+        "head_layer_sizes": chain.widths[at + 2 : -1],
+        "activation": layers[0].activation if layers else "relu",
+        "factor_weight": factors.weight,
+        "sparsity": factors.l1,
+        "factor_init": factors.init,
+        "code_sweeps": factors.sweeps,
+    }
+
+
+def _factorisation(network: Network, factors: NMFBlock) -> dict[str, Any]:
+    """Return the options of an `NMF` that has a network."""
+    penalty = factors.l1 + factors.l2
+    shifted = network.inputs.centre.any() or (network.inputs.scale != 1).any()
+    return {
+        "n_components": factors.n_components,
+        "alpha_W": penalty / network.architecture.widths[0],
+        "l1_ratio": factors.l1 / penalty if penalty else 0.0,
+        "dtype": network.dtype.name,
+        "shift": bool(shifted),
+    }
 
 
 def resume(
