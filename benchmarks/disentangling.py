@@ -1,4 +1,4 @@
-"""Do the factors of a network stand for attributes that nobody named?
+"""How well the factors of a network stand for attributes that nobody named.
 
     python benchmarks/disentangling.py [--seeds 5] [--rows 20000]
     DADMM_DATA=... python benchmarks/disentangling.py --strokes

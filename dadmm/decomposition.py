@@ -25,6 +25,7 @@ from dadmm.estimator import ADMMClassifier
 from dadmm.factors import SWEEPS
 from dadmm.fitting import Trained, same
 from dadmm.graph import Plan
+from dadmm.inputs import check_width
 from dadmm.network import Architecture, Network, Target
 from dadmm.options import check_type, make_solver
 from dadmm.solvers.algebra import square
@@ -47,6 +48,11 @@ class _Codes(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore
     @property
     def _n_features_out(self) -> int:
         return int(self.components_.shape[0])
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # codes have the dtype of the network
+        return tags
 
     def _code(self, X: Any, network: Network) -> Any:
         """Return the outputs of a network that ends with a factorisation, in the container of X."""
@@ -275,6 +281,7 @@ class NMF(_Codes, Trained):
         """
         check_is_fitted(self, "network_")
         matrix = self._contain(X).matrix(self._form)
+        check_width(matrix.shape[1], self.network_.architecture.widths[0])
         if hasattr(matrix, "to_delayed"):
             blocks = matrix.rechunk({1: -1}).to_delayed()[:, 0]
             found = compute(*(delayed(_squares)(self.network_, block) for block in blocks))
@@ -295,7 +302,6 @@ class NMF(_Codes, Trained):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = not self.shift
-        tags.transformer_tags.preserves_dtype = []
         return tags
 
 
@@ -327,6 +333,8 @@ class DeepFacto(_Codes, ADMMClassifier):
         Weight of the reconstruction of the features, beside the loss, in what layers below learn.
     sparsity : float
         Weight of the sum of the codes beside that of the reconstruction.
+    overlap : float
+        Weight of the products of the dictionary's rows with each other; see `NMFBlock`.
     factor_init : {"random", "nndsvd"}
         The first dictionary.
     code_sweeps : int
@@ -360,6 +368,7 @@ class DeepFacto(_Codes, ADMMClassifier):
         *,
         factor_weight: float = 0.01,
         sparsity: float = 0.0,
+        overlap: float = 0.1,
         factor_init: str = "random",
         code_sweeps: int = SWEEPS,
         solver: str | Solver = "block",
@@ -409,6 +418,7 @@ class DeepFacto(_Codes, ADMMClassifier):
         self.head_layer_sizes = head_layer_sizes
         self.factor_weight = factor_weight
         self.sparsity = sparsity
+        self.overlap = overlap
         self.factor_init = factor_init
         self.code_sweeps = code_sweeps
 
@@ -418,6 +428,7 @@ class DeepFacto(_Codes, ADMMClassifier):
         self._check_widths("head_layer_sizes")
         self._check_numbers(("n_components", int, 1), ("code_sweeps", int, 1))
         self._check_numbers(("factor_weight", float, 0), ("sparsity", float, 0))
+        self._check_numbers(("overlap", float, 0))
         super()._check_options()
 
     def _layers(self) -> list[Any]:
@@ -438,6 +449,7 @@ class DeepFacto(_Codes, ADMMClassifier):
             int(self.n_components),
             float(self.factor_weight),
             float(self.sparsity),
+            overlap=float(self.overlap),
             sweeps=int(self.code_sweeps),
             init=self.factor_init,
         )

@@ -197,6 +197,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "head_layer_sizes": _deep("head_layer_sizes", WIDTHS, "widths of layers above the factors"),
         "factor_weight": _deep("factor_weight", NUMBER, "weight of the reconstruction"),
         "sparsity": _deep("sparsity", NUMBER, "weight of the sum of the codes beside that"),
+        "overlap": _deep("overlap", NUMBER, "weight of the products of the dictionary's rows"),
         "factor_init": _deep("factor_init", TEXT, "the first dictionary: random or nndsvd"),
         "code_sweeps": _deep("code_sweeps", WHOLE, "sweeps over each row's codes"),
         "init": _nmf("init", TEXT, "the first dictionary: auto, nndsvd or random", "auto"),

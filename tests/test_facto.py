@@ -20,9 +20,6 @@ from dadmm.solvers.base import Chunk, Problem
 from dadmm.solvers.facto import Dictionary, FactorSpan
 from dadmm.store import Run
 
-# Of factors drawn at random some die in the first pass; where it matters a test expects it.
-pytestmark = pytest.mark.filterwarnings("ignore::dadmm.errors.FactorWarning")
-
 DIGITS, LABELS = load_digits(return_X_y=True)
 
 

@@ -498,7 +498,17 @@ class BlockADMM:
         # The new ones, how far they moved, and (consensus ADMM) the step in float64.
         solve = max(sizes) * (4 * size + (8 if self.consensus == "admm" else 0))
         share = at_once / sum(sizes)
-        return Footprint(row, visit, weights, size * summed, 8 * summed, solve, share)
+        sums, total = size * summed, 8 * summed
+        # Factorisations: a dictionary and its sums in float64; before the first pass, products of
+        # all features with each other.
+        for i, block in enumerate(chain.blocks):
+            if isinstance(block, NMFBlock):
+                solve = max(solve, 8 * 4 * widths[i] * widths[i + 1])
+                if block.init == "nndsvd":
+                    square_bytes = 8 * widths[i] ** 2
+                    visit, solve = max(visit, 3 * square_bytes), max(solve, 3 * square_bytes)
+                    sums, total = max(sums, square_bytes), max(total, square_bytes)
+        return Footprint(row, visit, weights, sums, total, solve, share)
 
     def momentum_at(self, done: float) -> float:
         """Return the optimiser's momentum when the share `done` of a run is behind it."""
@@ -569,12 +579,12 @@ class BlockADMM:
             new = {name: weights[name] for name in self.parameters(problem, layer)}
         else:
             new = consensus.update(self, problem, layer, weights, sums)
-        if f"gram_{layer}" in sums:
+        factors = self._factors(problem, layer)
+        if factors is not None and f"gram_{layer}" in sums:
             ((r, d),) = self._shapes(problem, layer).values()
             s, gram, cross = (new[f"{kind}_{layer}"] for kind in ("theta", "gram", "cross"))
             seed = (layer, int(new[f"count_{layer}"]))
-            overlap = self._factors(problem, layer).overlap
-            s, dead = settled(s.reshape(r, d), gram, cross, True, seed, overlap=overlap)
+            s, dead = settled(s.reshape(r, d), gram, cross, True, seed, overlap=factors.overlap)
             new[f"theta_{layer}"] = s.reshape(-1)
             details[f"reseeded_{layer}"] = before.get(f"reseeded_{layer}", 0) + dead
         moved = new[f"theta_{layer}"] - anchor[f"theta_{layer}"]

@@ -230,8 +230,8 @@ class FactorSpan:
     def bend(self, upstream: Any, pull: Any, curvature: float) -> Any:
         """Return a bound of the curvature of the block's term in its input.
 
-        That of what the next block asks is ``c S_a' (S_a S_a')^-1 (S_a S_a' + rho I)^-1 S_a``, with c
-        the `curvature` above; its eigenvalues ``c / (lambda + rho)`` are below c / rho.
+        That of what the next block asks is ``c S_a' (S_a S_a')^-1 (S_a S_a' + rho I)^-1 S_a``,
+        with c the `curvature` above; its eigenvalues ``c / (lambda + rho)`` are below c / rho.
         """
         return pull * 0.0 + (curvature / self.rho + self.block.weight)
 
@@ -438,7 +438,8 @@ class Factorization:
         stage = part.name.removeprefix("look-")
         s = params["s_1"]
         if stage != "signs" and not sums["look_energy"] > 0:
-            raise DataError("x is all zeros: there is nothing to factorise")
+            what = f"x is all zeros, in {problem.rows} sample(s) of {s.shape[1]} feature(s)"
+            raise DataError(f"{what}: there is nothing to factorise")
         if stage == "scale":
             mean = sums["look_sum"] / (problem.rows * s.shape[1])
             return params | {"s_1": (s * np.sqrt(mean / len(s))).astype(s.dtype)}
