@@ -189,6 +189,7 @@ def _deep(chain: Chain, factors: NMFBlock) -> dict[str, Any]:
         "activation": layers[0].activation if layers else "relu",
         "factor_weight": factors.weight,
         "sparsity": factors.l1,
+        "overlap": factors.overlap,
         "factor_init": factors.init,
         "code_sweeps": factors.sweeps,
     }

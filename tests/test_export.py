@@ -279,7 +279,7 @@ def test_a_factorisation_transforms_the_same_from_its_file(options):
     [
         {"hidden_layer_sizes": (8, 8), "head_layer_sizes": (6, 6), "activation": "softplus"},
         {"hidden_layer_sizes": (), "sparsity": 0.01, "code_sweeps": 5},
-        {"factor_weight": 0.5, "factor_init": "nndsvd"},
+        {"factor_weight": 0.5, "factor_init": "nndsvd", "overlap": 0.0},
     ],
 )
 def test_a_network_of_factors_is_the_same_from_its_file(options):
