@@ -265,10 +265,10 @@ def check_features(count: int) -> None:
 
 def look(features: Array, stage: str, s: Array) -> Sums:
     """Return what a start from the data needs of some rows, as sums: see `dadmm.factors.nndsvd`."""
-    wide = features.astype(np.float64)
+    # Some hundred rows at a time: their products in the features' dtype, added up in float64.
     if stage == "gram":
-        return {"look": wide.T @ wide}
-    scores = wide @ s.astype(np.float64).T
+        return {"look": (features.T @ features).astype(np.float64)}
+    scores = (features @ s.T).astype(np.float64)
     above, below = np.maximum(scores, 0.0), np.minimum(scores, 0.0)
     return {"above": (above**2).sum(axis=0), "below": (below**2).sum(axis=0)}
 
