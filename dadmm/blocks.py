@@ -224,8 +224,9 @@ class NMFBlock:
         Weights of the sum of the codes, and of half their squares, beside the reconstruction.
     overlap : float
         Weight of the products of the dictionary's rows with each other, relative to the mean
-        square of the codes: rows that share no features are parts, whose codes are well defined.
-        With 0, features and factors soon become a few directions and nothing else.
+        square of the codes: the less they share features, the better codes are defined.  With 0,
+        features and factors soon become a few directions and nothing else; with 0.1, factors
+        become single features.
     rho : float
         Penalty on the distance of the codes from what the next block asks for, in the problem that
         trains the block; it damps what is asked of the layers below where factors are alike.
@@ -241,7 +242,7 @@ class NMFBlock:
     weight: float = 0.01
     l1: float = 0.0
     l2: float = 0.0
-    overlap: float = 0.1
+    overlap: float = 0.003
     rho: float = 0.3
     sweeps: int = SWEEPS
     init: str = "random"

@@ -368,7 +368,7 @@ class DeepFacto(_Codes, ADMMClassifier):
         *,
         factor_weight: float = 0.01,
         sparsity: float = 0.0,
-        overlap: float = 0.1,
+        overlap: float = 0.003,
         factor_init: str = "random",
         code_sweeps: int = SWEEPS,
         solver: str | Solver = "block",
