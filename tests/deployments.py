@@ -36,7 +36,7 @@ y = "{place}/y.npy"
 hidden_layer_sizes = [8, 8]
 max_iter = 6
 tol = 0
-chunks = 40
+chunks = {chunks}
 random_state = 0
 [solver]
 name = "relaxed"
@@ -50,11 +50,11 @@ def train(run, callback=None, **options):
     return parameter_digest(estimator(run, **options).fit(X, Y, callback=callback))
 
 
-def write_config(folder):
+def write_config(folder, place=None, chunks=40):
     """Write a config that trains what `train` does, and its data."""
     np.save(folder / "x.npy", X)
     np.save(folder / "y.npy", Y)
-    (folder / "train.toml").write_text(CONFIG.format(place=folder))
+    (folder / "train.toml").write_text(CONFIG.format(place=place or folder, chunks=chunks))
 
 
 def at(iteration, do):
