@@ -48,7 +48,7 @@ def show(client: Any, given: Any, rows: int, regions: int) -> None:
     x = rng.normal(size=(rows, given.width)).astype(np.float32)
     y = (x[:, 0] > 0).astype(int)
     solver = RelaxedADMM(regions=regions)
-    before = len(sent(client))
+    before = sent(client)
     with TemporaryDirectory() as folder:
         ADMMClassifier(
             (given.width,) * 3,
@@ -60,9 +60,9 @@ def show(client: Any, given: Any, rows: int, regions: int) -> None:
             run=f"{folder}/run",
         ).fit(x, y)
     kinds: Counter[str] = Counter()
-    for key, size in sent(client)[before:]:
+    for (key, size), times in (sent(client) - before).items():
         if "-iterate-" in key:
-            kinds[key.partition("-")[0]] += size
+            kinds[key.partition("-")[0]] += size * times
     parts = ", ".join(f"{kind} {size / ITERATIONS / 1e3:.0f}" for kind, size in kinds.most_common())
     widths = (given.width,) * 4 + (2,)
     most = most_bytes(widths, given.chunks, given.workers, regions) / 1e3

@@ -74,6 +74,17 @@ def test_workers_that_do_not_start_are_a_failed_run(monkeypatch, error):
         pass
 
 
+def test_of_a_store_only_what_is_harmless_is_followed():
+    """Whoever made it must not choose what runs here."""
+    place = {"workers": 2, "memory_limit": "2GiB", "profile": "slurm"}
+    assert cluster.of_a_store(place) == (place, [])
+    bad = {"scheduler": "tcp://10.0.0.1:8786", "tls": "certificates", "profile": "run/x.yaml"}
+    assert cluster.of_a_store({**place, **bad}) == (
+        {"workers": 2, "memory_limit": "2GiB"},
+        ["scheduler", "tls", "profile"],
+    )
+
+
 class Workers:
     """A client whose workers have these (memory limit, threads)."""
 

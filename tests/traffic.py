@@ -1,6 +1,7 @@
 """What workers send to each other, counted by themselves, and the formula of docs/algorithms.md."""
 
 import math
+from collections import Counter
 
 import numpy as np
 from distributed import WorkerPlugin
@@ -33,10 +34,10 @@ def array_bytes(value):
 
 
 def sent(client):
-    """Return (key, bytes) for each result that a worker has sent to another."""
+    """Return how often workers sent each (key, bytes of its arrays) to another."""
     found = client.run(_sent)
     sizes = {key: size for _, known, _ in found.values() for key, size in known.items()}
-    return [(key, sizes[key]) for keys, _, _ in found.values() for key in keys]
+    return Counter((key, sizes[key]) for keys, _, _ in found.values() for key in keys)
 
 
 def computed(client):
