@@ -30,10 +30,12 @@ __all__ = [
     "RelaxedADMM",
     "Residual",
     "TorchBlock",
+    "cluster",
     "errors",
     "load",
     "resume",
 ]
+_MODULES = ("cluster",)
 # Where each name is: a module is imported when its name is first asked for.
 _HOMES = {
     "ADMMClassifier": "estimator",
@@ -56,6 +58,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = import_module("importlib.metadata").version("dadmm")
+    elif name in _MODULES:
+        value = import_module(f"dadmm.{name}")
     elif name in _HOMES:
         value = getattr(import_module(f"dadmm.{_HOMES[name]}"), name)
     else:

@@ -90,6 +90,10 @@ class RecoveryWarning(UserWarning):
     """A run that goes on from an earlier iteration, because something in its store was damaged."""
 
 
+class SecurityWarning(UserWarning):
+    """Something that others could reach, and should not."""
+
+
 class RunError(DadmmError):
     """A run that could not go on: a worker lost for good, a disk that is full."""
 

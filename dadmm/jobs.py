@@ -52,6 +52,7 @@ from dadmm.process import CODES, ending, sigterm_interrupts, tidy_warnings
 from dadmm.schema import SCHEMA
 from dadmm.store import Run
 from dadmm.stored import is_done, load, resume
+from dadmm.watch.dashboard import open_page
 
 # What of a config a run keeps.
 KEPT = ("data", "model", "solver", "cluster")
@@ -204,7 +205,12 @@ def train(config: Mapping[str, Any], log: Log) -> None:
 def resume_run(config: Mapping[str, Any], log: Log) -> None:
     """Go on with a run, to the same bits as if it had never stopped; a new limit may be given."""
     path, options = config["run"]["path"], config.get("resume", {})
-    place = config.get("cluster", stored_config(path).get("cluster", {}))
+    place = config.get("cluster")
+    if place is None:
+        place, left = cluster.of_a_store(stored_config(path).get("cluster", {}))
+        if left:
+            what = f"{' and '.join(left)} of a stored [cluster] {cluster.NOT_FOLLOWED}"
+            log("warning", "warning", message=what)
     with _place(place, log):
         estimator = resume(path, callback=log.iteration, **options)
     _done(log, estimator)
@@ -221,8 +227,8 @@ def _open(path: str) -> Run | None:
 
 @contextmanager
 def _place(table: Mapping[str, Any], log: Log) -> Iterator[None]:
-    with cluster.connect(table) as dashboard:
-        log("started", workers=table.get("workers", 0), dashboard=dashboard)
+    with cluster.connect(table) as client:
+        log("started", workers=table.get("workers", 0), dashboard=open_page(client))
         yield
 
 

@@ -25,6 +25,8 @@ NUMBER: Kind = (int, float)
 WIDTHS: Kind = (list,)
 CHUNKS: Kind = (int, str, list)
 MEMORY: Kind = (int, str)
+TLS: Kind = (bool, str)
+TIME: Kind = (float, int, str)
 ITEMS: Kind = (str, int, list)
 
 WORDS = {
@@ -36,6 +38,8 @@ WORDS = {
     CHUNKS: 'a whole number, a list of them, or "auto"',
     ITEMS: "a number, text, or a list",
     MEMORY: 'a number of bytes, or text such as "2GiB"',
+    TLS: "true, or a folder of certificates",
+    TIME: 'seconds, or text such as "10 minutes"',
 }
 
 
@@ -210,9 +214,13 @@ SCHEMA: dict[str, dict[str, Key]] = {
     },
     "solver": {"name": Key(TEXT, "block or relaxed", DEFAULT), **_all_solver_keys()},
     "cluster": {
-        "workers": Key(WHOLE, "worker processes on this machine; 0 runs on threads", 0),
+        "profile": Key(TEXT, "name or file of a cluster profile, such as slurm", sample="local"),
+        "scheduler": Key(TEXT, "one that runs: an address or a file", sample="scheduler.json"),
+        "workers": Key(WHOLE, "processes, here unless profile is set; 0: its own, or threads", 0),
         "memory_limit": Key(MEMORY, "memory of one worker, such as 2GiB", sample="2GiB"),
         "dashboard": Key(WHOLE, "port of the Dask dashboard; 0 for any, -1 for none", 0),
+        "tls": Key(TLS, "true, or a folder of certificates", sample="certificates"),
+        "timeout": Key(TIME, "how long to wait for the first worker", sample="10 minutes"),
     },
     "run": {"path": Key(TEXT, "where the run is kept: a folder or a URL", sample="runs/digits")},
     "resume": {
