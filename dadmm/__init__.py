@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from dadmm import errors
 
 if TYPE_CHECKING:
-    from dadmm.blocks import Dense, Residual
+    from dadmm.blocks import Dense, NMFBlock, Residual
+    from dadmm.decomposition import NMF, DeepFacto
     from dadmm.estimator import ADMMClassifier, ADMMRegressor
     from dadmm.network import Architecture, Network
     from dadmm.solvers.block import BlockADMM
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "NMF",
     "ADMMClassifier",
     "ADMMRegressor",
     "Architecture",
     "BlockADMM",
+    "DeepFacto",
     "Dense",
+    "NMFBlock",
     "Network",
     "RelaxedADMM",
     "Residual",
@@ -38,7 +42,10 @@ _HOMES = {
     "ADMMRegressor": "estimator",
     "Architecture": "network",
     "BlockADMM": "solvers.block",
+    "DeepFacto": "decomposition",
     "Dense": "blocks",
+    "NMF": "decomposition",
+    "NMFBlock": "blocks",
     "Network": "network",
     "RelaxedADMM": "solvers.relaxed",
     "Residual": "blocks",

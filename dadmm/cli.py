@@ -24,12 +24,20 @@ from rich.text import Text
 from dadmm import __version__, cluster
 from dadmm.config import TASKS, check_config, load_config
 from dadmm.datasets import load_data
+from dadmm.decomposition import NMF
 from dadmm.errors import InputError, StoreError
 from dadmm.estimator import ADMMClassifier
 from dadmm.export import check_place, save
 from dadmm.inputs.files import open_path
 from dadmm.inputs.training import CATEGORICAL, MISSING
-from dadmm.jobs import index_of, make_estimator, parameter_digest, refuse_other, stored_config
+from dadmm.jobs import (
+    index_of,
+    make_estimator,
+    method_of,
+    parameter_digest,
+    refuse_other,
+    stored_config,
+)
 from dadmm.predictions import check_output, write
 from dadmm.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.recovery import examine
@@ -155,7 +163,7 @@ def run_config(
     estimator = make_estimator(table, path, overwrite)
     if not overwrite:
         _refuse_existing(path, estimator)
-    data = load_data(table["data"])
+    data = load_data(table["data"], supervised=not isinstance(estimator, NMF))
     estimator.verbose = not quiet
     with cluster.connect(table.get("cluster", {})) as client:
         _say_where(open_page(client), path, quiet)
@@ -217,6 +225,7 @@ def _scores(estimator: Any, data: Any) -> None:
         parts = [f"train score {history.attrs.get('train_score', np.nan):.4f}"]
     else:
         name = "accuracy" if isinstance(estimator, ADMMClassifier) else "R2"
+        name = "explained" if isinstance(estimator, NMF) else name
         parts = [f"train {name} {estimator.score(data[0], data[1]):.4f}"]
         if data[2] is not None:
             parts.append(f"test {name} {estimator.score(data[2], data[3]):.4f}")
@@ -272,7 +281,10 @@ def resume_command(
 def _data_again(table: Mapping[str, Any]) -> Any:
     """Return the config's data for the scores; None where there is no config, or data, any more."""
     try:
-        return load_data(table["data"]) if table else None
+        if not table:
+            return None
+        unsupervised = table.get("model", {}).get("task") == "factorization"
+        return load_data(table["data"], supervised=not unsupervised)
     except InputError:
         return None
 
@@ -305,9 +317,12 @@ def check(path: str, place: str | None, workers: int | None) -> int:
 @click.argument("source", metavar="INPUT")
 @click.argument("target", metavar="OUTPUT")
 @click.option("--proba", is_flag=True, help="Class probabilities, a column per class.")
+@click.option("--codes", is_flag=True, help="Codes, a column per factor.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it is there.")
-def predict(path: str, source: str, target: str, proba: bool, overwrite: bool) -> None:
+def predict(path: str, source: str, target: str, proba: bool, codes: bool, overwrite: bool) -> None:
     """Predict with the network of RUN for the rows of INPUT, into OUTPUT.
+
+    Of a factorization the predictions are the codes.
 
     INPUT is a path or a URL that ends in .npy, .csv or .parquet (which may be globs), or is in
     zarr: an array or a data set.  OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the
@@ -316,10 +331,9 @@ def predict(path: str, source: str, target: str, proba: bool, overwrite: bool) -
     """
     estimator = load(path)
     check_output(path, source, target, overwrite)
+    how = method_of(estimator, path, proba, codes)
     x = open_path(source, index=index_of(path, source))
-    if proba and not hasattr(estimator, "predict_proba"):
-        raise InputError(f"{path} is a regression: it has no probabilities; leave out --proba")
-    write(estimator.predict_proba(x) if proba else estimator.predict(x), target)
+    write(how(x), target)
     if proba:
         _line("columns", ", ".join(map(str, estimator.classes_)))
     rows = getattr(x, "shape", ("all",))[0]

@@ -16,7 +16,7 @@ from dadmm.schema import ITEMS, SCHEMA, WHOLE, WORDS
 
 # A variable of the environment that begins so stands for a key.
 PREFIX = "DADMM__"
-TASKS = ("classification", "regression")
+TASKS = ("classification", "regression", "factorization")
 
 
 def load_config(

@@ -82,6 +82,10 @@ class DamageError(StoreError):
         return one_line(f"{self.url}: {which}{self.name} {self.what}{cure}")
 
 
+class FactorWarning(UserWarning):
+    """Factors that no row used any more were seeded again."""
+
+
 class RecoveryWarning(UserWarning):
     """A run that goes on from an earlier iteration, because something in its store was damaged."""
 

@@ -486,7 +486,7 @@ def test_the_demo_goes_without_matplotlib(small_demo, monkeypatch):
 # ----------------------------------------------------------------------------------------- Ctrl-C
 
 
-@pytest.mark.parametrize("place", ["dadmm.cli.load_data", "dadmm.estimator.data.store"])
+@pytest.mark.parametrize("place", ["dadmm.cli.load_data", "dadmm.fitting.data.store"])
 def test_a_stop_before_there_is_data_leaves_nothing(tmp_path, monkeypatch, place):
     def stop(*arguments):
         raise KeyboardInterrupt

@@ -48,6 +48,8 @@ class Problem:
         Dtype of the state and of the weights during a visit.
     weighted : bool
         Whether the samples have weights.
+    supervised : bool
+        Whether there are targets.
     """
 
     architecture: Architecture
@@ -58,6 +60,7 @@ class Problem:
     target_variation: float = 0.0
     dtype: str = "float32"
     weighted: bool = False
+    supervised: bool = True
 
 
 @dataclass(frozen=True)
@@ -274,6 +277,12 @@ class Solver(Protocol):
 
     def initial(self, problem: Problem, seed: int) -> Arrays:
         """Draw the starting parameters."""
+
+    def looks(self, problem: Problem) -> tuple[Part, ...]:
+        """Return what chunks are looked at for, one after another, before training starts."""
+
+    def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
+        """Return starting parameters that take a look at all chunks into account."""
 
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
         """First state of a chunk, and the sums that never change during the run."""

@@ -352,6 +352,14 @@ class RelaxedADMM:
                 params[f"{kind}_{arch.depth + 1}"] = np.zeros_like(params[f"{kind}_{arch.depth}"])
         return params
 
+    def looks(self, problem: Problem) -> tuple[Part, ...]:
+        """Return nothing: the start does not depend on the data."""
+        return ()
+
+    def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
+        """Return the parameters as they are."""
+        return params
+
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
         """Forward pass: U_i = A_i, V_i, V_N = A_N, L = gradient of the loss; and X~'X~."""
         assert chunk.x is not None
