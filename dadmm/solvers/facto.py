@@ -20,7 +20,7 @@ penalty on the distance from what the next block asks for::
 
     M   = argmin_{M >= 0}  1/2 |Z - M S|^2 + l1 sum M
     M+  = argmin_{M >= 0}  1/2 |Z - M S|^2 + l1 sum M + rho/2 |M - T|^2
-    T   = Z_t + U_t, or M - pull / rho online
+    T   = M - pull / rho, where pull is rho_Z (M - Z_t - U_t) in batch mode
 
 S is swept on the sums of M+.  What lies below is asked for ``(M - M+) S + gamma (Z - M S)``.  The
 second part is the gradient in Z of the reconstruction ``gamma/2 |Z - M S|^2``, which makes features
@@ -248,10 +248,15 @@ class FactorSpan:
 
 
 def _negative(z: Array, first: bool) -> str:
-    what = f"NMFBlock reads {'inputs' if first else 'features'} as low as {z.min():.3g}"
-    cure = "standardize='scale' keeps them from 0 up, standardize='shift' moves them there"
-    return f"{what}, and factorises none below 0: " + (
-        cure if first else "put a relu, or constraints='non_negative', before it"
+    if first:
+        return (
+            f"x has numbers as low as {z.min():.3g}, and a factorisation has none below 0: shift "
+            "them (NMF: shift=True; a network whose first block is an NMFBlock: "
+            "standardize='shift')"
+        )
+    return (
+        f"an NMFBlock reads features as low as {z.min():.3g}, and factorises none below 0: put a "
+        "relu, or constraints='non_negative', before it"
     )
 
 
