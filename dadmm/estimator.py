@@ -195,25 +195,9 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         seed = self.random_state
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
-        n_outputs = target.shape[1] if classes is None else len(classes)
-        loss = self._loss(classes is not None, multi_label=target.shape[1] > 1)
-        arch = Architecture.build(
-            X.shape[1],
-            tuple(int(width) for width in self.hidden_layer_sizes),
-            n_outputs,
-            self.activation,
-            self.stem,
-        )
+        problem = self._problem(solver, X.shape, target.shape[1], classes)
         weight = self._weights(given.rows(sample_weight), target, classes)
-        problem = Problem(
-            arch,
-            loss,
-            float(self.alpha),
-            rows=X.shape[0],
-            classes=0 if classes is None else n_outputs,
-            dtype=solver.dtype,
-            weighted=weight is not None,
-        )
+        problem = replace(problem, weighted=weight is not None)
         solver.check(problem)
         initial = None
         if before is not None:
@@ -268,6 +252,27 @@ class _ADMMEstimator(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                 run.save_scaling(scaling)  # last: it says that the run can go on by itself
             plan = Plan(run, solver, problem, chunks, int(seed))
             return self._train(plan, callback, max_iter, tasks)
+
+    def _problem(
+        self, solver: Solver, shape: tuple[int, int], targets: int, classes: Array | None
+    ) -> Problem:
+        """Return what is to be minimised, for inputs of a shape and so many columns of targets."""
+        n_outputs = targets if classes is None else len(classes)
+        arch = Architecture.build(
+            shape[1],
+            tuple(int(width) for width in self.hidden_layer_sizes),
+            n_outputs,
+            self.activation,
+            self.stem,
+        )
+        return Problem(
+            arch,
+            self._loss(classes is not None, multi_label=targets > 1),
+            float(self.alpha),
+            rows=shape[0],
+            classes=0 if classes is None else n_outputs,
+            dtype=solver.dtype,
+        )
 
     def _weights(self, sample_weight: Any, target: Any, classes: Array | None) -> Any:
         """Return a column of weights whose mean is 1, or None."""

@@ -17,6 +17,8 @@ from dadmm.solvers.base import Footprint, Pass, Problem, Solver
 SMALLEST = 256
 MOST_MEMORY = 2**62
 ROUNDS = 1024
+# At a millisecond of the scheduler for each, an iteration over as many would take half an hour.
+MOST_CHUNKS = 2 * 10**6
 MIB = 2**20
 # Pages of shared libraries that count as a worker's.  How many does not depend on what it does: the
 # system maps a file in larger pieces if it was written recently.  Measured: 123 MiB, 146 with
@@ -207,6 +209,11 @@ def _check_fits(solver: Solver, problem: Problem, memory: int | None) -> None:
 
 
 def _tiles(n: int, rows: int) -> tuple[int, ...]:
+    if n > MOST_CHUNKS * rows:
+        raise OptionError(
+            f"{-(-n // rows):,} chunks of {rows:,} rows are more than a graph can have: use larger "
+            "chunks, or more memory"
+        )
     full, rest = divmod(n, rows)
     return (rows,) * full + ((rest,) if rest else ())
 

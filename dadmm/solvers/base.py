@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dadmm.losses import get_loss
 from dadmm.network import Architecture, Model, Scaling
+from dadmm.solvers.work import Work
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -247,6 +248,12 @@ class Solver(Protocol):
         chunks : int
             How many there are.
         """
+
+    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
+        """Return what a visit of a chunk of so many rows computes, counted."""
+
+    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what `prepare` and `solve` compute for a layer, counted."""
 
     def layers(self, problem: Problem) -> tuple[int, ...]:
         """Return the numbers of the layers that `prepare` and `solve` are called for."""
