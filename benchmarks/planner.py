@@ -5,8 +5,8 @@
 
 Measures the machine (or takes what was measured before), then trains a few iterations of each
 case on 1 and on 2 worker processes and prints the predicted seconds of an iteration beside the
-median of those measured, the first left out; and the predicted memory of a worker beside the peak
-of the fullest.
+median of those measured, the first left out, and those during which other processes took more than
+a twentieth of the machine; and the predicted memory of a worker beside the peak of the fullest.
 
 "memory": the run's blocks lie in the system's shared memory.  "disk": on the disk, where the
 system has them cached.  "cold": its cache is dropped before every iteration, so that all is read
@@ -20,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,6 +30,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import dask
 import numpy as np
+import psutil
 from distributed import Client, LocalCluster
 from out_of_core import forget
 from rich.console import Console
@@ -43,8 +45,11 @@ from dadmm.planner.forecast import Conditions, Subject, forecast
 from dadmm.solvers.base import Problem
 
 CLASSES = 10
-WORKERS = (1, 2)
-PLACES = ("memory", "disk", "cold")
+# Iterations that are wanted of each case, the share of the processors that others may have
+# meanwhile, and the seconds after which what there is must do.
+WANTED = 5
+OTHERS = 0.05
+PATIENCE = 40.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,6 @@ class Case:
     chunk: int
     place: str = "memory"
     activation: str = "relu"
-    iterations: int = 5
 
     def subject(self):
         """Return it as the planner wants it."""
@@ -106,33 +110,60 @@ def data(case):
     return x, y
 
 
+def processors():
+    """Return seconds that this machine's processors worked, in all and for this process's tree."""
+    times = psutil.cpu_times()
+    busy = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+    own = 0.0
+    here = psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            spent = process.cpu_times()
+            own += spent.user + spent.system
+    return busy, own
+
+
 def train(case, client, folder):
-    """Return the median seconds of an iteration, its phases, and the peak of the fullest worker."""
+    """Return the seconds of an iteration, its phases, the fullest worker's peak, and how many.
+
+    Medians over iterations during which others had little of the processors.
+    """
     x, y = data(case)
     run = None if case.place == "memory" else f"{folder}/run"
-    seconds, phases, begin = [], [], [time.perf_counter()]
+    found = []
+    at = [time.perf_counter(), *processors()]
+    end = time.perf_counter() + PATIENCE
 
     def note(iteration, row):
-        seconds.append(time.perf_counter() - begin[0])
-        phases.append({k.removeprefix("seconds_"): v for k, v in row.items() if "seconds_" in k})
+        seconds = time.perf_counter() - at[0]
+        busy, own = (now - then for now, then in zip(processors(), at[1:], strict=True))
+        others = (busy - own) / seconds / psutil.cpu_count()
+        phases = {k.removeprefix("seconds_"): v for k, v in row.items() if "seconds_" in k}
+        found.append((seconds, others, phases))
+        clean = sum(share < OTHERS for _, share, _ in found[1:])
+        if clean == WANTED or (time.perf_counter() > end and len(found) > WANTED):
+            raise StopIteration
         if case.place == "cold":
             forget(run)
-        begin[0] = time.perf_counter()
+        at[:] = [time.perf_counter(), *processors()]
 
     with client.as_current():
         dadmm.ADMMClassifier(
             case.hidden,
             activation=case.activation,
             solver=case.solver,
-            max_iter=case.iterations,
+            max_iter=1000,
             tol=0,
             standardize="none",
             random_state=0,
             chunks=case.chunk,
             run=run,
         ).fit(x, y, callback=note)
-    kept = {name: median(row.get(name, 0.0) for row in phases[1:]) for name in phases[-1]}
-    return median(seconds[1:]), kept, max(client.run(peak_memory).values())
+    clean = [each for each in found[1:] if each[1] < OTHERS]
+    used = clean if len(clean) > 1 else found[1:]
+    kept = {name: median(row.get(name, 0.0) for _, _, row in used) for name in used[-1][2]}
+    peak = max(client.run(peak_memory).values())
+    return median(seconds for seconds, _, _ in used), kept, peak, len(clean)
 
 
 def measure(name, case, workers, machine, table, verbose):
@@ -143,7 +174,7 @@ def measure(name, case, workers, machine, table, verbose):
         Client(cluster, set_as_default=False) as client,
         tempfile.TemporaryDirectory(dir=".") as folder,
     ):
-        seconds, phases, peak = train(case, client, folder)
+        seconds, phases, peak, clean = train(case, client, folder)
     subject = case.subject()
     found = forecast(subject, machine, workers, Conditions(cold=case.place == "cold"))
     told = {k: v * workers for k, v in found.phases.items()}
@@ -154,11 +185,11 @@ def measure(name, case, workers, machine, table, verbose):
         print(f"{name}, {workers}: {words} (predicted/measured)", file=sys.stderr)
     memory = subject.worker_bytes
     table.add_row(
-        name, case.place, str(workers), f"{seconds:.3f}", f"{found.seconds:.3f}",
+        name, case.place, str(workers), str(clean), f"{seconds:.3f}", f"{found.seconds:.3f}",
         f"{found.seconds / seconds:.2f}", f"{peak / 2**20:.0f}", f"{memory / 2**20:.0f}",
         f"{memory / peak:.2f}",
     )  # fmt: skip
-    return found.seconds / seconds, memory / peak
+    return found.seconds / seconds, memory / peak, clean > 1
 
 
 def main():
@@ -179,7 +210,7 @@ def main():
         machines.save(machine, Path(options.keep))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in (
-        "case", "blocks", "workers", "measured s", "predicted s", "ratio", "peak MiB",
+        "case", "blocks", "workers", "iterations", "measured s", "predicted s", "ratio", "peak MiB",
         "predicted MiB", "ratio",
     ):  # fmt: skip
         table.add_column(column, justify="left" if column == "case" else "right", no_wrap=True)
@@ -191,9 +222,10 @@ def main():
                 case = CASES[name]
                 ratios.append(measure(name, case, workers, machine, table, options.verbose))
     Console(soft_wrap=True, highlight=False, width=140).print(table)
-    good = sum(0.75 <= time <= 1.25 for time, _ in ratios)
-    least = min(memory for _, memory in ratios)
-    print(f"{good} of {len(ratios)} within 25 %; least predicted memory to peak {least:.2f}")
+    clean = [ratio for ratio, _, undisturbed in ratios if undisturbed]
+    good = sum(0.75 <= ratio <= 1.25 for ratio in clean)
+    least = min(memory for _, memory, _ in ratios)
+    print(f"{good} of {len(clean)} within 25 %; least predicted memory to peak {least:.2f}")
 
 
 if __name__ == "__main__":

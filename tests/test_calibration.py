@@ -22,6 +22,8 @@ SMALL = Effort(
     visit_rows=256,
     chunk=2**16,
     chunks=2,
+    generations=4,
+    pause=0.0,
     tasks=20,
     iterations=3,
 )

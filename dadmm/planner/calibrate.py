@@ -63,7 +63,10 @@ class Effort:
         Rows of these, fewer at large widths.
     chunk : int
         Bytes of a chunk of the store.
-    chunks : int
+    chunks, generations : int
+        Chunks of a generation, and generations, of which three are there at a time.
+    pause : float
+        Seconds between two chunks, as if a visit were between.
     tasks : int
         Trivial tasks on a cluster.
     iterations : int
@@ -76,8 +79,10 @@ class Effort:
     wide: tuple[int, ...] = WIDE
     visits: tuple[int, ...] = VISITS
     visit_rows: int = 8192
-    chunk: int = 16 * 2**20
+    chunk: int = 8 * 2**20
     chunks: int = 12
+    generations: int = 6
+    pause: float = 0.05
     tasks: int = 1000
     iterations: int = 12
 
@@ -176,7 +181,7 @@ def _measure(disk: str, effort: Effort) -> Rates:
         shared = Path("/dev/shm")
         with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
             read, write, *_ = store_rates(folder, False, effort)
-        disk_read, disk_write, cold, drain, file = store_rates(
+        disk_read, disk_write, cold, drain, file, seek = store_rates(
             f"{disk}/{os.getpid()}", True, effort
         )
         rates = Rates(
@@ -192,6 +197,7 @@ def _measure(disk: str, effort: Effort) -> Rates:
             disk_write=disk_write,
             disk_drain=drain,
             file=file,
+            seek=seek,
         )
         _together()
         solvers = [make_solver(name) for name in SOLVERS]
@@ -205,14 +211,17 @@ def _measure(disk: str, effort: Effort) -> Rates:
 
 
 def timed(function: Callable[[], Any], budget: float) -> float:
-    """Return the median seconds of a call, repeated for a while; the first is not counted."""
+    """Return the median seconds of a call, repeated for a while; the first is not counted.
+
+    Seconds of this thread on a processor: what others take of it meanwhile is none of its own.
+    """
     function()
     found: list[float] = []
     end = time.perf_counter() + budget
     while len(found) < 3 or time.perf_counter() < end:
-        began = time.perf_counter()
+        began = time.thread_time()
         function()
-        found.append(time.perf_counter() - began)
+        found.append(time.thread_time() - began)
     return max(median(found), 1e-9)
 
 
@@ -255,7 +264,7 @@ def _call(budget: float) -> float:
 
 
 def _memory_rate(effort: Effort) -> float:
-    count = 2 * effort.chunk // 4
+    count = 4 * effort.chunk // 4
     a, b, out = (np.ones(count, np.float32) for _ in range(3))
     return 12.0 * count / timed(partial(np.add, a, b, out=out), effort.each)
 
@@ -289,6 +298,12 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
         loss.right(scores, targets)
 
     u, pre = a.copy(), b.copy()
+
+    def u_smooth() -> None:
+        np.copyto(u, a)  # from where it ends it would not have to go far
+        np.copyto(pre, b)
+        kernels.u_smooth(TANH, pre, bias, u, c, b, True, 1.0, 1.0, 1e-3)
+
     return {
         "pass": (partial(np.add, a, b, out=c), size),
         "smooth": (partial(tanh.value, a, out=c), size),
@@ -298,10 +313,7 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
             partial(kernels.u_piecewise, pre, bias, u, a, b, True, 0.0, 1.0, 1.0, 1e-3),
             size,
         ),
-        "u_smooth": (
-            partial(kernels.u_smooth, TANH, pre, bias, u, a, b, True, 1.0, 1.0, 1e-3),
-            size,
-        ),
+        "u_smooth": (u_smooth, size),
         "prox": (partial(kernels.softmax_prox, scores, targets, 1.0, out), scores.size),
         "loss": (losses, scores.size),
         "softmax": (partial(kernels.softmax_gradient, few, targets[:128], weight, kept), few.size),
@@ -314,12 +326,11 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
 # -------------------------------------------------------------------------------------- the store
 
 
-def store_rates(
-    folder: str, durable: bool, effort: Effort
-) -> tuple[float, float, float, float, float]:
+def store_rates(folder: str, durable: bool, effort: Effort) -> tuple[float, ...]:
     """Return bytes per second: reading, writing, reading cold, onto the disk; and seconds a file.
 
-    As workers do it: whole chunks with checksums, synced once all are written.
+    The latter of a small file that is cached, and of one that is not.  As workers do it: whole
+    chunks with checksums, synced once all are written.
     """
     blocks = ZarrBlocks(folder, durable=durable)
     blocks.files.save("zarr.json", b"{}", new=True)
@@ -327,36 +338,54 @@ def store_rates(
         blocks.sync_late()
     block = np.random.default_rng(os.getpid()).random((effort.chunk // 4096, 1024), np.float32)
     count, size = effort.chunks, block.nbytes
-    blocks.create("state/0/v", (len(block) * count, 1024), len(block), "<f4", ("a", "b"))
-    blocks.create("state/0/few", (count, 1), 1, "<f4", ("a", "b"))
-    _together()
-    began = time.perf_counter()
-    for chunk in range(count):
-        blocks.write("state/0/v", chunk, block)
-    written = time.perf_counter() - began
-    blocks.settle("state/0")
-    drained = time.perf_counter() - began
-    read = [_timed_once(partial(blocks.read, "state/0/v", chunk)) for chunk in range(count)]
+    clock = time.perf_counter if durable else time.thread_time
+    written: list[float] = []
+    drained = 0.0
+    for generation in range(effort.generations):
+        group = f"state/{generation}"
+        blocks.create(f"{group}/v", (len(block) * count, 1024), len(block), "<f4", ("a", "b"))
+        _together()
+        last = generation == effort.generations - 1
+        began = time.perf_counter()
+        for chunk in range(count):
+            taken = _timed_once(partial(blocks.write, f"{group}/v", chunk, block), clock)
+            if not last:  # between visits the system gets rid of what was written before
+                time.sleep(effort.pause)
+                written += [taken] if generation > 1 else []
+        blocks.settle(group)
+        drained = time.perf_counter() - began
+        # A disk may be several times as fast where something has been deleted, as it has in a run.
+        if generation > 1:
+            blocks.delete(f"state/{generation - 2}")
+    kept = f"state/{effort.generations - 1}/v"
+    few = f"state/{effort.generations - 1}/few"
+    blocks.create(few, (count, 1), 1, "<f4", ("a", "b"))
+    busy = time.thread_time
+    read = [_timed_once(partial(blocks.read, kept, c), busy) for c in range(count)]
     small = np.zeros((1, 1), np.float32)
-    files = [_timed_once(partial(blocks.write, "state/0/few", c, small)) for c in range(count)]
-    files += [_timed_once(partial(blocks.read, "state/0/few", chunk)) for chunk in range(count)]
+    files = [_timed_once(partial(blocks.write, few, c, small)) for c in range(count)]
+    files += [_timed_once(partial(blocks.read, few, chunk)) for chunk in range(count)]
     _forget(Path(folder))
     _together()
-    cold = [_timed_once(partial(blocks.read, "state/0/v", chunk)) for chunk in range(count)]
+    cold = [_timed_once(partial(blocks.read, kept, chunk)) for chunk in range(count)]
+    seeks = [_timed_once(partial(blocks.read, few, chunk)) for chunk in range(count)]
     blocks.delete("state")
     return (
         size / median(read),
-        count * size / written,
-        count * size / sum(cold),
+        size / median(written),
+        size / median(cold),
         count * size / drained,
         median(files),
+        median(seeks),
     )
 
 
-def _timed_once(function: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+def _timed_once(
+    function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
+) -> float:
+    began = clock()
     function()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def _forget(folder: Path) -> None:
@@ -390,9 +419,10 @@ def _visit_ratio(solver: Solver, width: int, rates: Rates, effort: Effort) -> fl
     state, _ = solver.start(problem, weights, Chunk(x, y, {}, (0, 0, 0)))
     part = solver.passes(problem, 1)[0].parts[0]
     chunk = Chunk(x, y, state, (0, 0, 0))
-    solver.visit(problem, part, weights, chunk)
+    visit = partial(solver.visit, problem, part, weights, chunk)
+    visit()
     _together()
-    taken = min(_timed_once(partial(solver.visit, problem, part, weights, chunk)) for _ in range(3))
+    taken = timed(visit, 5 * effort.each)
     return taken / seconds(solver.visit_work(problem, part, rows), rates, problem.dtype)
 
 
@@ -415,9 +445,9 @@ def of_dask(disk: str, effort: Effort) -> dict[str, float]:
         Client(cluster, set_as_default=False) as client,
     ):
         _trivial(client, effort.tasks // 10)
-        task = min(_trivial(client, effort.tasks) for _ in range(2)) / effort.tasks
+        task = min(_trivial(client, effort.tasks) for _ in range(3)) / effort.tasks
         hop = _chain(client, max(effort.tasks // 10, 5))
-        net = _transfer(client, 4 * effort.chunk)
+        net = _transfer(client, 8 * effort.chunk)
         with client.as_current():
             shared = _driver(None, effort)
             stored = _driver(f"{disk}/driver", effort)

@@ -30,12 +30,15 @@ class Store:
         Bytes per second of reading what it has not; None if it has everything.
     file : float
         Seconds per chunk.
+    seek : float
+        Seconds per chunk of reading what the system has not in its memory.
     """
 
     read: float
     write: float
     cold: float | None
     file: float
+    seek: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def _visit(kind: Kind, setting: Setting) -> Cost:
     reading = wanted / store.read + files * store.file
     if store.cold is not None:
         # The disk, less what the system reads ahead while the visit before is computed.
-        waiting = max(0.0, wanted / store.cold - wanted / store.read)
+        waiting = max(0.0, wanted / store.cold - wanted / store.read) + files * store.seek
         reading += max(0.0, waiting - visiting) if kind.expects else waiting
     reading += seconds(_scaled(part, kind.rows, setting), setting.rates, problem.dtype)
     sizes = _sizes(kind.rows, setting)
@@ -205,7 +208,7 @@ def _add(kind: Kind, setting: Setting) -> Cost:
 def _load(layer: int, setting: Setting) -> Cost:
     ready, solved = setting.solver.weight_work(setting.problem, layer)
     names = setting.solver.parameters(setting.problem, layer)
-    taken = solved.result / setting.store.read + len(names) * setting.store.file
+    taken = solved.result / setting.store.read + len(names) * _file(setting.store)
     taken += seconds(ready, setting.rates, "float32")
     return Cost({"load": taken}, ready.result + FEW)
 
@@ -215,9 +218,14 @@ def _solve(kind: Kind, setting: Setting) -> Cost:
     ready, work = solver.weight_work(problem, kind.layer)
     taken = seconds(work, setting.rates, "float32")
     for _ in solver.constants(problem, kind.layer):
-        taken += 8 * (problem.architecture.widths[0] + 1) ** 2 / store.read + store.file
+        taken += 8 * (problem.architecture.widths[0] + 1) ** 2 / store.read + _file(store)
     if not kind.saves:
         return Cost({"solve": taken}, ready.result + FEW)
     names = solver.parameters(problem, kind.layer)
     taken += work.result / store.write + 2 * len(names) * store.file
     return Cost({"solve": taken}, FEW)
+
+
+def _file(store: Store) -> float:
+    """Return the seconds of reading a chunk, however small."""
+    return store.file + (0.0 if store.cold is None else store.seek)

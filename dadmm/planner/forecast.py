@@ -220,13 +220,15 @@ def store_of(subject: Subject, machine: Machine, workers: int, given: Conditions
         return Store(rates.shared_read, rates.shared_write, None, rates.file)
     if given.disk is not None:
         write = min(rates.disk_write, given.disk)
-        return Store(rates.disk_read, write, min(given.disk, rates.disk_read), rates.file)
-    cold = given.cold
-    if cold is None:
+        cold = min(given.disk, rates.disk_read)
+        return Store(rates.disk_read, write, cold, rates.file, rates.seek)
+    from_disk = given.cold
+    if from_disk is None:
         kept = 2 * subject.state_bytes + subject.data_bytes
         free = machine.memory - workers * subject.worker_bytes
-        cold = workers > machine.cores or kept > free / 2
-    return Store(rates.disk_read, rates.disk_write, rates.disk_cold if cold else None, rates.file)
+        from_disk = workers > machine.cores or kept > free / 2
+    reached = rates.disk_cold if from_disk else None
+    return Store(rates.disk_read, rates.disk_write, reached, rates.file, rates.seek)
 
 
 def _settle(

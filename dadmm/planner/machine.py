@@ -51,8 +51,9 @@ class Rates:
         its cache.
     disk_drain : float
         At which the system gets what was written onto the disk, synced.
-    file : float
-        Seconds that reading or writing a chunk takes however small it is.
+    file, seek : float
+        Seconds that reading or writing a chunk takes however small it is; and that reading one
+        takes that is not cached.
     visits : dict of str to dict of int to float
         Solver, then width, to how much longer a visit takes than its counted operations.
     """
@@ -69,6 +70,7 @@ class Rates:
     disk_write: float
     disk_drain: float
     file: float
+    seek: float
     visits: dict[str, Table] = field(default_factory=dict)
 
     def product(self, rows: float, inner: float, outer: float) -> float:
@@ -308,6 +310,7 @@ def typical() -> Machine:
         disk_write=1.0e9,
         disk_drain=0.7e9,
         file=3e-4,
+        seek=1e-3,
         visits={"block": {256: 1.0}, "relaxed": {256: 1.0}},
     )
     shared = {name: getattr(alone, name) / 2 for name in ("disk_cold", "disk_drain")}
