@@ -5,8 +5,9 @@
 
 Measures the machine (or takes what was measured before), then trains a few iterations of each
 case on 1 and on 2 worker processes and prints the predicted seconds of an iteration beside the
-median of those measured, the first left out, and those during which other processes took more than
-a twentieth of the machine; and the predicted memory of a worker beside the peak of the fullest.
+median of those measured, the first three left out, and those during which other processes took
+more than a twentieth of the machine; and the predicted memory of a worker beside the peak of the
+fullest.
 
 "memory": the run's blocks lie in the system's shared memory.  "disk": on the disk, where the
 system has them cached.  "cold": its cache is dropped before every iteration, so that all is read
@@ -45,9 +46,11 @@ from dadmm.planner.forecast import Conditions, Subject, forecast
 from dadmm.solvers.base import Problem
 
 CLASSES = 10
-# Iterations that are wanted of each case, the share of the processors that others may have
-# meanwhile, and the seconds after which what there is must do.
+# Iterations that are wanted of each case; those before, which compile, warm up, and write where no
+# generation was deleted yet; the share of the processors that others may have meanwhile; and the
+# seconds after which what there is must do.
 WANTED = 5
+FIRST = 3
 OTHERS = 0.05
 PATIENCE = 40.0
 
@@ -140,8 +143,8 @@ def train(case, client, folder):
         others = (busy - own) / seconds / psutil.cpu_count()
         phases = {k.removeprefix("seconds_"): v for k, v in row.items() if "seconds_" in k}
         found.append((seconds, others, phases))
-        clean = sum(share < OTHERS for _, share, _ in found[1:])
-        if clean == WANTED or (time.perf_counter() > end and len(found) > WANTED):
+        clean = sum(share < OTHERS for _, share, _ in found[FIRST:])
+        if clean == WANTED or (time.perf_counter() > end and len(found) > WANTED + FIRST):
             raise StopIteration
         if case.place == "cold":
             forget(run)
@@ -159,8 +162,8 @@ def train(case, client, folder):
             chunks=case.chunk,
             run=run,
         ).fit(x, y, callback=note)
-    clean = [each for each in found[1:] if each[1] < OTHERS]
-    used = clean if len(clean) > 1 else found[1:]
+    clean = [each for each in found[FIRST:] if each[1] < OTHERS]
+    used = clean if len(clean) > 1 else found[FIRST:]
     kept = {name: median(row.get(name, 0.0) for _, _, row in used) for name in used[-1][2]}
     peak = max(client.run(peak_memory).values())
     return median(seconds for seconds, _, _ in used), kept, peak, len(clean)

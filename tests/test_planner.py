@@ -280,7 +280,8 @@ def test_those_that_are_refused_get_it_from_others():
     tasks, costs = hand(needs, took, sizes, [True] * (many + 1) + [False])
     trace = simulate(tasks, costs, Cluster(many, net=10.0))
     assert trace.sent == 10 * (many - 1)
-    assert ASKED < trace.seconds < 2.5 * ASKED  # and not `many` seconds
+    # The first serves as many as ask it; the others are served by those, one after the other.
+    assert ASKED <= trace.seconds < 1.2 * ASKED
 
 
 @pytest.mark.parametrize("workers", [1, 3, 50])
@@ -379,7 +380,8 @@ def test_agents_are_as_many_as_can_work_side_by_side():
 
 def test_memory_and_disk_are_those_of_the_run():
     one = subject(RelaxedADMM(), 20, 1000, 64)
-    assert one.worker_bytes == worker_bytes(one.solver, one.problem, 1000, 1, 4)
+    needed = worker_bytes(one.solver, one.problem, 1000, 1, 4)
+    assert needed <= one.worker_bytes <= 1.2 * needed
     # U and V of two hidden layers of 64, V and L of 10 outputs, of float32.
     assert one.state_bytes == 4 * (4 * 64 + 2 * 10) * 20_000
     assert one.data_bytes == (8 * 4 + 4) * 20_000

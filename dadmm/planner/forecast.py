@@ -25,6 +25,8 @@ WORKERS = tuple(2**i for i in range(13))
 # A pass that a doubling makes less than so much faster is not worth it.
 WORTH = 1.2
 GENERATIONS = 3
+# Peaks of the same run differ: 726 and 830 MiB were measured where `worker_bytes` says 817.
+MARGIN = 1.1
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,9 @@ class Subject:
 
     @property
     def worker_bytes(self) -> float:
-        """Bytes of memory that a worker needs."""
+        """Bytes of memory that a worker needs, at most."""
         sizes = 1, self.inputs, self.in_place
-        return float(worker_bytes(self.solver, self.problem, self.chunks[0], *sizes))
+        return MARGIN * worker_bytes(self.solver, self.problem, self.chunks[0], *sizes)
 
     def plan(self, chunks: int | None = None) -> Plan:
         """Return the plan of a run, or of the same with fewer chunks; it is never computed."""

@@ -117,15 +117,20 @@ class _Sender:
         while self.coming and self.coming[0][0] <= now:
             _, worker = heapq.heappop(self.coming)
             heapq.heappush(self.known, (free[worker], worker))
-        while self.known[0][0] < free[self.known[0][1]]:  # it has sent something else meanwhile
-            _, worker = self.known[0]
-            heapq.heapreplace(self.known, (free[worker], worker))
-        begin, worker = self.known[0]
+        begin, worker = self._first(self.known, free)
         if begin <= now + ASKED * each or not self.coming:
             return max(begin, now), worker
-        later, other = self.coming[0]
-        later = max(later, free[other]) + AGAIN / 2
+        later, other = self._first(self.coming, free)
+        later += AGAIN / 2
         return (later, other) if later < begin else (begin, worker)
+
+    @staticmethod
+    def _first(heap: list[tuple[float, int]], free: list[float]) -> tuple[float, int]:
+        """Return who could send first, which those that were asked meanwhile could not."""
+        while heap[0][0] < free[heap[0][1]]:
+            worker = heap[0][1]
+            heapq.heapreplace(heap, (free[worker], worker))
+        return heap[0]
 
 
 class _Simulation:
