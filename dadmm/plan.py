@@ -73,7 +73,7 @@ def budget(plan: Plan, memory_limit: int | str | None, threads: int) -> dict[str
     stored = plan.run.attributes
     sizes = threads, stored["input_bytes"], bool(stored.get("sources"))
     planned = worker_bytes(plan.solver, plan.problem, plan.chunks[0], *sizes)
-    given = {} if memory_limit is None else {"memory_limit": float(_bytes(memory_limit))}
+    given = {} if memory_limit is None else {"memory_limit": float(memory_bytes(memory_limit))}
     return {"memory_planned": float(planned), **given}
 
 
@@ -145,7 +145,7 @@ def chunk_rows(
         chunks given, or for the smallest.
     """
     n = problem.rows
-    _check_fits(solver, problem, None if memory_limit is None else _bytes(memory_limit))
+    _check_fits(solver, problem, None if memory_limit is None else memory_bytes(memory_limit))
 
     def need(rows: int) -> int:
         training = worker_bytes(solver, problem, rows, threads, inputs, in_place)
@@ -188,7 +188,8 @@ def _given(chunks: Any, n: int) -> tuple[int, ...]:
     raise OptionError(f"chunks={chunks!r}: use 'auto', a number of rows, or every chunk's rows")
 
 
-def _bytes(memory_limit: int | str) -> int:
+def memory_bytes(memory_limit: int | str) -> int:
+    """Return a memory limit in bytes; `OptionError` if it is none."""
     try:
         return min(int(parse_bytes(memory_limit)), MOST_MEMORY)
     except (ValueError, OverflowError, AttributeError, TypeError) as error:
@@ -219,7 +220,7 @@ def _tiles(n: int, rows: int) -> tuple[int, ...]:
 
 
 def _usable(memory_limit: int | str) -> int:
-    return int(USABLE * _bytes(memory_limit))
+    return int(USABLE * memory_bytes(memory_limit))
 
 
 def _mib(needed: int) -> str:

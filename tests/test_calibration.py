@@ -41,6 +41,12 @@ def test_a_machine_is_kept_and_found_again(tmp_path):
     assert load(path) == MACHINE
 
 
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "dadmm").write_text("in the way")
+    with pytest.raises(InputError, match="machine.json cannot be written"):
+        save(MACHINE, tmp_path / "dadmm" / "machine.json")
+
+
 def test_it_is_kept_in_the_users_cache(tmp_path):
     name = "dadmm/machine.json"
     assert place({"XDG_CACHE_HOME": str(tmp_path), "HOME": "/home/a"}) == tmp_path / name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dadmm.errors import InputError
-from dadmm.plan import _bytes as memory_bytes
+from dadmm.plan import memory_bytes
 from dadmm.planner import machine as machines
 from dadmm.planner.forecast import WORKERS, Conditions, cluster_of, forecast, store_of, sweep
 from dadmm.planner.report import Planned

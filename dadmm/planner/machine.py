@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dadmm.errors import InputError
-from dadmm.files import replace_file
+from dadmm.files import replace_file, writing
 from dadmm.predictions import as_json
 from dadmm.solvers.work import LOOPS
 
@@ -167,7 +167,8 @@ def place(environ: Mapping[str, str] = os.environ) -> Path:
 
 def save(machine: Machine, path: Path) -> None:
     """Write a calibration; errors as `dadmm.files.writing`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, as_json({"version": VERSION, **asdict(machine)}))
 
 

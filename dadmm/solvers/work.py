@@ -1,4 +1,4 @@
-"""What a task computes, counted: the solvers say it, `dadmm.planner` prices it.
+"""What a task computes, counted: the solvers say it, the planner prices it.
 
 Products are told apart by their shape, elementwise passes by the loop that makes them, for each of
 these runs at a rate of its own.  Counts are of operations as executed: a symmetric product
