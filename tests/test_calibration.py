@@ -43,7 +43,7 @@ def test_a_machine_is_kept_and_found_again(tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "dadmm").write_text("in the way")
-    with pytest.raises(InputError, match="machine.json cannot be written"):
+    with pytest.raises(InputError, match=r"machine\.json cannot be written"):
         save(MACHINE, tmp_path / "dadmm" / "machine.json")
 
 
