@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from dadmm import errors
 
 if TYPE_CHECKING:
-    from dadmm.blocks import Dense, Residual
+    from dadmm.blocks import Dense, NMFBlock, Residual
+    from dadmm.decomposition import NMF, DeepFacto
     from dadmm.estimator import ADMMClassifier, ADMMRegressor
     from dadmm.network import Architecture, Network
     from dadmm.solvers.block import BlockADMM
@@ -17,26 +18,34 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "NMF",
     "ADMMClassifier",
     "ADMMRegressor",
     "Architecture",
     "BlockADMM",
+    "DeepFacto",
     "Dense",
+    "NMFBlock",
     "Network",
     "RelaxedADMM",
     "Residual",
     "TorchBlock",
+    "cluster",
     "errors",
     "load",
     "resume",
 ]
+_MODULES = ("cluster",)
 # Where each name is: a module is imported when its name is first asked for.
 _HOMES = {
     "ADMMClassifier": "estimator",
     "ADMMRegressor": "estimator",
     "Architecture": "network",
     "BlockADMM": "solvers.block",
+    "DeepFacto": "decomposition",
     "Dense": "blocks",
+    "NMF": "decomposition",
+    "NMFBlock": "blocks",
     "Network": "network",
     "RelaxedADMM": "solvers.relaxed",
     "Residual": "blocks",
@@ -49,6 +58,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = import_module("importlib.metadata").version("dadmm")
+    elif name in _MODULES:
+        value = import_module(f"dadmm.{name}")
     elif name in _HOMES:
         value = getattr(import_module(f"dadmm.{_HOMES[name]}"), name)
     else:

@@ -1,8 +1,9 @@
-"""Blocks: differentiable maps with parameters, which a network is a chain of.
+"""Blocks: maps with parameters, which a network is a chain of.
 
-A block maps ``(rows, width)`` to ``(rows, width')`` and knows its own vector-Jacobian product:
-inside a block that is all the backpropagation there is.  `Dense` and `Residual` are written by
-hand in NumPy; `dadmm.TorchBlock` makes one of any ``torch.nn.Module``.
+A block maps ``(rows, width)`` to ``(rows, width')``.  One that is `Differentiable` knows its own
+vector-Jacobian product: inside a block that is all the backpropagation there is.  `Dense` and
+`Residual` are written by hand in NumPy; `dadmm.TorchBlock` makes one of any ``torch.nn.Module``.
+`NMFBlock`, whose output is the solution of a problem of its own, has no such product.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dadmm import kernels
 from dadmm.activations import PIECEWISE, get_activation
 from dadmm.constraints import Constraint
 from dadmm.errors import OptionError, unknown
+from dadmm.factors import SWEEPS, codes
 from dadmm.network import Architecture, Model, draw
 from dadmm.workspace import Workspace
 
@@ -28,6 +30,7 @@ Params = Mapping[str, Array]
 Shapes = dict[str, tuple[int, ...]]
 # Rows of a forward pass at once.
 ROWS = 1024
+NMF_STARTS = ("random", "nndsvd")
 
 
 class Tape:
@@ -57,7 +60,7 @@ class Tape:
 
 @runtime_checkable
 class Block(Protocol):
-    """A differentiable map with parameters; implementations hold no arrays of their own."""
+    """A map with parameters; implementations hold no arrays of their own."""
 
     def output(self, width: int) -> int:
         """Return the width of the output for inputs of a width; raise `OptionError` if none."""
@@ -70,6 +73,10 @@ class Block(Protocol):
 
     def forward(self, params: Params, v: Array, tape: Tape) -> Array:
         """Return ``f(v)``, which must stay as it is until the next call with this tape."""
+
+
+class Differentiable(Block, Protocol):
+    """A block that can be trained by its gradient."""
 
     def backward(
         self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
@@ -199,6 +206,91 @@ class Residual(Dense):
 
 
 @dataclass(frozen=True)
+class NMFBlock:
+    """Non-negative matrix factorisation: the codes ``argmin_{M >= 0} 1/2 |v - M S|^2``.
+
+    The dictionary S (n_components, width) has no negative numbers and rows in the unit ball.  Block
+    ADMM trains it with the rest of the network (`dadmm.solvers.facto`); what it reads must not be
+    negative, such as what relu gives.
+
+    Parameters
+    ----------
+    n_components : int
+        r, the number of factors: the width of the output.
+    weight : float
+        Of the reconstruction ``1/2 |v - M S|^2`` beside the loss, per sample, in what layers below
+        learn.  Large weights make features that are few factors and nothing else.
+    l1, l2 : float
+        Weights of the sum of the codes, and of half their squares, beside the reconstruction.
+    overlap : float
+        Weight of the products of the dictionary's rows with each other, relative to the mean
+        square of the codes: the less they share features, the better codes are defined.  With 0,
+        features and factors soon become a few directions and nothing else; with 0.1, factors
+        become single features.
+    rho : float
+        Penalty on the distance of the codes from what the next block asks for, in the problem that
+        trains the block; it damps what is asked of the layers below where factors are alike.
+    sweeps : int
+        Of coordinate descent over each row's codes, in training and at prediction alike.
+    init : {"random", "nndsvd"}
+        Draw the first dictionary, or form it from two looks at the data (`dadmm.factors.nndsvd`).
+    window : int
+        Mini-batches that the sums behind the dictionary remember.
+    """
+
+    n_components: int
+    weight: float = 0.01
+    l1: float = 0.0
+    l2: float = 0.0
+    overlap: float = 0.003
+    rho: float = 0.3
+    sweeps: int = SWEEPS
+    init: str = "random"
+    window: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("n_components", "sweeps", "window"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise OptionError(f"NMFBlock {name}={value!r}: use a whole number, 1 or more")
+        for name, least in (
+            ("weight", "above 0"),
+            ("rho", "above 0"),
+            ("l1", "0 or more"),
+            ("l2", "0 or more"),
+            ("overlap", "0 or more"),
+        ):
+            value = getattr(self, name)
+            plain = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+            if not plain or not 0 <= value < np.inf or (least == "above 0" and value == 0):
+                raise OptionError(f"NMFBlock {name}={value!r}: use a number {least}")
+        if self.init not in NMF_STARTS:
+            raise unknown("NMFBlock init", self.init, NMF_STARTS)
+
+    def output(self, width: int) -> int:
+        """See `Block.output`."""
+        if self.n_components > width:
+            raise OptionError(
+                f"NMFBlock n_components={self.n_components} of {width} features: use at most "
+                f"{width}"
+            )
+        return int(self.n_components)
+
+    def shapes(self, width: int) -> Shapes:
+        """See `Block.shapes`."""
+        return {"s": (self.output(width), width)}
+
+    def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
+        """See `Block.initial`: rows of length 1, drawn evenly over the positive orthant."""
+        s = np.abs(np.random.default_rng(seed).normal(size=self.shapes(width)["s"]))
+        return {"s": s / np.linalg.norm(s, axis=1, keepdims=True)}
+
+    def forward(self, params: Params, v: Array, tape: Tape) -> Array:
+        """See `Block.forward`: the codes of each row."""
+        return codes(v, params["s"], self.sweeps, l1=self.l1, l2=self.l2)
+
+
+@dataclass(frozen=True)
 class Chain:
     """A network as a chain of blocks: ``v_i = P_i(f_i(v_{i-1}))``.
 
@@ -241,6 +333,11 @@ class Chain:
     def depth(self) -> int:
         """The number of blocks."""
         return len(self.blocks)
+
+    def up_to(self, last: int) -> Chain:
+        """Return the chain that ends with block `last`, projected as here."""
+        kept = tuple(each for each in self.constraints if each[0] <= last)
+        return Chain(self.blocks[:last], self.widths[: last + 1], kept)
 
     def constraint(self, i: int) -> Constraint | None:
         """Return what the output of block i (from 1) is projected onto, or None."""
@@ -322,7 +419,7 @@ def flatten(params: Params, shapes: Shapes, dtype: Any) -> Array:
     return np.concatenate([np.ravel(params[name]).astype(dtype) for name in shapes])
 
 
-KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual}
+KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual, "nmf": NMFBlock}
 
 
 def block_to_table(block: Block) -> dict[str, Any]:

@@ -24,12 +24,20 @@ from rich.text import Text
 from dadmm import __version__, cluster
 from dadmm.config import TASKS, check_config, load_config
 from dadmm.datasets import load_data
+from dadmm.decomposition import NMF
 from dadmm.errors import InputError, StoreError
 from dadmm.estimator import ADMMClassifier
 from dadmm.export import check_place, save
 from dadmm.inputs.files import open_path
 from dadmm.inputs.training import CATEGORICAL, MISSING
-from dadmm.jobs import index_of, make_estimator, parameter_digest, refuse_other, stored_config
+from dadmm.jobs import (
+    index_of,
+    make_estimator,
+    method_of,
+    parameter_digest,
+    refuse_other,
+    stored_config,
+)
 from dadmm.predictions import check_output, write
 from dadmm.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.recovery import examine
@@ -37,11 +45,14 @@ from dadmm.schema import SCHEMA, example, json_schema
 from dadmm.store import Run, ZarrBlocks
 from dadmm.store.lock import refuse_locked
 from dadmm.stored import load, open_plan, resume
+from dadmm.watch.dashboard import open_page
 from dadmm.watch.describe import history_rows, summary
 
 # Paths and messages are printed as they are: brackets in them are no markup.
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+WHERE = "A profile, or the address or file of a scheduler, for the config's."
 
 
 def main() -> None:
@@ -103,6 +114,7 @@ def commands() -> None:
     "--run", "path", metavar="PATH", help="Where to keep the run, for the config's: folder or URL."
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that is there.")
+@click.option("--cluster", "place", metavar="WHERE", help=WHERE)
 @click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def fit(
@@ -114,6 +126,7 @@ def fit(
     missing: str | None,
     path: str | None,
     overwrite: bool,
+    place: str | None,
     workers: int | None,
     quiet: bool,
 ) -> None:
@@ -138,8 +151,8 @@ def fit(
         raise click.UsageError(
             "Say where to keep the run: --run PATH, or path in the config's [run]."
         )
-    if workers is not None:
-        table["cluster"] = {**table.get("cluster", {}), "workers": workers}
+    if place is not None or workers is not None:
+        table["cluster"] = _placed(table.get("cluster", {}), place, workers)
     run_config(table, path, overwrite, quiet)
 
 
@@ -150,10 +163,10 @@ def run_config(
     estimator = make_estimator(table, path, overwrite)
     if not overwrite:
         _refuse_existing(path, estimator)
-    data = load_data(table["data"])
+    data = load_data(table["data"], supervised=not isinstance(estimator, NMF))
     estimator.verbose = not quiet
-    with cluster.connect(table.get("cluster", {})) as dashboard:
-        _say_where(dashboard, path, quiet)
+    with cluster.connect(table.get("cluster", {})) as client:
+        _say_where(open_page(client), path, quiet)
         try:
             estimator.fit(data[0], data[1])
         except KeyboardInterrupt:
@@ -163,6 +176,15 @@ def run_config(
         _scores(estimator, data)
         _next_steps(path)
     return estimator, data
+
+
+def _placed(table: Mapping[str, Any], place: str | None, workers: int | None) -> dict[str, Any]:
+    """Return a config's [cluster] table with what the command line says of it; 0 is threads."""
+    found = dict(table)
+    if place is not None or workers == 0:
+        found = {k: v for k, v in found.items() if k not in ("profile", "scheduler")}
+        found |= {} if place is None else cluster.as_table(place)
+    return found if workers is None else {**found, "workers": workers}
 
 
 def _refuse_existing(path: str, estimator: Any) -> None:
@@ -203,6 +225,7 @@ def _scores(estimator: Any, data: Any) -> None:
         parts = [f"train score {history.attrs.get('train_score', np.nan):.4f}"]
     else:
         name = "accuracy" if isinstance(estimator, ADMMClassifier) else "R2"
+        name = "explained" if isinstance(estimator, NMF) else name
         parts = [f"train {name} {estimator.score(data[0], data[1]):.4f}"]
         if data[2] is not None:
             parts.append(f"test {name} {estimator.score(data[2], data[3]):.4f}")
@@ -298,11 +321,17 @@ def _plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 @commands.command(name="resume", short_help="Go on with a run that was stopped.")
 @click.argument("path", metavar="RUN")
 @click.option("--max-iter", type=click.IntRange(1), help="A new limit on the iterations in all.")
+@click.option("--cluster", "place", metavar="WHERE", help=WHERE)
 @click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
 @click.option("--force", is_flag=True, help="Take RUN from a driver that is known to be dead.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def resume_command(
-    path: str, max_iter: int | None, workers: int | None, force: bool, quiet: bool
+    path: str,
+    max_iter: int | None,
+    place: str | None,
+    workers: int | None,
+    force: bool,
+    quiet: bool,
 ) -> None:
     """Go on with RUN from its last committed iteration, to the same bits as without the stop.
 
@@ -314,11 +343,11 @@ def resume_command(
     --force in any case; a driver that is not dead after all then stops at its next commit.
     """
     table = stored_config(path)
-    place = dict(table.get("cluster", {}))
-    if workers is not None:
-        place["workers"] = workers
-    with cluster.connect(place) as dashboard:
-        _say_where(dashboard, path, quiet)
+    stored, left = cluster.of_a_store(table.get("cluster", {}))
+    if left and place is None and workers is None:
+        _say_warning(f"{path}: {' and '.join(left)} of a stored [cluster] {cluster.NOT_FOLLOWED}")
+    with cluster.connect(_placed(stored, place, workers)) as client:
+        _say_where(open_page(client), path, quiet)
         try:
             estimator = resume(path, max_iter=max_iter, verbose=not quiet, force=force)
         except KeyboardInterrupt:
@@ -332,20 +361,24 @@ def resume_command(
 def _data_again(table: Mapping[str, Any]) -> Any:
     """Return the config's data for the scores; None where there is no config, or data, any more."""
     try:
-        return load_data(table["data"]) if table else None
+        if not table:
+            return None
+        unsupervised = table.get("model", {}).get("task") == "factorization"
+        return load_data(table["data"], supervised=not unsupervised)
     except InputError:
         return None
 
 
 @commands.command(short_help="Verify every byte of a run.")
 @click.argument("path", metavar="RUN")
+@click.option("--cluster", "place", metavar="WHERE", help=WHERE)
 @click.option("--workers", type=click.IntRange(0), help="Worker processes; 0 reads on threads.")
-def check(path: str, workers: int | None) -> int:
+def check(path: str, place: str | None, workers: int | None) -> int:
     """Read all of RUN and compare it with its checksums; exit with 1 if anything is damaged."""
     plan = open_plan(Run.open(path))
     if isinstance(plan.run.blocks, ZarrBlocks):
         refuse_locked(plan.run.blocks, "")
-    with cluster.connect({"workers": workers or 0, "dashboard": -1}):
+    with cluster.connect({**_placed({}, place, workers), "dashboard": -1}):
         found = examine(plan)
     for line in found.damaged:
         err.print(line)
@@ -364,9 +397,12 @@ def check(path: str, workers: int | None) -> int:
 @click.argument("source", metavar="INPUT")
 @click.argument("target", metavar="OUTPUT")
 @click.option("--proba", is_flag=True, help="Class probabilities, a column per class.")
+@click.option("--codes", is_flag=True, help="Codes, a column per factor.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it is there.")
-def predict(path: str, source: str, target: str, proba: bool, overwrite: bool) -> None:
+def predict(path: str, source: str, target: str, proba: bool, codes: bool, overwrite: bool) -> None:
     """Predict with the network of RUN for the rows of INPUT, into OUTPUT.
+
+    Of a factorization the predictions are the codes.
 
     INPUT is a path or a URL that ends in .npy, .csv or .parquet (which may be globs), or is in
     zarr: an array or a data set.  OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the
@@ -375,10 +411,9 @@ def predict(path: str, source: str, target: str, proba: bool, overwrite: bool) -
     """
     estimator = load(path)
     check_output(path, source, target, overwrite)
+    how = method_of(estimator, path, proba, codes)
     x = open_path(source, index=index_of(path, source))
-    if proba and not hasattr(estimator, "predict_proba"):
-        raise InputError(f"{path} is a regression: it has no probabilities; leave out --proba")
-    write(estimator.predict_proba(x) if proba else estimator.predict(x), target)
+    write(how(x), target)
     if proba:
         _line("columns", ", ".join(map(str, estimator.classes_)))
     rows = getattr(x, "shape", ("all",))[0]

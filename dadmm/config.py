@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dask.utils import format_bytes, parse_bytes
-
+from dadmm.cluster import scheduler_address
 from dadmm.errors import InputError, OptionError, nearest
-from dadmm.plan import BASE_BYTES
-from dadmm.schema import ITEMS, MEMORY, SCHEMA, SWITCH, WHOLE, WORDS
+from dadmm.profiles import check_memory, seconds
+from dadmm.profiles import find as find_profile
+from dadmm.schema import ITEMS, SCHEMA, WHOLE, WORDS
 
 # A variable of the environment that begins so stands for a key.
 PREFIX = "DADMM__"
-TASKS = ("classification", "regression")
+TASKS = ("classification", "regression", "factorization")
 
 
 def load_config(
@@ -57,6 +57,9 @@ def load_config(
         _check_key(table, key, value, name)
         config[table] = {**config.get(table, {}), key: value}
     check_config(config, " with ".join([str(path), *found]), needs)
+    place = config.get("cluster", {})
+    if place.get("profile") and not scheduler_address(place):
+        find_profile(place["profile"])  # before any work
     return config
 
 
@@ -115,12 +118,19 @@ def check_config(config: Mapping[str, Any], where: str, needs: Iterable[str] = (
         value = config.get(table, {}).get(key, least)
         if value < least:
             raise OptionError(f"{where}: [{table}] {key}={value}: use {least} or more")
-    _check_memory(config.get("cluster", {}).get("memory_limit"), where)
+    _check_cluster(config.get("cluster", {}), f"{where}: [cluster]")
     for name in needs:
         table, _, key = name.partition(".")
         if key and key not in config.get(table, {}):
             means = SCHEMA[table][key].means
             raise OptionError(f"{where}: [{table}] {key} is missing: {means}")
+
+
+def _check_cluster(table: Mapping[str, Any], where: str) -> None:
+    if "memory_limit" in table:
+        check_memory(table["memory_limit"], where)
+    if "timeout" in table:
+        seconds(table["timeout"], where)
 
 
 def _check_keys(config: Mapping[str, Any], where: str) -> None:
@@ -144,24 +154,8 @@ def _check_key(table: str, key: str, value: object, where: str) -> None:
     if kind == ITEMS and isinstance(value, list):
         allowed = (int, str, dict)
     for item in items:
-        if not isinstance(item, allowed) or (isinstance(item, bool) and kind != SWITCH):
+        if not isinstance(item, allowed) or (isinstance(item, bool) and bool not in kind):
             raise OptionError(f"{where}: [{table}] {key}={value!r}: use {WORDS[kind]}")
-
-
-def _check_memory(limit: int | str | None, where: str) -> None:
-    """Refuse, before any worker starts, what no worker could start with."""
-    if limit is None:
-        return
-    try:
-        memory = parse_bytes(limit)
-    except (ValueError, OverflowError) as error:
-        cure = f"use {WORDS[MEMORY]}"
-        raise OptionError(f"{where}: [cluster] memory_limit={limit!r}: {cure}") from error
-    if memory < BASE_BYTES:
-        raise OptionError(
-            f"{where}: [cluster] memory_limit={limit!r} is too small: Python and its libraries "
-            f"alone need {format_bytes(BASE_BYTES)}"
-        )
 
 
 def _guess(name: object, known: Iterable[str]) -> str:

@@ -73,6 +73,11 @@ class Constraint:
     def __str__(self) -> str:
         return self.name if self.number is None else f"{self.name}:{self.number:g}"
 
+    @property
+    def convex(self) -> bool:
+        """Whether short steps, each projected, lead to the best point of the set."""
+        return self.name not in ("binary", "k_sparse")
+
     def project(self, v: Array) -> Array:
         """Return the nearest point of the set for each row of `v`."""
         return CONSTRAINTS[self.name][0](v, 0.0 if self.number is None else self.number)

@@ -43,7 +43,7 @@ from dadmm.workspace import release
 
 Array = NDArray[Any]
 
-STANDARDIZE = ("feature", "global", "none")
+STANDARDIZE = ("feature", "global", "none", "scale", "shift")
 ROWS_AT_ONCE = 65536
 # At least so many columns, and about so many numbers, are turned into float64 at once.
 COLUMNS = 16
@@ -373,11 +373,12 @@ def encode_indicators(y: Array, block_info: Any = None) -> Array:
 
 @dataclass
 class Moments:
-    """Count, mean and sum of squared deviations of columns, which add up over chunks."""
+    """Count, mean, squared deviations and minimum of columns, which add up over chunks."""
 
     count: int
     mean: Array
     squares: Array
+    least: Array
 
     @classmethod
     def of(cls, block: Array) -> Moments:
@@ -392,7 +393,7 @@ class Moments:
                 mean[here] = wide.mean(axis=0)
                 wide -= mean[here]
                 squares[here] = np.square(wide, out=wide).sum(axis=0)
-        return cls(len(block), mean, squares)
+        return cls(len(block), mean, squares, block.min(axis=0).astype(np.float64))
 
     def __add__(self, other: Moments) -> Moments:
         """Chan, Golub and LeVeque's pairwise update (1979)."""
@@ -401,12 +402,20 @@ class Moments:
             shift = other.mean - self.mean
             mean = self.mean + shift * (other.count / count)
             squares = self.squares + other.squares + shift**2 * (self.count * other.count / count)
-        return Moments(count, mean, squares)
+        return Moments(count, mean, squares, np.minimum(self.least, other.least))
 
     def scaling(self, how: str) -> Scaling:
-        """Return the scaling to zero mean and, per column or over all, unit variance."""
+        """Return the scaling to zero mean and, per column or over all, unit variance.
+
+        "scale" divides all by their root mean square, so that 0 stays 0 and nothing changes its
+        sign; "shift" does so once the minimum of every column is 0.
+        """
         if how == "none":
             return Scaling.identity(len(self.mean))
+        if how in ("scale", "shift"):
+            centre = self.least if how == "shift" else np.zeros_like(self.mean)
+            size = np.sqrt((self.squares / self.count + (self.mean - centre) ** 2).mean())
+            return Scaling(centre, np.full_like(centre, size if size > 0 else 1.0))
         variance = self.squares / self.count
         if how == "global":
             spread = variance.mean() + self.mean.var()
@@ -510,13 +519,13 @@ def store(
     chunks: Sequence[int],
     weight: Any = None,
     source: Source | None = None,
-) -> tuple[Moments, Moments]:
+) -> tuple[Moments, Moments | None]:
     """Check `x` and `y`, write them into the run chunk by chunk, return their moments.
 
     Parameters
     ----------
     x, y : (rows, columns) arrays
-        From `as_matrix` and `as_targets`, or labels already encoded.
+        From `as_matrix` and `as_targets`, or labels already encoded; `y` may be None.
     chunks : sequence of int
         Rows of each chunk.
     source : Source or None
@@ -529,7 +538,8 @@ def store(
     """
     moments: list[Moments] = []
     edges = np.concatenate([[0], np.cumsum(chunks)])
-    arrays = {"x": x, "y": y} if weight is None else {"x": x, "y": y, "weight": weight}
+    given = {"x": x, "y": y, "weight": weight}
+    arrays = {name: array for name, array in given.items() if array is not None}
     for name, array in arrays.items():
         rows, columns = array.shape
         if name == "x" and source is not None:
@@ -558,7 +568,7 @@ def store(
             ]
         run.blocks.settle("data")
         moments.append(_finite(sum_moments(found), name))
-    return moments[0], moments[1]
+    return moments[0], moments[1] if y is not None else None
 
 
 def _finite(moments: Moments, name: str) -> Moments:

@@ -82,8 +82,16 @@ class DamageError(StoreError):
         return one_line(f"{self.url}: {which}{self.name} {self.what}{cure}")
 
 
+class FactorWarning(UserWarning):
+    """Factors that no row used any more were seeded again."""
+
+
 class RecoveryWarning(UserWarning):
     """A run that goes on from an earlier iteration, because something in its store was damaged."""
+
+
+class SecurityWarning(UserWarning):
+    """Something that others could reach, and should not."""
 
 
 class RunError(DadmmError):

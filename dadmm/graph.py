@@ -153,7 +153,7 @@ def visit(
     after : sequence
         Outputs of tasks that must be done before (they wrote what this one reads).
     """
-    merged = {name: array for layer in weights for name, array in layer.items()}
+    merged = _merged(weights)
     if plan.solver.idle(plan.problem, part, merged):
         return {}
     read = plan.run.blocks.read
@@ -171,6 +171,23 @@ def visit(
     return sums
 
 
+def aligned(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arrays at addresses that their numbers may have; others are copied.
+
+    What came over a connection lies wherever it was in its message, and NumPy multiplies matrices
+    at odd addresses without BLAS: slowly, and to other last bits.
+    """
+    return {
+        name: np.require(each, requirements="A") if isinstance(each, np.ndarray) else each
+        for name, each in arrays.items()
+    }
+
+
+def _merged(weights: Sequence[Arrays]) -> Arrays:
+    """Return the weights of several layers as one dict."""
+    return {name: array for layer in weights for name, array in aligned(layer).items()}
+
+
 def _expect(plan: Plan, part: Part, step: Step, chunk: int) -> None:
     """Let a chunk be read that will be visited soon."""
     for name, wanted in (
@@ -186,8 +203,8 @@ def _expect(plan: Plan, part: Part, step: Step, chunk: int) -> None:
 
 def start(plan: Plan, generation: int | None, chunk: int, weights: Sequence[Arrays]) -> Sums:
     """Make the first state of a chunk, and save it unless only the sums are wanted."""
-    merged = {name: array for layer in weights for name, array in layer.items()}
-    seen = _chunk(plan, Part("start-chunk", x=True, y=True), chunk, {}, 0, WHOLE)
+    merged = _merged(weights)
+    seen = _chunk(plan, Part("start-chunk", x=True, y=plan.problem.supervised), chunk, {}, 0, WHOLE)
     state, sums = plan.solver.start(plan.problem, merged, seen)
     if generation is not None:
         for name, block in state.items():
@@ -211,7 +228,8 @@ def solve(
     with phase(plan.session, "solve"):
         names = plan.solver.constants(plan.problem, layer)
         known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
-        new, details = plan.solver.solve(plan.problem, layer, anchor, weights, {**sums, **known})
+        given = (aligned(arrays) for arrays in (anchor, weights, {**sums, **known}))
+        new, details = plan.solver.solve(plan.problem, layer, *given)
         found: dict[str, Any] = {"details": details}
         if save is None:
             return {**weights, **new, **found}
@@ -323,6 +341,14 @@ def first(plan: Plan, params: int = 0, state: int | None = 0) -> Delayed:
     ]
     total = tasks.tree_sum(sums, params, "start")
     return tasks.result(tasks.add(keep_constants, "keep-constants", params)(total))
+
+
+def look(plan: Plan, part: Part, params: int) -> Delayed:
+    """Return the graph that looks at all chunks before training starts; it computes to sums."""
+    tasks = _Tasks(plan)
+    weights = tasks.load(params, part.layers, part.name)
+    step = Step(0, params, params)
+    return tasks.result(tasks.visits(Pass((part,), ()), step, f"before-{part.name}", weights)[0])
 
 
 def iteration(plan: Plan, step: Step, pace: Pace = WHOLE) -> Delayed:

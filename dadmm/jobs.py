@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,10 +25,12 @@ import xarray as xr
 from dadmm import cluster, data
 from dadmm.config import check_config, differences, load_config
 from dadmm.datasets import load_data
+from dadmm.decomposition import NMF, DeepFacto
 from dadmm.errors import (
     DamageError,
     InputError,
     LockedError,
+    OptionError,
     ShapeError,
     StoreError,
     TakenError,
@@ -49,6 +52,7 @@ from dadmm.process import CODES, ending, sigterm_interrupts, tidy_warnings
 from dadmm.schema import SCHEMA
 from dadmm.store import Run
 from dadmm.stored import is_done, load, resume
+from dadmm.watch.dashboard import open_page
 
 # What of a config a run keeps.
 KEPT = ("data", "model", "solver", "cluster")
@@ -99,13 +103,33 @@ def _finite(value: Any) -> Any:
 # ----------------------------------------------------------------------------------------- training
 
 
+KINDS = {"classification": ADMMClassifier, "regression": ADMMRegressor, "factorization": NMF}
+# Where a key of [model] belongs, in words.
+HOMES = {
+    **{f"task={task!r}": kind for task, kind in KINDS.items()},
+    "task='classification' with n_components": DeepFacto,
+}
+
+
 def make_estimator(config: Mapping[str, Any], path: str, overwrite: bool = False) -> Any:
     """Return the estimator that a checked config describes, with its run at `path`."""
     model = dict(config.get("model", {}))
     task = model.pop("task", "classification")
-    kind = ADMMClassifier if task == "classification" else ADMMRegressor
+    kind = KINDS[task]
+    if kind is ADMMClassifier and "n_components" in model:
+        kind = DeepFacto
+    known = signature(kind).parameters
+    for key in model:
+        if key not in known:
+            homes = [home for home, has in HOMES.items() if key in signature(has).parameters]
+            raise OptionError(
+                f"[model] {key} is no key of task={task!r}: it is for {' or '.join(homes)}"
+            )
+    if "solver" in known:
+        model["solver"] = make_solver(config.get("solver", {}))
+    elif config.get("solver"):
+        raise OptionError(f"[solver] is for networks, not for task={task!r}: leave it out")
     made = kind(
-        solver=make_solver(config.get("solver", {})),
         run=path,
         overwrite=overwrite,
         memory_limit=config.get("cluster", {}).get("memory_limit"),
@@ -117,7 +141,7 @@ def make_estimator(config: Mapping[str, Any], path: str, overwrite: bool = False
 
 def refuse_other(run: Run, estimator: Any, cure: str) -> None:
     """Raise `StoreError` if a run has another config than an estimator that would go on with it."""
-    here = estimator._config(make_solver(estimator.solver))
+    here = estimator._config(estimator._make_solver())
     changed = differences(run.attributes["config"], here)
     # Where its data came from decides nothing about a run that the library began.
     stored, given = (each or {} for each in (run.attributes.get("pipeline"), estimator.pipeline))
@@ -170,7 +194,7 @@ def train(config: Mapping[str, Any], log: Log) -> None:
             estimator = resume(path, callback=log.iteration)
         else:  # one that was killed before its data was stored begins anew
             estimator.overwrite = run is not None
-            x, y, *_ = load_data(config["data"])
+            x, y, *_ = load_data(config["data"], supervised=not isinstance(estimator, NMF))
             try:
                 estimator.fit(x, y, callback=log.iteration)
             except TakenError as error:  # it was not there a moment ago
@@ -181,7 +205,12 @@ def train(config: Mapping[str, Any], log: Log) -> None:
 def resume_run(config: Mapping[str, Any], log: Log) -> None:
     """Go on with a run, to the same bits as if it had never stopped; a new limit may be given."""
     path, options = config["run"]["path"], config.get("resume", {})
-    place = config.get("cluster", stored_config(path).get("cluster", {}))
+    place = config.get("cluster")
+    if place is None:
+        place, left = cluster.of_a_store(stored_config(path).get("cluster", {}))
+        if left:
+            what = f"{' and '.join(left)} of a stored [cluster] {cluster.NOT_FOLLOWED}"
+            log("warning", "warning", message=what)
     with _place(place, log):
         estimator = resume(path, callback=log.iteration, **options)
     _done(log, estimator)
@@ -198,8 +227,8 @@ def _open(path: str) -> Run | None:
 
 @contextmanager
 def _place(table: Mapping[str, Any], log: Log) -> Iterator[None]:
-    with cluster.connect(table) as dashboard:
-        log("started", workers=table.get("workers", 0), dashboard=dashboard)
+    with cluster.connect(table) as client:
+        log("started", workers=table.get("workers", 0), dashboard=open_page(client))
         yield
 
 
@@ -233,7 +262,7 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
     table = config.get("data") or stored_config(path).get("data")
     if table is None:
         raise InputError(f"{path} was trained without a config: say what to score on in [data]")
-    x, y, x_test, y_test = load_data(table)
+    x, y, x_test, y_test = load_data(table, supervised=not isinstance(model, NMF))
     held_out = x_test is not None
     if held_out:
         x, y = x_test, y_test
@@ -245,7 +274,7 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
         "parameters": parameter_digest(model),
         "data": table,
         "held_out": held_out,
-        "rows": int(y.size if isinstance(y, xr.DataArray) else len(y)),
+        "rows": _rows(x if y is None else y),
         "metrics": scores,
     }
     replace_file(output, as_json(_finite(found)))
@@ -253,8 +282,14 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
     log("done", output=output, rows=found["rows"], held_out=held_out, **numbers)
 
 
+def _rows(values: Any) -> int:
+    return int(values.size if isinstance(values, xr.DataArray) else len(values))
+
+
 def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
     """Return scikit-learn's usual scores of a fitted estimator.
+
+    Of a factorization: explained, the share of the squares.
 
     Classification: accuracy, balanced_accuracy, f1_macro, and the confusion matrix (rows: true
     classes, columns: predicted ones).  Several labels per row: accuracy (all labels of a row),
@@ -268,6 +303,8 @@ def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
     """
     from sklearn import metrics as sk
 
+    if isinstance(model, NMF):
+        return {"explained": model.score(x)}
     predicted, y, _ = model._scored(x, y)
     if isinstance(model, ADMMRegressor):
         y = data.as_targets(y, len(predicted))
@@ -322,16 +359,15 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
         raise ShapeError(f"{source} holds one number, not rows of features")
     if not isinstance(getattr(x, "shape", (None,))[0], int):
         raise InputError(f"{source} is too large a table, or a data set: use `dadmm predict`")
-    proba = options.get("proba", False)
-    if proba and isinstance(model, ADMMRegressor):
-        raise InputError(f"{path} is a regression: it has no probabilities; leave out proba")
+    proba, codes = options.get("proba", False), options.get("codes", False)
+    how = method_of(model, path, proba, codes)
     job = {
         "parameters": parameter_digest(model),
         "input": source,
         "files": changed_last(source),
         "shape": list(x.shape),
         "dtype": str(x.dtype if hasattr(x, "dtype") else x.dtypes.tolist()),
-        "columns": model.classes_.tolist() if proba else None,
+        "columns": model.classes_.tolist() if proba else ["codes"] if codes else None,
     }
     if is_complete(target, job):
         log("done", output=target, rows=x.shape[0], note="there was nothing left to do")
@@ -348,11 +384,9 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
     log("started", input=source, output=target, rows=x.shape[0])
 
     def values(rows: Any) -> Any:
-        if proba:
-            return np.asarray(model.predict_proba(rows))
-        found = np.asarray(model.predict(rows))
+        found = np.asarray(how(rows))
         # Labels of one dtype in all parts, however long they are.
-        labels = found.ndim == 1 and hasattr(model, "classes_")
+        labels = found.ndim == 1 and not codes and hasattr(model, "classes_")
         return found.astype(plain(model.classes_).dtype) if labels else found
 
     predict_parts(
@@ -364,6 +398,26 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
         lambda first, last: log("part", first=first, last=last),
     )
     log("done", output=target, rows=x.shape[0])
+
+
+def method_of(model: Any, path: str, proba: bool, codes: bool) -> Callable[[Any], Any]:
+    """Return what predicts: labels or numbers, probabilities, or codes.
+
+    Raises
+    ------
+    InputError
+        If the network of a run has no such thing.
+    """
+    if proba and codes:
+        raise InputError("probabilities or codes: leave out one")
+    if proba and not hasattr(model, "predict_proba"):
+        kind = "factorization" if isinstance(model, NMF) else "regression"
+        raise InputError(f"{path} is a {kind}: it has no probabilities; leave out proba")
+    if codes and not hasattr(model, "transform"):
+        raise InputError(f"{path} has no factors: it has no codes; leave out codes")
+    if codes or isinstance(model, NMF):
+        return model.transform
+    return model.predict_proba if proba else model.predict
 
 
 # ------------------------------------------------------------------------------------------ scripts

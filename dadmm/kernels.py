@@ -22,17 +22,17 @@ Array = NDArray[Any]
 
 # Sums may be reordered and multiply-adds contracted (both are fixed at compilation, so results
 # repeat); NaN and infinity keep their meaning, because divergence is found by them.
-_options: dict[str, Any] = {
+COMPILED: dict[str, Any] = {
     "cache": True,
     "nogil": True,
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
 # A loop becomes SIMD code only if all that it calls is inlined and free of branches.
-_inline: dict[str, Any] = {**_options, "forceinline": True}
+_inline: dict[str, Any] = {**COMPILED, "forceinline": True}
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def v_gradient(
     v: Array,
     previous: Array,
@@ -75,7 +75,7 @@ def v_gradient(
     return total_r, total_g
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def step(v: Array, direction: Array, length: float) -> tuple[float, float]:
     """Move `v` in place by ``-length * direction``; return ``|move|^2`` and ``|v|^2`` after it."""
     rows, width = v.shape
@@ -96,7 +96,7 @@ def step(v: Array, direction: Array, length: float) -> tuple[float, float]:
     return total_d, total_v
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def u_piecewise(
     pre: Array,
     bias: Array,
@@ -125,7 +125,7 @@ def u_piecewise(
     return _u_update(pre, bias, u, v, previous, skip, slope, None, None, mu, nu, tau)
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def u_smooth(
     kind: int,
     pre: Array,
@@ -146,7 +146,7 @@ def u_smooth(
     return _u_update(pre, bias, u, v, previous, skip, None, kind, None, mu, nu, tau)
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def u_linearized(
     slope: float | None,
     kind: int | None,
@@ -171,7 +171,7 @@ def u_linearized(
     return _u_update(pre, bias, u, v, previous, skip, slope, kind, (mix, bend), mu, nu, tau)
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def _u_update(
     pre: Array,
     bias: Array,
@@ -270,7 +270,7 @@ def _u_update(
 # none.  From the top to where the bump ends g' is convex, and the same holds from that end.
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def _prox_row(
     softplus: bool,
     r: float,
@@ -332,7 +332,7 @@ def _prox_row(
             u[j] = _lower_of_two(softplus, a[j], b[j], r, far)
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def _lower_of_two(softplus: bool, a: float, b: float, r: float, far: float) -> float:
     """Minimise g where there may be a minimum on either side of the bump's top."""
     side = math.copysign(1.0, far - b)
@@ -364,7 +364,7 @@ def _lower_of_two(softplus: bool, a: float, b: float, r: float, far: float) -> f
     return _bracketed(softplus, a, b, r, b, far)  # both minima at the top, to rounding
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def _slide(
     softplus: bool, a: float, b: float, r: float, side: float, u: float, climbing: bool
 ) -> float:
@@ -381,7 +381,7 @@ def _slide(
     return u
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def _bracketed(softplus: bool, a: float, b: float, r: float, near: float, far: float) -> float:
     """Newton's method, safeguarded by bisection, where g' changes sign but once."""
     low, high = min(near, far), max(near, far)
@@ -470,7 +470,7 @@ def _log1p(e: float) -> float:
     return p * s + half * 0.6931471805599453
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def softmax_prox(v: Array, y: Array, beta: float, out: Array) -> None:
     """Rowwise prox of the cross-entropy, ``argmin_z loss(z, y) + beta/2 |z - v|^2``, into `out`.
 
@@ -530,7 +530,7 @@ def softmax_prox(v: Array, y: Array, beta: float, out: Array) -> None:
 # ------------------------------------------------------------------------- layers and optimisers
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def gather_scaled(x: Array, rows: Array, centre: Array, factor: Array, out: Array) -> None:
     """Take some rows of a matrix and scale its columns: ``out = (x[rows] - centre) * factor``.
 
@@ -543,7 +543,7 @@ def gather_scaled(x: Array, rows: Array, centre: Array, factor: Array, out: Arra
             out[i, j] = (centre.dtype.type(x[row, j]) - centre[j]) * factor[j]
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def bias_piecewise(a: Array, bias: Array, slope: float, v: Array, skip: bool, out: Array) -> None:
     """Forward half of a piecewise linear layer: ``a += bias``; ``out = act(a) + skip * v``.
 
@@ -565,7 +565,7 @@ def bias_piecewise(a: Array, bias: Array, slope: float, v: Array, skip: bool, ou
                 out[i, j] = t if t > zero else left * t
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def gate_piecewise(a: Array, slope: float, g: Array, out: Array, bias_gradient: Array) -> None:
     """Backward half: ``out = g * act'(a)``, and the sum of its rows."""
     rows, width = a.shape
@@ -580,7 +580,7 @@ def gate_piecewise(a: Array, slope: float, g: Array, out: Array, bias_gradient: 
             bias_gradient[j] += t
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def adam(
     theta: Array,
     g: Array,
@@ -627,7 +627,7 @@ def adam(
         theta[i] = zero if abs(moved) < tiny else moved
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def sgd(
     theta: Array, g: Array, m: Array, rate: float, momentum: float, l2: float, shrink: float
 ) -> None:
@@ -639,7 +639,7 @@ def sgd(
         theta[i] = s * theta[i] - r * m[i]
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def augment(g: Array, multiplier: Array, theta: Array, anchor: Array, sigma: float) -> None:
     """Add the gradient of ``<pi, theta - w> + sigma/2 |theta - w|^2`` to `g`, in place."""
     s = g.dtype.type(sigma)
@@ -647,7 +647,7 @@ def augment(g: Array, multiplier: Array, theta: Array, anchor: Array, sigma: flo
         g[i] += multiplier[i] + s * (theta[i] - anchor[i])
 
 
-@njit(**_options)
+@njit(**COMPILED)
 def softmax_gradient(out: Array, y: Array, weight: Array, g: Array) -> tuple[float, int]:
     """Rows' gradients of the weighted cross-entropy into `g`; return its sum, and rows right.
 

@@ -186,8 +186,14 @@ def _start(plan: Plan) -> None:
     run, first = plan.run, plan.run.first
     given = run.blocks.names("initial")
     params = {name: run.blocks.get(f"initial/{name}") for name in given}
-    params = params or plan.solver.initial(plan.problem, plan.seed)
-    run.save_params(f"params/{first}", params)
+    drawn = plan.solver.initial(plan.problem, plan.seed)
+    run.save_params(f"params/{first}", drawn | params)
+    if not params:
+        for part in plan.solver.looks(plan.problem):
+            drawn = plan.solver.begin(
+                plan.problem, part, drawn, compute(graph.look(plan, part, first))
+            )
+            run.save_params(f"params/{first}", drawn)
     plan.begin(first)
     compute(graph.first(plan, first, first))
     run.settle(first)

@@ -13,9 +13,12 @@ from dadmm.blocks import block_from_table, block_to_table
 from dadmm.errors import OptionError, unknown
 from dadmm.solvers.base import Solver
 from dadmm.solvers.block import BlockADMM
+from dadmm.solvers.facto import Factorization
 from dadmm.solvers.relaxed import RelaxedADMM
 
 SOLVERS: dict[str, type] = {"block": BlockADMM, "relaxed": RelaxedADMM}
+# That of `dadmm.NMF` too, which is no choice of other estimators.
+STORED: dict[str, type] = {**SOLVERS, "nmf": Factorization}
 DEFAULT = "block"
 
 TYPES: dict[type, tuple[tuple[type, ...], str]] = {
@@ -46,7 +49,7 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
     if isinstance(solver, str):
         solver = {"name": solver}
     if not isinstance(solver, Mapping):
-        if not isinstance(solver, tuple(SOLVERS.values())):
+        if not isinstance(solver, tuple(STORED.values())):
             raise OptionError(f"solver={solver!r}: use one of {', '.join(SOLVERS)} or its object")
         for field in fields(solver):  # type: ignore[arg-type]
             value = getattr(solver, field.name)
@@ -57,12 +60,12 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
         return solver
     options = dict(solver)
     name = options.pop("name", DEFAULT)
-    if not isinstance(name, str) or name not in SOLVERS:
+    if not isinstance(name, str) or name not in STORED:
         raise unknown("solver", name, SOLVERS)
-    known = [field.name for field in fields(SOLVERS[name])]
+    known = [field.name for field in fields(STORED[name])]
     for option, value in options.items():
         homes = [s for s in SOLVERS if option in {f.name for f in fields(SOLVERS[s])}]
-        if homes and name not in homes:
+        if option not in known and homes:
             raise OptionError(
                 f"the {name} solver has no option {option!r}: it belongs to {homes[0]!r}, which "
                 f"name={homes[0]!r} chooses"
@@ -73,7 +76,7 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
             options[option] = [
                 block_from_table(item) if isinstance(item, Mapping) else item for item in value
             ]
-    return make_solver(SOLVERS[name](**options))
+    return make_solver(STORED[name](**options))
 
 
 def solver_table(solver: Solver) -> dict[str, Any]:

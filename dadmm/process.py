@@ -10,7 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from dadmm.errors import DadmmError, InputError, LockedError, RecoveryWarning, StoreError, one_line
+from dadmm.errors import (
+    DadmmError,
+    InputError,
+    LockedError,
+    RecoveryWarning,
+    SecurityWarning,
+    StoreError,
+    one_line,
+)
 
 FAILED = 1
 BAD_INPUT = 2
@@ -18,6 +26,7 @@ BAD_INPUT = 2
 LATER = 75
 INTERRUPTED = 130
 TERMINATED = 143
+NEWS = (RecoveryWarning, SecurityWarning)
 
 CODES = """exit codes:
   0    done; also if there was nothing left to do
@@ -77,11 +86,12 @@ def tidy_warnings(say: Callable[[str], None]) -> Iterator[None]:
         warnings.filterwarnings("ignore", module="distributed")
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")
         warnings.filterwarnings("ignore", message="A column-vector y")  # files often have one
-        warnings.filterwarnings("always", category=RecoveryWarning)
+        for category in NEWS:
+            warnings.filterwarnings("always", category=category)
         show = warnings.showwarning
 
         def tidy(message: Warning | str, *args: Any, **options: Any) -> None:
-            if isinstance(message, RecoveryWarning):
+            if isinstance(message, NEWS):
                 say(str(message))
             else:
                 show(message, *args, **options)

@@ -11,6 +11,7 @@ from typing import Any
 
 from dadmm.activations import ACTIVATIONS
 from dadmm.datasets import DATASETS
+from dadmm.decomposition import NMF, DeepFacto
 from dadmm.estimator import ADMMClassifier
 from dadmm.losses import LOSSES
 from dadmm.options import DEFAULT, SOLVERS
@@ -24,6 +25,8 @@ NUMBER: Kind = (int, float)
 WIDTHS: Kind = (list,)
 CHUNKS: Kind = (int, str, list)
 MEMORY: Kind = (int, str)
+TLS: Kind = (bool, str)
+TIME: Kind = (float, int, str)
 ITEMS: Kind = (str, int, list)
 
 WORDS = {
@@ -35,6 +38,8 @@ WORDS = {
     CHUNKS: 'a whole number, a list of them, or "auto"',
     ITEMS: "a number, text, or a list",
     MEMORY: 'a number of bytes, or text such as "2GiB"',
+    TLS: "true, or a folder of certificates",
+    TIME: 'seconds, or text such as "10 minutes"',
 }
 
 
@@ -131,10 +136,22 @@ def _all_solver_keys() -> dict[str, Key]:
     return found
 
 
-def _model(name: str, kind: Kind, means: str, sample: Any = None) -> Key:
-    default = signature(ADMMClassifier).parameters[name].default
+def _model(name: str, kind: Kind, means: str, sample: Any = None, of: type = ADMMClassifier) -> Key:
+    default = signature(of).parameters[name].default
     default = list(default) if isinstance(default, tuple) else default
     return Key(kind, means, default, sample)
+
+
+def _deep(name: str, kind: Kind, means: str) -> Key:
+    """Return a key that only networks with factors have: no default of all configs."""
+    key = _model(name, kind, means, of=DeepFacto)
+    return Key(kind, f"with n_components: {means}", sample=key.default)
+
+
+def _nmf(name: str, kind: Kind, means: str, sample: Any) -> Key:
+    """Return a key that only factorizations have."""
+    assert name in signature(NMF).parameters
+    return Key(kind, f"factorization: {means}", sample=sample)
 
 
 def _toml(value: Any) -> str:
@@ -158,7 +175,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "seed": Key(WHOLE, "seed of that split", 0),
     },
     "model": {
-        "task": Key(TEXT, "classification or regression", "classification"),
+        "task": Key(TEXT, "classification, regression or factorization", "classification"),
         "hidden_layer_sizes": _model("hidden_layer_sizes", WIDTHS, "widths of the hidden layers"),
         "activation": _model("activation", TEXT, ", ".join(ACTIVATIONS)),
         "loss": _model("loss", TEXT, ", ".join(["auto", *LOSSES])),
@@ -166,7 +183,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "alpha": _model("alpha", NUMBER, "weight of |W|^2 / 2, per sample"),
         "max_iter": _model("max_iter", WHOLE, "most iterations"),
         "tol": _model("tol", NUMBER, "when to stop early, as the solver says; 0: never"),
-        "standardize": _model("standardize", TEXT, "feature, global or none"),
+        "standardize": _model("standardize", TEXT, "feature, global, scale, shift or none"),
         "class_weight": _model(
             "class_weight", TEXT, "balanced: classes weigh alike (classification)", "balanced"
         ),
@@ -178,12 +195,32 @@ SCHEMA: dict[str, dict[str, Key]] = {
         "handle_unknown": _model(
             "handle_unknown", TEXT, "categories that training never saw: error or ignore"
         ),
+        "n_components": Key(
+            WHOLE, "factors: of a factorization, or inside a network (DeepFacto)", sample=16
+        ),
+        "head_layer_sizes": _deep("head_layer_sizes", WIDTHS, "widths of layers above the factors"),
+        "factor_weight": _deep("factor_weight", NUMBER, "weight of the reconstruction"),
+        "sparsity": _deep("sparsity", NUMBER, "weight of the sum of the codes beside that"),
+        "overlap": _deep("overlap", NUMBER, "weight of the products of the dictionary's rows"),
+        "factor_init": _deep("factor_init", TEXT, "the first dictionary: random or nndsvd"),
+        "code_sweeps": _deep("code_sweeps", WHOLE, "sweeps over each row's codes"),
+        "init": _nmf("init", TEXT, "the first dictionary: auto, nndsvd or random", "auto"),
+        "alpha_W": _nmf("alpha_W", NUMBER, "weight of the codes' penalty, times features", 0.0),
+        "alpha_H": _nmf("alpha_H", NUMBER, "of the dictionary's, times samples", 0.0),
+        "l1_ratio": _nmf("l1_ratio", NUMBER, "share of the sums in these", 0.0),
+        "mode": _nmf("mode", TEXT, "batch: codes are kept; online: nothing is", "batch"),
+        "dtype": _nmf("dtype", TEXT, "float32 or float64", "float32"),
+        "shift": _nmf("shift", SWITCH, "subtract each feature's least value first", False),
     },
     "solver": {"name": Key(TEXT, "block or relaxed", DEFAULT), **_all_solver_keys()},
     "cluster": {
-        "workers": Key(WHOLE, "worker processes on this machine; 0 runs on threads", 0),
+        "profile": Key(TEXT, "name or file of a cluster profile, such as slurm", sample="local"),
+        "scheduler": Key(TEXT, "one that runs: an address or a file", sample="scheduler.json"),
+        "workers": Key(WHOLE, "processes, here unless profile is set; 0: its own, or threads", 0),
         "memory_limit": Key(MEMORY, "memory of one worker, such as 2GiB", sample="2GiB"),
         "dashboard": Key(WHOLE, "port of the Dask dashboard; 0 for any, -1 for none", 0),
+        "tls": Key(TLS, "true, or a folder of certificates", sample="certificates"),
+        "timeout": Key(TIME, "how long to wait for the first worker", sample="10 minutes"),
     },
     "run": {"path": Key(TEXT, "where the run is kept: a folder or a URL", sample="runs/digits")},
     "resume": {
@@ -201,6 +238,7 @@ SCHEMA: dict[str, dict[str, Key]] = {
             TEXT, "where predictions go: .npy, .csv, .parquet or .zarr", sample="predicted.csv"
         ),
         "proba": Key(SWITCH, "class probabilities, a column per class", False),
+        "codes": Key(SWITCH, "codes, a column per factor, of a network that has some", False),
         "rows": Key(WHOLE, "rows predicted, and kept through a kill, at a time", 65536),
         "overwrite": Key(SWITCH, "replace predictions of another network or input", False),
     },

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from dadmm import loop
 from dadmm.activations import get_activation
-from dadmm.blocks import Block
+from dadmm.blocks import Block, Chain, Dense, NMFBlock
 from dadmm.cluster import current_client, resources
 from dadmm.data import labels_from_json
+from dadmm.decomposition import NMF, DeepFacto
 from dadmm.errors import DamageError, InputError, OptionError, StoreError, unknown
-from dadmm.estimator import ADMMClassifier, ADMMRegressor, _ADMMEstimator
+from dadmm.estimator import ADMMClassifier, ADMMRegressor
+from dadmm.fitting import Trained
 from dadmm.graph import Plan
 from dadmm.inputs import Form
 from dadmm.losses import get_loss
-from dadmm.network import Architecture
+from dadmm.network import Architecture, Network
 from dadmm.options import check_type, make_solver, solver_table
 from dadmm.plan import chunk_rows
 from dadmm.recovery import check_forms, last_record
@@ -25,10 +28,11 @@ from dadmm.solvers.base import Problem, Solver
 from dadmm.solvers.cut import frozen
 from dadmm.store import Run
 
-ESTIMATORS: dict[str, type[_ADMMEstimator]] = {
-    "ADMMClassifier": ADMMClassifier,
-    "ADMMRegressor": ADMMRegressor,
+ESTIMATORS: dict[str, type[Trained]] = {
+    kind.__name__: kind for kind in (ADMMClassifier, ADMMRegressor, DeepFacto, NMF)
 }
+# What loading a run gives.
+Estimator = ADMMClassifier | ADMMRegressor | DeepFacto | NMF
 
 
 def open_plan(run: Run, solver: Solver | None = None) -> Plan:
@@ -103,7 +107,7 @@ def is_done(run: Run, max_iter: int) -> bool:
     )
 
 
-def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | ADMMRegressor:
+def load(path: str | Path, *, solver: Solver | None = None) -> Estimator:
     """Return the fitted estimator of a stored run, or of a network's file.
 
     That of a run is as at the last committed iteration.  That of a ``.safetensors`` file predicts;
@@ -130,32 +134,78 @@ def load(path: str | Path, *, solver: Solver | None = None) -> ADMMClassifier | 
     plan = open_plan(run, solver)
     if run.committed() is None:
         raise StoreError(f"{path} has no committed iteration yet: dadmm resume {path}")
-    estimator: ADMMClassifier | ADMMRegressor = _stored_estimator(run, plan.solver)
+    estimator: Estimator = _stored_estimator(run, plan.solver)
     estimator._take(plan)
     return estimator
 
 
-def _from_file(path: str | Path, solver: Solver | None) -> ADMMClassifier | ADMMRegressor:
+def _from_file(path: str | Path, solver: Solver | None) -> Estimator:
     from dadmm.export import tensors
 
     blocks = frozen(getattr(solver, "blocks", ()))
     given = isinstance(blocks, tuple) and any(isinstance(block, Block) for block in blocks)
     network = tensors.decode(path, blocks if given else ())
-    arch, target, form = network.architecture, network.target, network.form or Form()
-    options: dict[str, Any] = {"hidden_layer_sizes": arch.widths[1:-1], "loss": target.loss}
-    if isinstance(arch, Architecture):
-        options["activation"] = arch.activation
-        options["stem"] = "identity" if arch.skip(1) else "dense"
+    form = network.form or Form()
+    kind, options = _kind_of(network)
     if form.encodes:
         options["categorical"] = "one_hot"
     if any(column.fill is not None for column in form.columns):
         options["missing"] = "impute"
-    if solver is not None:
+    if solver is not None and kind is not NMF:
         options["solver"] = solver
-    kind = ADMMRegressor if target.classes is None else ADMMClassifier
-    estimator: ADMMClassifier | ADMMRegressor = kind(**options)
+    estimator: Estimator = kind(**options)
     estimator._take_network(network)
     return estimator
+
+
+def _kind_of(network: Network) -> tuple[Any, dict[str, Any]]:
+    """Return the estimator of a network from a file, and those of its options that this tells."""
+    arch, target = network.architecture, network.target
+    options: dict[str, Any] = {"hidden_layer_sizes": arch.widths[1:-1], "loss": target.loss}
+    if isinstance(arch, Architecture):
+        options["activation"] = arch.activation
+        options["stem"] = "identity" if arch.skip(1) else "dense"
+    if isinstance(arch, Chain):
+        factors = [block for block in arch.blocks if isinstance(block, NMFBlock)]
+        if target.classes is None and list(arch.blocks) == factors[:1]:
+            return NMF, _factorisation(network, factors[0])
+        if target.classes is not None and len(factors) == 1:
+            deep = _deep(arch, factors[0])
+            made = [*DeepFacto(**deep)._layers(), Dense(arch.widths[-1], "identity")]
+            # The factors may have options that the estimator has not.
+            if [factors[0] if isinstance(b, NMFBlock) else b for b in made] == list(arch.blocks):
+                return DeepFacto, {**deep, "loss": target.loss}
+    return ADMMRegressor if target.classes is None else ADMMClassifier, options
+
+
+def _deep(chain: Chain, factors: NMFBlock) -> dict[str, Any]:
+    """Return the options of a `DeepFacto` that has the blocks of a chain, if one can have them."""
+    at = chain.blocks.index(factors)
+    layers = [block for block in chain.blocks[:-1] if isinstance(block, Dense)]
+    return {
+        "n_components": factors.n_components,
+        "hidden_layer_sizes": chain.widths[1 : at + 1],
+        "head_layer_sizes": chain.widths[at + 2 : -1],
+        "activation": layers[0].activation if layers else "relu",
+        "factor_weight": factors.weight,
+        "sparsity": factors.l1,
+        "overlap": factors.overlap,
+        "factor_init": factors.init,
+        "code_sweeps": factors.sweeps,
+    }
+
+
+def _factorisation(network: Network, factors: NMFBlock) -> dict[str, Any]:
+    """Return the options of an `NMF` that has a network."""
+    penalty = factors.l1 + factors.l2
+    shifted = network.inputs.centre.any() or (network.inputs.scale != 1).any()
+    return {
+        "n_components": factors.n_components,
+        "alpha_W": penalty / network.architecture.widths[0],
+        "l1_ratio": factors.l1 / penalty if penalty else 0.0,
+        "dtype": network.dtype.name,
+        "shift": bool(shifted),
+    }
 
 
 def resume(
@@ -166,7 +216,7 @@ def resume(
     callback: loop.Callback | None = None,
     solver: Solver | None = None,
     force: bool = False,
-) -> ADMMClassifier | ADMMRegressor:
+) -> Estimator:
     """Go on with a stored run from its last committed iteration, to the same bits.
 
     Where bytes of the store are damaged, it goes back to what is intact, and warns
@@ -224,12 +274,17 @@ def _stored_estimator(run: Run, solver: Solver) -> Any:
         if str(config["estimator"]) not in ESTIMATORS:
             raise unknown("estimator", config["estimator"], ESTIMATORS)
         params = dict(config["params"])
-        params["hidden_layer_sizes"] = tuple(params["hidden_layer_sizes"])
+        for name in params:
+            if name.endswith("_layer_sizes"):
+                params[name] = tuple(params[name])
         if isinstance(params.get("class_weight"), list):
             params["class_weight"] = dict(params["class_weight"])
         if isinstance(params.get("sample_dims"), list):
             params["sample_dims"] = tuple(params["sample_dims"])
-        made = ESTIMATORS[config["estimator"]](solver=solver, run=run.url, **params)
+        kind = ESTIMATORS[config["estimator"]]
+        if "solver" in signature(kind).parameters:
+            params["solver"] = solver
+        made = kind(run=run.url, **params)
         made._check_options()
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{run.url} cannot be used: {error}") from error

@@ -18,6 +18,17 @@ def block(hidden, rows, **more):
     return Case({"name": "block", "batch_size": 256, **options}, hidden, rows, **more)
 
 
+def nmf(components, rows, **more):
+    options = {k: more.pop(k) for k in list(more) if k not in Case.__dataclass_fields__}
+    return Case({"name": "nmf", **options}, (components,), rows, **more)
+
+
+def factored(components, rows, **more):
+    """Return a network whose third block factorises."""
+    blocks = [{"kind": "dense", "width": 256}, {"kind": "nmf", "n_components": components}]
+    return block((256, components), rows, blocks=blocks, **more)
+
+
 # 150 MB of chunk and more where that takes seconds; the widest networks are mostly weights.
 SHORT = [
     relaxed((64, 64), 80_000),
@@ -30,6 +41,8 @@ SHORT = [
     block((64, 64, 64), 100_000, blocks=3, schedule="grid", features=128, inputs="uint8"),
     block((64, 64, 64), 70_000, blocks=2, schedule="grid", mode="batch", consensus="admm"),
     block((2048, 2048), 1000, consensus="admm", optimizer="sgd"),
+    nmf(32, 60_000, features=784),
+    factored(32, 40_000, mode="batch", features=784),
 ]
 SHORT = [replace(case, iterations=1) for case in SHORT]
 
@@ -92,4 +105,13 @@ def _block():
     yield block((256, 256), 20_000, features=500, clip_norm=1.0, weight_decay=1e-3, local_epochs=2)
 
 
-LONG = [*_relaxed(), *_block()]
+def _factors():
+    for components, mode, init in product((8, 256), ("batch", "online"), ("random", "nndsvd")):
+        yield nmf(components, 50_000, mode=mode, init=init, features=784)
+    yield nmf(64, 20_000, features=2048, inputs="uint8")
+    yield nmf(64, 20_000, features=1024, dtype="float64", inputs="float64")
+    for schedule, mode in product(("fused", "grid"), ("online", "batch")):
+        yield factored(64, 40_000, schedule=schedule, mode=mode, features=500)
+
+
+LONG = [*_relaxed(), *_block(), *_factors()]

@@ -10,15 +10,17 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import dask
 import numpy as np
 
-from dadmm import loop
+from dadmm import Dense, NMFBlock, loop
+from dadmm.blocks import as_chain
 from dadmm.cluster import WORKER_SETTINGS
 from dadmm.data import labels_to_json
+from dadmm.decomposition import NMF
 from dadmm.estimator import ADMMClassifier, ADMMRegressor
 from dadmm.inputs import Form
 from dadmm.network import Architecture, Scaling
@@ -55,6 +57,10 @@ class Case:
 
     @property
     def problem(self):
+        if self.solver["name"] == "nmf":
+            arch = Architecture((self.features, *self.hidden), (False,), "identity")
+            n, dtype = self.rows * self.chunks, self.made.dtype
+            return Problem(arch, "squared", 0.0, n, dtype=dtype, supervised=False)
         arch = Architecture.build(
             self.features, self.hidden, self.outputs, self.activation, self.stem
         )
@@ -99,7 +105,9 @@ def store(case):
         run = Run.create(Path(folder) / "run", attributes, durable=False)
         rng = np.random.default_rng(0)
         data = {"x": _inputs(rng, case)}
-        if problem.classes:
+        if not problem.supervised:
+            pass
+        elif problem.classes:
             data["y"] = rng.integers(0, problem.classes, (case.rows, 1), dtype=np.int32)
         else:
             data["y"] = rng.standard_normal((case.rows, case.outputs))
@@ -109,7 +117,7 @@ def store(case):
             run.create_data(name, block.shape[1], problem.rows, case.rows, block.dtype)
             for chunk in range(case.chunks):
                 run.blocks.write(f"data/{name}", chunk, block)
-        columns = 1 if problem.classes else case.outputs
+        columns = 1 if problem.classes else problem.architecture.widths[-1]
         run.save_scaling({"x": Scaling.identity(case.features), "y": Scaling.identity(columns)})
         yield run.url
 
@@ -163,16 +171,26 @@ def memory(what):
 
 def _warm_up(plan):
     """Fit something tiny with the same solver, so that all is loaded that will be."""
+    if not plan.problem.supervised:
+        x = np.random.default_rng(0).random((64, 3))
+        solver = plan.solver
+        with tempfile.TemporaryDirectory() as folder:
+            options = {"mode": solver.mode, "init": solver.init, "dtype": solver.dtype}
+            NMF(2, max_iter=2, tol=0, run=folder + "/run", **options).fit(x)
+        return
     made = ADMMClassifier if plan.problem.classes else ADMMRegressor
     x = np.random.default_rng(0).standard_normal((64, 3))
     y = (x[:, 0] > 0).astype(int) if plan.problem.classes else x[:, :2]
     depth = plan.problem.architecture.depth
+    solver = plan.solver
+    if any(isinstance(block, NMFBlock) for block in as_chain(solver.model(plan.problem)).blocks):
+        solver = replace(solver, blocks=[Dense(4), NMFBlock(2)])
     options = {"loss": plan.problem.loss, "activation": plan.problem.architecture.activation}
     weight = {"sample_weight": np.ones(64)} if plan.problem.weighted else {}
     with tempfile.TemporaryDirectory() as folder:
-        made(
-            (4,) * (depth - 1), solver=plan.solver, max_iter=2, run=folder + "/run", **options
-        ).fit(x, y, **weight)
+        made((4,) * (depth - 1), solver=solver, max_iter=2, run=folder + "/run", **options).fit(
+            x, y, **weight
+        )
 
 
 def main(url, iterations):

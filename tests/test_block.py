@@ -415,7 +415,7 @@ def test_small_data_has_small_batches_unless_told(rows, size):
     [
         ({"blocks": 9}, "use 1 to 4, the number of layers"),
         ({"blocks": [3, 2]}, "rising, from 2 to 4"),
-        ({"blocks": [object()]}, "dadmm.Dense, dadmm.Residual or dadmm.TorchBlock"),
+        ({"blocks": [object()]}, "dadmm.Dense, dadmm.Residual, dadmm.NMFBlock or"),
         ({"blocks": 2, "constraints": ["binary", "binary"]}, "give one for each of the 1"),
         ({"constraints": "non_negative"}, "blocks=2"),
         ({"blocks": 2, "constraints": "binery"}, "'binary'"),

@@ -17,7 +17,7 @@ from helpers import wait_for_iteration
 from rich.console import Console
 from terminal import command
 
-from dadmm import ADMMClassifier, ADMMRegressor, __version__, demo, load
+from dadmm import ADMMClassifier, ADMMRegressor, __version__, cli, demo, load
 from dadmm.cli import commands
 from dadmm.store import Run
 from dadmm.watch.progress import progress
@@ -171,6 +171,30 @@ def test_resume_goes_on_to_a_new_limit(tmp_path, solver):
     assert "iteration 5/5" in done.err
     ok("fit", configure(tmp_path, max_iter=5, solver=solver), "--run", "straight")
     assert digest("run") == digest("straight")
+
+
+def test_the_command_line_chooses_another_cluster(tmp_path):
+    table = {"profile": "slurm", "workers": 4, "memory_limit": "2GiB"}
+    kept = {"workers": 4, "memory_limit": "2GiB"}
+    assert cli._placed(table, None, None) == table
+    assert cli._placed(table, None, 2) == {**table, "workers": 2}
+    assert cli._placed(table, None, 0) == {**kept, "workers": 0}
+    assert cli._placed(table, "ssh", None) == {**kept, "profile": "ssh"}
+    assert cli._placed(table, "tls://a:1", 0) == {**kept, "scheduler": "tls://a:1", "workers": 0}
+    done = command("fit", configure(tmp_path), "--run", "never", "--cluster", "slrum")
+    assert done.code == 2
+    assert "no profile is called 'slrum': did you mean 'slurm'" in done.err
+    assert not Path("never").exists()
+
+
+def test_resume_follows_no_scheduler_that_a_store_names(tmp_path, monkeypatch):
+    ok("fit", configure(tmp_path, max_iter=2), "--run", "r", "--cluster", "threads")
+    stored = {**cli.stored_config("r"), "cluster": {"scheduler": "tcp://127.0.0.1:1"}}
+    monkeypatch.setattr(cli, "stored_config", lambda path: stored)
+    done = ok("resume", "r", "--max-iter", 3)
+    assert "scheduler of a stored [cluster] is not followed" in done.err
+    done = ok("resume", "r", "--max-iter", 4, "--cluster", "threads")
+    assert "followed" not in done.err
 
 
 def test_resume_leaves_a_finished_run_as_it_is(tmp_path):
@@ -462,7 +486,7 @@ def test_the_demo_goes_without_matplotlib(small_demo, monkeypatch):
 # ----------------------------------------------------------------------------------------- Ctrl-C
 
 
-@pytest.mark.parametrize("place", ["dadmm.cli.load_data", "dadmm.estimator.data.store"])
+@pytest.mark.parametrize("place", ["dadmm.cli.load_data", "dadmm.fitting.data.store"])
 def test_a_stop_before_there_is_data_leaves_nothing(tmp_path, monkeypatch, place):
     def stop(*arguments):
         raise KeyboardInterrupt

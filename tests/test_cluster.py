@@ -8,8 +8,10 @@ import pytest
 import yaml
 from distributed import default_client
 
-from dadmm import cluster
+from dadmm import cluster, deploy
 from dadmm.errors import RunError
+from dadmm.profiles import find
+from dadmm.watch.dashboard import open_page
 
 
 def flat(tree, prefix=""):
@@ -24,8 +26,8 @@ def test_the_file_for_self_started_workers_holds_the_local_clusters_settings():
 
 
 def test_no_workers_are_threads():
-    with cluster.connect({}) as dashboard:
-        assert dashboard is None
+    with cluster.connect({}) as client:
+        assert client is None
         assert dask.config.get("scheduler") == "threads"
     assert dask.config.get("scheduler", None) is None
 
@@ -36,9 +38,9 @@ def setting():
 
 @pytest.mark.processes
 def test_workers_run_on_loopback_and_leave_ctrl_c_alone():
-    with cluster.connect({"workers": 1, "memory_limit": "1GiB", "dashboard": -1}) as dashboard:
-        assert dashboard is None
-        client = default_client()
+    with cluster.connect({"workers": 1, "memory_limit": "1GiB", "dashboard": -1}) as client:
+        assert client is default_client()
+        assert open_page(client) is None
         workers = client.scheduler_info()["workers"]
         assert all(address.startswith("tcp://127.0.0.1:") for address in workers)
         (worker,) = workers.values()
@@ -49,38 +51,14 @@ def test_workers_run_on_loopback_and_leave_ctrl_c_alone():
         default_client()
 
 
-def test_the_dashboards_address_is_told(monkeypatch):
-    asked = {}
-
-    class Fake:
-        dashboard_link = "http://127.0.0.1:1234/status"
-        has_page = True
-
-        def __init__(self, *args, **options):
-            asked.update(options)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def run_on_scheduler(self, function):
-            return self.has_page
-
-    monkeypatch.setattr("distributed.LocalCluster", Fake)
-    monkeypatch.setattr("distributed.Client", Fake)
-    with cluster.connect({"workers": 3}) as dashboard:
-        assert asked["n_workers"] == 3
-        assert asked["dashboard_address"] == "127.0.0.1:0"
-        assert dashboard == "http://127.0.0.1:1234/dadmm"
-    Fake.has_page = False
-    with cluster.connect({"workers": 3}) as dashboard:
-        assert dashboard is None
-    with cluster.connect({"workers": 1, "dashboard": -1}) as dashboard:
-        assert asked["dashboard_address"] == "127.0.0.1:0"
-        assert asked["scheduler_kwargs"] == {"dashboard": False}
-        assert dashboard is None
+@pytest.mark.parametrize("port", [0, -1, 12345])
+def test_the_dashboard_stays_on_loopback(port):
+    options, _ = deploy.options_of(find("local"), {"workers": 3, "dashboard": port}, False)
+    assert options["n_workers"] == 3
+    assert options["scheduler_kwargs"] == {
+        "dashboard_address": f"127.0.0.1:{max(port, 0)}",
+        "dashboard": port >= 0,
+    }
 
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError])
@@ -90,10 +68,21 @@ def test_workers_that_do_not_start_are_a_failed_run(monkeypatch, error):
 
     monkeypatch.setattr("distributed.LocalCluster", fail)
     with (
-        pytest.raises(RunError, match=r"2 worker processes did not start: no ports left$"),
+        pytest.raises(RunError, match=r"profile 'local' did not start: no ports left$"),
         cluster.connect({"workers": 2}),
     ):
         pass
+
+
+def test_of_a_store_only_what_is_harmless_is_followed():
+    """Whoever made it must not choose what runs here."""
+    place = {"workers": 2, "memory_limit": "2GiB", "profile": "slurm"}
+    assert cluster.of_a_store(place) == (place, [])
+    bad = {"scheduler": "tcp://10.0.0.1:8786", "tls": "certificates", "profile": "run/x.yaml"}
+    assert cluster.of_a_store({**place, **bad}) == (
+        {"workers": 2, "memory_limit": "2GiB"},
+        ["scheduler", "tls", "profile"],
+    )
 
 
 class Workers:

@@ -7,7 +7,7 @@ from dataclasses import fields
 import jsonschema
 import pytest
 
-from dadmm import ADMMClassifier, ADMMRegressor
+from dadmm import NMF, ADMMClassifier, ADMMRegressor, DeepFacto
 from dadmm.config import check_config, differences, load_config
 from dadmm.errors import InputError, OptionError
 from dadmm.options import SOLVERS, make_solver, solver_table
@@ -16,14 +16,14 @@ from dadmm.schema import ABOUT, SCHEMA, example, json_schema
 DIGITS = {"data": {"dataset": "digits"}}
 
 
-@pytest.mark.parametrize("kind", [ADMMClassifier, ADMMRegressor])
-def test_every_option_of_an_estimator_has_a_key(kind):
+def test_every_option_of_an_estimator_has_a_key_and_every_key_is_an_option():
     # What a config says elsewhere, or the command line does, or is for a second fit; the samples of
     # files have the dimensions of their target.
     elsewhere = {"solver", "run", "overwrite", "memory_limit", "verbose", "warm_start"}
     elsewhere |= {"sample_dims"}
-    foreign = {"task"} if kind is ADMMClassifier else {"task", "class_weight"}
-    assert set(kind().get_params()) == set(SCHEMA["model"]) - foreign | elsewhere
+    kinds = (ADMMClassifier, ADMMRegressor, DeepFacto, NMF)
+    options = {option for kind in kinds for option in kind().get_params()}
+    assert options == set(SCHEMA["model"]) - {"task"} | elsewhere
 
 
 def test_every_option_of_the_solvers_has_a_key():

@@ -118,8 +118,8 @@ DRAWN = f"{PIXELS.strip()}.filter(count => count > 80).length"  # entries of leg
 
 @pytest.fixture(scope="module")
 def link():
-    with cluster.connect({"workers": 1, "memory_limit": "1GiB"}) as link:
-        yield link
+    with cluster.connect({"workers": 1, "memory_limit": "1GiB"}) as client:
+        yield dashboard.open_page(client)
 
 
 @pytest.mark.processes

@@ -13,9 +13,9 @@ import pytest
 from terminal import command
 
 import dadmm
-from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Network, export
+from dadmm import NMF, ADMMClassifier, ADMMRegressor, BlockADMM, DeepFacto, Network, export
 from dadmm.activations import ACTIVATIONS
-from dadmm.blocks import Chain, Dense, Residual
+from dadmm.blocks import Chain, Dense, NMFBlock, Residual
 from dadmm.constraints import CONSTRAINTS, Constraint
 from dadmm.errors import DadmmError, InputError, OptionError, StoreError
 from dadmm.network import Architecture, Scaling, Target
@@ -42,6 +42,8 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(3.0, 2.0, (60, 5))
 Y = np.array(["cat", "dog", "emu"])[np.digitize(X[:, 0], [2.0, 4.0])]
 SMALL = {"hidden_layer_sizes": (6, 6), "max_iter": 2, "random_state": 0}
+# Features of numbers that are not negative, from a few parts.
+PARTS = RNG.exponential(size=(60, 3)) @ (RNG.exponential(size=(3, 8)) * (RNG.random((3, 8)) < 0.6))
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +72,28 @@ def constrained(text, **options):
     if text != "binary":
         constraints[1] = Constraint.parse("l2_ball:2")
     return made(Chain.build(5, blocks, constraints), **options)
+
+
+FACTORED = {
+    "alone": [NMFBlock(3)],
+    "penalised": [NMFBlock(4, l1=0.2, l2=0.3, sweeps=3)],
+    "one": [NMFBlock(1)],
+    "inside": [Dense(8), NMFBlock(4, l1=0.05, sweeps=50), Dense(3, "identity")],
+    "twice": [Dense(8), NMFBlock(6), Dense(5, "softplus"), NMFBlock(4), Dense(3, "identity")],
+    "last": [Dense(8, "sigmoid"), NMFBlock(4)],
+}
+each_factored = pytest.mark.parametrize("kind", FACTORED)
+
+
+def factored(kind="inside", dtype=np.float32, **options):
+    """Return a network that factorises; the last factor of the first dictionary is all zeros."""
+    constraints = {2: Constraint.parse("l2_ball:0.5")} if kind == "twice" else {}
+    network = made(Chain.build(5, FACTORED[kind], constraints), dtype, **options)
+    params = {n: abs(a) if n.startswith("s") else a for n, a in network.params.items()}
+    first = next(name for name in params if name.startswith("s"))
+    if len(params[first]) > 1:
+        params[first][-1] = 0
+    return replace(network, params=params)
 
 
 def runtime(path):
@@ -217,6 +241,87 @@ def test_missing_numbers_are_filled_in_onnx_runtime():
 
 
 @needs_safetensors
+@each_dtype
+@each_factored
+def test_factorisations_are_saved_to_the_bit(kind, dtype):
+    network = factored(kind, dtype)
+    network.save("model.safetensors")
+    found = dadmm.load("model.safetensors")
+    same(network, found.network_)
+    alone = len(FACTORED[kind]) == 1
+    assert type(found) is (NMF if alone else ADMMRegressor)
+    given = found.transform if alone else found.predict
+    np.testing.assert_array_equal(given(X), network.forward(X))
+
+
+@needs_safetensors
+@pytest.mark.parametrize("options", [{"shift": True}, {"alpha_W": 1e-3, "l1_ratio": 0.25}, {}])
+def test_a_factorisation_transforms_the_same_from_its_file(options):
+    rows = pd.DataFrame(PARTS).add_prefix("x")
+    fitted = NMF(3, max_iter=5, dtype="float64", **options).fit(rows)
+    fitted.network_.save("model.safetensors")
+    found = dadmm.load("model.safetensors")
+    assert type(found) is NMF
+    pd.testing.assert_frame_equal(found.transform(rows), fitted.transform(rows))
+    for name in ("components_", "feature_names_in_", "n_components_"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(fitted, name))
+    assert found.score(rows) == fitted.score(rows)
+    known = found.get_params()
+    assert {name: known[name] for name in ("n_components", "dtype", "shift", "l1_ratio")} == {
+        name: fitted.get_params()[name] for name in ("n_components", "dtype", "shift", "l1_ratio")
+    }
+    assert found.alpha_W == pytest.approx(fitted.alpha_W, rel=1e-12)
+
+
+@needs_safetensors
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden_layer_sizes": (8, 8), "head_layer_sizes": (6, 6), "activation": "softplus"},
+        {"hidden_layer_sizes": (), "sparsity": 0.01, "code_sweeps": 5},
+        {"factor_weight": 0.5, "factor_init": "nndsvd", "overlap": 0.0},
+    ],
+)
+def test_a_network_of_factors_is_the_same_from_its_file(options):
+    options = {"n_components": 3, "hidden_layer_sizes": (8,), **options}
+    fitted = DeepFacto(max_iter=2, random_state=0, **options).fit(PARTS, Y)
+    fitted.network_.save("model.safetensors")
+    found = dadmm.load("model.safetensors")
+    assert type(found) is DeepFacto
+    np.testing.assert_array_equal(found.predict_proba(PARTS), fitted.predict_proba(PARTS))
+    np.testing.assert_array_equal(found.transform(PARTS), fitted.transform(PARTS))
+    np.testing.assert_array_equal(found.components_, fitted.components_)
+    assert {name: getattr(found, name) for name in options} == options
+    found.fit(PARTS, Y)
+
+
+@needs_safetensors
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [Dense(8), NMFBlock(4), Dense(6), NMFBlock(3)],
+        [Dense(8), NMFBlock(4), Dense(6, "tanh")],
+        [Dense(8), Dense(8), NMFBlock(4)],
+    ],
+)
+def test_other_networks_with_factors_are_classifiers(blocks):
+    solver = BlockADMM(blocks=blocks)
+    fitted = ADMMClassifier(max_iter=1, standardize="scale", solver=solver).fit(PARTS, Y)
+    fitted.network_.save("model.safetensors")
+    found = dadmm.load("model.safetensors")
+    assert type(found) is ADMMClassifier
+    np.testing.assert_array_equal(found.predict_proba(PARTS), fitted.predict_proba(PARTS))
+
+
+@needs_safetensors
+def test_a_network_that_no_file_can_hold_is_not_saved():
+    endless = Chain.build(5, [NMFBlock(3, sweeps=10**7)])
+    with pytest.raises(InputError, match="sweeps=10000000: a file has at most 1000000"):
+        made(endless).save("model.safetensors")
+    assert not os.listdir()
+
+
+@needs_safetensors
 def test_training_does_not_go_on_from_a_file():
     ADMMClassifier(**SMALL).fit(X, Y).network_.save("model.safetensors")
     found = dadmm.load("model.safetensors")
@@ -246,7 +351,8 @@ def forge(change, path="model.safetensors"):
     from safetensors.numpy import load_file, save_file
 
     target = Target("cross_entropy", LABELS["text"])
-    network = constrained("box:1") if change.__name__.startswith("chain") else layered()
+    networks = {"chain": lambda: constrained("box:1"), "factors": factored}
+    network = networks.get(change.__name__, layered)()
     replace(network, target=target).save(path)
     tensors = load_file(path)
     with safe_open(path, framework="numpy") as file:
@@ -276,12 +382,19 @@ def chain(*keys):
     return change
 
 
-def tensor(name, value):
+def factors(*keys):
+    change = setting("network", "blocks", 1, *keys)
+    change.__name__ = "factors"
+    return change
+
+
+def tensor(name, value, kind="change"):
     def change(tensors, _):
         tensors[name] = value
         if value is None:
             del tensors[name]
 
+    change.__name__ = kind
     return change
 
 
@@ -332,6 +445,18 @@ FORGED = {
     "a list as kind": (chain("blocks", 0, {"kind": []}), "cannot be rebuilt from a stored table"),
     "a list as activation": (chain("blocks", 0, "activation", []), "no value of a dense block"),
     "a wide block": (chain("blocks", 0, "width", 2**60), "not shape"),
+    "too few options": (chain("blocks", 0, {"kind": "dense"}), "too few options"),
+    "too many factors": (factors("n_components", 2**60), "of 8 features: use at most 8"),
+    "other factors": (factors("n_components", 5), r"s_2 has shape \(4, 8\), not shape \(5, 8\)"),
+    "no sweeps": (factors("sweeps", 0), "use a whole number, 1 or more"),
+    "endless sweeps": (factors("sweeps", 2**70), "a file has at most 1000000"),
+    "a large penalty": (factors("l2", 10**400), "l2 is more than a float holds"),
+    "a bad penalty": (factors("l1", -1.0), "l1=-1.0: use a number 0 or more"),
+    "a bad start": (factors("init", "nnsvd"), "did you mean 'nndsvd'"),
+    "a dictionary below 0": (
+        tensor("s_2", np.full((4, 8), -1, np.float32), "factors"),
+        "s_2 has numbers below 0",
+    ),
     "no blocks": (chain("blocks", []), "has no blocks"),
     "blocks": (chain("blocks", [3]), "no list of dict"),
     "place": (chain("constraints", [[3, "binary", None]]), "belongs to no block"),
@@ -523,6 +648,49 @@ def test_a_trained_constrained_classifier_predicts_the_same_in_onnx_runtime():
 
 
 @needs_onnx
+@each_dtype
+@each_factored
+def test_onnx_runtime_finds_the_codes(kind, dtype):
+    network = factored(kind, dtype)
+    agreement = export.save(network, "model.onnx")
+    assert agreement.largest < (1e-5 if dtype == np.float32 else 1e-13)
+    agree(network, onnx=True)
+    found = runtime("model.onnx")(X.astype(dtype))
+    ends = kind in ("inside", "twice")
+    assert set(found) == {"codes", "outputs", *(["targets"] if ends else [])}
+    if not ends:
+        np.testing.assert_array_equal(found["codes"], found["outputs"])
+    assert found["codes"].max() > 0
+
+
+@needs_onnx
+def test_a_network_of_factors_gives_labels_and_codes_in_onnx_runtime():
+    fitted = DeepFacto(3, (8,), (6,), max_iter=2, random_state=0).fit(PARTS, Y)
+    fitted.network_.save("model.onnx")
+    x = PARTS.astype(np.float32)
+    found = runtime("model.onnx")(x)
+    assert found["labels"].tolist() == fitted.predict(x).tolist()
+    np.testing.assert_allclose(found["probabilities"], fitted.predict_proba(x), atol=1e-5)
+    np.testing.assert_allclose(found["codes"], fitted.transform(x), **tolerance(np.float32))
+
+
+@needs_onnx
+def test_a_graph_is_small_whatever_the_number_of_sweeps():
+    import onnx
+
+    sizes = []
+    for sweeps in (3, 300):
+        network = made(Chain.build(5, [NMFBlock(3, sweeps=sweeps)]))
+        network = replace(network, params={"s_1": abs(network.params["s_1"])})
+        network.save("model.onnx", overwrite=True)
+        agree(network, onnx=True)
+        model = onnx.load("model.onnx")
+        onnx.checker.check_model(model, full_check=True)
+        sizes.append(os.path.getsize("model.onnx"))
+    assert sizes[0] == sizes[1]
+
+
+@needs_onnx
 def test_an_onnx_file_is_of_the_opset_that_is_promised():
     import onnx
 
@@ -551,6 +719,35 @@ def test_a_file_that_computes_something_else_is_not_left(text, monkeypatch):
     with pytest.raises(DadmmError, match=r"nothing is written: for .* of 256 random rows"):
         network.save("model.onnx")
     assert not os.listdir()
+
+
+@needs_onnx
+def test_wrong_codes_are_found_out():
+    from dadmm.export import onnx_graph
+
+    network = factored()
+    outputs = network.forward(X.astype(np.float32))
+    codes = abs(X[:, :4])
+    found = {"outputs": outputs, "targets": outputs, "codes": codes * (1 + 1e-6)}
+    assert onnx_graph.compare(network, outputs, found, codes).largest == 0
+    for wrong in (codes * 1.01, codes * np.nan):
+        with pytest.raises(DadmmError, match="ONNX Runtime's codes are not the network's"):
+            onnx_graph.compare(network, outputs, {**found, "codes": wrong}, codes)
+
+
+@needs_onnx
+def test_codes_are_tried_where_a_penalty_leaves_some(monkeypatch):
+    from dadmm.export import onnx_graph
+
+    network = made(Chain.build(5, [NMFBlock(3, l1=1e4)]))
+    network = replace(network, params={"s_1": abs(network.params["s_1"])})
+    network.save("model.onnx")
+    monkeypatch.setattr(
+        onnx_graph, "_codes", lambda g, block, s, z: g.add("MatMul", z, g.constant(0 * s.T))
+    )
+    with pytest.raises(DadmmError, match=r"of 256 random rows .*: train in float64"):
+        network.save("other.onnx")
+    assert os.listdir() == ["model.onnx"]
 
 
 @needs_onnx
@@ -593,6 +790,36 @@ def test_torch_computes_what_the_network_does(activation, stem, dtype):
 @pytest.mark.parametrize("text", TEXTS)
 def test_torch_keeps_the_constraints(text, dtype):
     agree(constrained(text, dtype=dtype))
+
+
+@needs_torch
+@each_dtype
+@each_factored
+def test_torch_finds_the_codes(kind, dtype):
+    network = factored(kind, dtype)
+    agree(network)
+    assert "sweeps" in str(network.to_torch())
+
+
+@needs_torch
+def test_gradients_flow_through_the_sweeps_of_torch():
+    import torch
+
+    module = factored(dtype=np.float64).to_torch()
+    x = torch.tensor(X[:7], requires_grad=True)
+    assert torch.autograd.gradcheck(module, (x,))
+    module(x).square().sum().backward()
+    slopes = dict(module.named_parameters())["block_2.s"].grad
+    assert torch.isfinite(slopes).all()
+    assert slopes[:3].abs().max() > 0
+    # By finite differences, along the gradient.
+    step = 1e-6 * slopes[:3] / slopes[:3].norm()
+    values = []
+    with torch.no_grad():
+        for sign in (1, -2):
+            module.block_2.s[:3] += sign * step
+            values.append(float(module(x).square().sum()))
+    assert (values[0] - values[1]) / 2e-6 == pytest.approx(float(slopes[:3].norm()), rel=1e-5)
 
 
 @needs_torch
@@ -737,6 +964,23 @@ def test_a_file_predicts_by_command_and_shows_no_history(run):
         assert done.err.count("\n") == 1
     with pytest.raises(StoreError):
         dadmm.resume("model.safetensors")
+
+
+@needs_onnx
+@needs_safetensors
+def test_a_factorisation_is_exported_by_command():
+    np.save("x.npy", PARTS)
+    fitted = NMF(3, max_iter=3, run="run").fit(PARTS)
+    for source in ("run", "model.safetensors"):
+        for target in ("model.safetensors", "model.onnx"):
+            done = command("export", source, target, "--overwrite")
+            assert done.code == 0, done.err
+        assert "256 random rows in ONNX Runtime" in done.out
+        found = runtime("model.onnx")(PARTS.astype(np.float32))["codes"]
+        np.testing.assert_allclose(found, fitted.transform(PARTS), **tolerance(np.float32))
+        done = command("predict", source, "x.npy", "codes.npy", "--overwrite")
+        assert done.code == 0, done.err
+        np.testing.assert_array_equal(np.load("codes.npy"), fitted.transform(PARTS))
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.txt"])

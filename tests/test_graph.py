@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, graph, loop
 from dadmm.errors import StoreError
-from dadmm.graph import FAN_IN, Plan
+from dadmm.graph import FAN_IN, Plan, aligned
 from dadmm.solvers.base import Problem, combine
 from dadmm.store import Run
 from dadmm.stored import open_plan
@@ -118,6 +118,18 @@ def test_threads_memory_and_a_folder_give_the_same_bits(solver, expected, tmp_pa
 def test_worker_processes_give_the_same_bits(solver, expected, tmp_path, client):
     with client.as_current():
         assert bits(train(SOLVERS[solver], tmp_path / "run")) == expected(solver)
+
+
+def test_what_came_at_an_odd_address_is_multiplied_like_everything_else():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(64, 32)).astype(np.float32), rng.normal(size=(32, 8)).astype(np.float32)
+    odd = np.frombuffer(b"." + w.tobytes(), np.uint8)[1:].view(np.float32).reshape(w.shape)
+    assert not odd.flags.aligned
+    found = aligned({"w_1": odd, "details": {"loss": 1.0}})
+    assert found["w_1"].flags.aligned
+    assert found["details"] == {"loss": 1.0}
+    np.testing.assert_array_equal(x @ found["w_1"], x @ w)
+    assert aligned({"w_1": w})["w_1"] is w
 
 
 @pytest.mark.processes

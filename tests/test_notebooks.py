@@ -73,6 +73,21 @@ def test_a_constraint_that_backpropagation_cannot_train_through(tmp_path):
     assert plots == 2
 
 
+def test_factors_stand_for_what_the_labels_depend_on(tmp_path):
+    printed, plots = executed("5_factors", tmp_path)
+    assert found(r"squares explained ([\d.]+)", printed, 1)[0] > 0.8
+    assert found(r"least ([\d.]+)", printed, 1)[0] >= 0
+    assert found(r"reconstruction error ([\d.]+)", printed, 1)[0] < 0.3
+    assert min(found(r"^test accuracy .* ([\d.]+)$", printed, 2)) > 0.7
+    decides, rest = found(
+        r"^DeepFacto +what decides the class ([\d.]+)  the rest ([\d.]+)", printed, 2
+    )
+    unsupervised, _ = found(r"^NMF +what decides the class ([\d.]+)  the rest ([\d.]+)", printed, 2)
+    assert decides > unsupervised + 0.1
+    assert decides > rest
+    assert plots == 6
+
+
 def executed(name, folder):
     """Run a notebook in an empty folder; return what it printed, and how many plots it drew."""
     (path,) = (path for path in NOTEBOOKS if path.stem == name)

@@ -58,6 +58,24 @@ def finish(process):
     return process.returncode, out, err
 
 
+@pytest.mark.skipif(
+    "DADMM_DATA" not in os.environ, reason="set DADMM_DATA to a folder with mnist.npz to run on it"
+)
+@pytest.mark.processes
+def test_the_script_with_factors_trains_then_goes_on_from_its_store():
+    printed = []
+    for _ in range(2):
+        code, out, err = finish(start("examples/deepfacto", "run", "2000"))
+        assert code == 0, err
+        printed.append(re.findall(r"^(test accuracy|\S+ error|  \w+) +(.+)$", out, re.MULTILINE))
+    assert printed[0] == printed[1]
+    (_, accuracy), (_, error), *attributes = printed[0]
+    assert float(accuracy) > 0.8
+    assert 0 < float(error) < 0.5
+    assert len(attributes) == 6
+    assert all(0 < float(value) < 1 for _, values in attributes for value in values.split())
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("name", sorted(JOBS))
 def test_every_script_explains_itself(name):

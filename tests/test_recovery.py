@@ -12,7 +12,18 @@ import pytest
 import zarr
 from helpers import flip
 
-from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, loop, resume, stored
+from dadmm import (
+    NMF,
+    ADMMClassifier,
+    BlockADMM,
+    Dense,
+    NMFBlock,
+    RelaxedADMM,
+    load,
+    loop,
+    resume,
+    stored,
+)
 from dadmm.cli import main
 from dadmm.errors import DamageError, InputError, OptionError, RecoveryWarning, StoreError
 from dadmm.inputs.files import open_path as read_array
@@ -27,6 +38,8 @@ SOLVERS = {
     "online": BlockADMM(blocks=2),
     "batch": BlockADMM(blocks=2, mode="batch"),
     "stopping": BlockADMM(early_stopping=True),
+    "factors": BlockADMM(blocks=[Dense(6), NMFBlock(3, init="nndsvd")]),
+    "factors, batch": BlockADMM(blocks=[Dense(6), NMFBlock(3)], mode="batch"),
 }
 
 
@@ -87,6 +100,28 @@ def test_damage_is_gone_back_from_to_the_same_bits(run, short, group, how):
     assert bits(resumed) == short[1]
     assert bits(load(run)) == short[1]
     assert resumed.history_.sizes["iteration"] == 5
+
+
+@pytest.mark.parametrize("group", ["state/3", "params/3", "constants"])
+@pytest.mark.parametrize("mode", ["batch", "online"])
+def test_damaged_factorisations_are_made_whole_again(mode, group, tmp_path):
+    def stop(iteration, row):
+        if iteration == 3:
+            raise KeyboardInterrupt
+
+    options = {"mode": mode, "max_iter": 5, "tol": 0, "chunks": 40, "random_state": 0}
+    x = np.abs(data()[0])
+    expected = NMF(2, **options).fit(x)
+    with pytest.raises(KeyboardInterrupt):
+        NMF(2, run=tmp_path / "run", **options).fit(x, callback=stop)
+    found = arrays(tmp_path / "run", group)
+    if mode == "online" and group == "state/3":
+        assert not found
+        return
+    flip(next(path for path in sorted(found[-1].iterdir()) if path.name.startswith("c")))
+    with pytest.warns(RecoveryWarning, match=f"{group}/.* is damaged"):
+        resumed = resume(tmp_path / "run")
+    assert bits(resumed) == bits(expected)
 
 
 def test_a_later_session_finds_nothing_of_it_any_more(run, short):

@@ -12,18 +12,23 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, resume
+from dadmm import NMF, ADMMClassifier, ADMMRegressor, BlockADMM, DeepFacto, resume
 
 SOLVERS = {"block": BlockADMM(batch_size=16, learning_rate=0.02), "relaxed": "relaxed"}
 ESTIMATORS = [
     make((8,), solver=solver, max_iter=15, tol=0, random_state=0)
     for make in (ADMMClassifier, ADMMRegressor)
     for solver in SOLVERS.values()
+] + [
+    NMF(2, max_iter=20, shift=True),
+    DeepFacto(3, (8,), solver=SOLVERS["block"], max_iter=15, tol=0, random_state=0),
 ]
 
 
 def expected_failures(estimator):
     expected = {}
+    if isinstance(estimator, NMF):
+        return expected
     if estimator.solver == "relaxed":
         reason = "relaxed ADMM refuses weights of samples"
         expected |= {

@@ -54,7 +54,8 @@ def save(network: Network, path: str | Path, *, overwrite: bool = False) -> Agre
         Ends in ``.safetensors``: parameters, scaling and labels to the bit; `dadmm.load` reads
         it.  Or in ``.onnx``: a graph (opset 13) from "x", (rows, features) in the units of the
         data and the dtype of the parameters, to "outputs", what `dadmm.Network.forward` returns,
-        and to "labels" and "probabilities" of classes, or to "targets", what `predict` returns.
+        and to "labels" and "probabilities" of classes, or to "targets", what `predict` returns; to
+        "codes" where the network factorises, what `transform` returns.
     overwrite : bool
         Whether a file that is there may be replaced.
 

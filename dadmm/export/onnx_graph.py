@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dadmm.activations import PIECEWISE, SIGMOID, TANH, get_activation
-from dadmm.blocks import Dense, Residual, as_chain, own
+from dadmm.blocks import Chain, Dense, NMFBlock, Residual, as_chain, own
 from dadmm.errors import DadmmError, InputError
 from dadmm.export import Agreement
 from dadmm.losses import get_loss
@@ -43,16 +43,19 @@ class Graph:
     ----------
     dtype : dtype
         Of the constants, unless told.
+    within : Graph or None
+        The graph that this one is the body of a loop in: what that one has is known here too.
     """
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
+    def __init__(self, dtype: np.dtype[Any], within: Graph | None = None) -> None:
         self.dtype = dtype
         self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.constants: list[Any] = [] if within is None else within.constants
+        self.prefix = "" if within is None else f"loop_{len(within.nodes)}_"
 
     def add(self, op: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
         """Return the (first) output of a new node, called `out` if that matters."""
-        out = out or f"{op.lower()}_{len(self.nodes)}"
+        out = out or f"{self.prefix}{op.lower()}_{len(self.nodes)}"
         outputs = [out, f"{out}_indices"] if op == "TopK" else [out]
         self.nodes.append(helper.make_node(op, inputs, outputs, **attributes))
         return out
@@ -171,6 +174,57 @@ PROJECTIONS: dict[str, Callable[[Graph, str, float, int], str]] = {
 }
 
 
+# ------------------------------------------------------------------------------------------ factors
+
+
+def _codes(g: Graph, block: NMFBlock, s: Array, z: str) -> str:
+    """Return the codes of rows, swept in the order and from the start of `factors.coded`.
+
+    The body of the loop does one factor of one sweep: the graph is small whatever their numbers.
+    """
+    r = len(s)
+    ridge = s @ s.T + s.dtype.type(block.l2) * np.eye(r, dtype=s.dtype)
+    alive = np.diagonal(ridge) > 0
+    inverse = np.zeros(r, s.dtype)
+    inverse[alive] = 1 / np.diagonal(ridge)[alive]
+    gram, zero = g.constant(ridge), g.constant(0.0)
+    b = g.add("Sub", g.add("MatMul", z, g.constant(s.T)), g.constant(block.l1))
+    # The best multiple of max(b, 0).
+    along = g.add("Where", g.constant(alive, bool), g.add("Relu", b), zero)
+    up = g.total(g.add("Mul", along, b))
+    down = g.total(g.add("Mul", along, g.add("MatMul", along, gram)))
+    falls = g.add("Greater", down, zero)
+    length = g.add("Div", up, g.add("Where", falls, down, g.constant(1.0)))
+    start = g.add("Mul", along, g.add("Where", falls, length, zero))
+
+    body = Graph(g.dtype, g)
+    at, go, v = (f"{body.prefix}{name}" for name in ("at", "go", "codes"))
+    k = body.add("Mod", at, body.constant([r], np.int64))
+    held = body.add("MatMul", v, body.add("Gather", gram, k, axis=1))
+    left = body.add("Sub", body.add("Gather", b, k, axis=1), held)
+    step = body.add("Mul", left, body.add("Gather", body.constant(inverse), k))
+    new = body.add("Relu", body.add("Add", body.add("Gather", v, k, axis=1), step))
+    which = body.add("Equal", body.constant(np.arange(r), np.int64), k)
+    swept = body.add("Where", which, new, v)
+    still = body.add("Identity", go)
+    kind, shape = _type(g.dtype), ["rows", r]
+    loop = helper.make_graph(
+        body.nodes,
+        f"{body.prefix}body",
+        [
+            helper.make_tensor_value_info(at, _type(np.int64), []),
+            helper.make_tensor_value_info(go, _type(bool), []),
+            helper.make_tensor_value_info(v, kind, shape),
+        ],
+        [
+            helper.make_tensor_value_info(still, _type(bool), []),
+            helper.make_tensor_value_info(swept, kind, shape),
+        ],
+    )
+    times = g.constant(block.sweeps * r, np.int64)
+    return g.add("Loop", times, "", start, body=loop)
+
+
 # ---------------------------------------------------------------------------------------- networks
 
 
@@ -184,7 +238,7 @@ def encode(network: Network) -> bytes:
     """
     if sum(array.nbytes for array in network.params.values()) > MOST_BYTES:
         raise InputError("an ONNX file holds at most 2 GiB: save to .safetensors")
-    features, outputs = network.architecture.widths[0], network.architecture.widths[-1]
+    features = network.architecture.widths[0]
     g = Graph(network.dtype)
     made = _answers(g, network, _forward(g, network, "x"))
     graph = helper.make_graph(
@@ -192,8 +246,8 @@ def encode(network: Network) -> bytes:
         "dadmm",
         [helper.make_tensor_value_info("x", _type(network.dtype), ["rows", features])],
         [
-            helper.make_tensor_value_info(name, kind, ["rows", outputs][: 1 if flat else 2])
-            for name, (kind, flat) in made.items()
+            helper.make_tensor_value_info(name, kind, ["rows", *width])
+            for name, (kind, width) in made.items()
         ],
         g.constants,
     )
@@ -221,55 +275,85 @@ def _forward(g: Graph, network: Network, x: str) -> str:
         x = g.add("Where", g.add("IsNaN", x), g.constant(fills), x)
     v = g.add("Sub", x, g.constant(network.inputs.centre))
     v = g.scale(v, 1.0 / network.inputs.scale)
+    coded = factors_at(chain)
     for i, block in enumerate(chain.blocks, start=1):
-        if type(block) not in (Dense, Residual):
+        params = own(network.params, i)
+        if type(block) is NMFBlock:
+            v = _codes(g, block, params["s"], v)
+        elif type(block) in (Dense, Residual):
+            assert isinstance(block, Dense)
+            v = _layer(g, block, params, v)
+        else:
             raise InputError(
                 f"block {i} is a {type(block).__name__}, whose code this does not write as ONNX: "
                 "use torch.onnx.export of what network_.to_torch() returns"
             )
-        assert isinstance(block, Dense)
-        params = own(network.params, i)
-        a = g.add("Add", g.add("MatMul", v, g.constant(params["w"])), g.constant(params["b"]))
-        a = _activate(g, block.activation, a)
-        v = g.add("Add", a, v) if block.skip else a
         constraint = chain.constraint(i)
         if constraint is not None:
             number = 0.0 if constraint.number is None else constraint.number
             v = PROJECTIONS[constraint.name](g, v, number, chain.widths[i])
+        if i == coded:
+            g.add("Identity", v, out="codes")
     if network.outputs is None:
         return v
     return g.add("Add", g.scale(v, network.outputs.scale), g.constant(network.outputs.centre))
 
 
-def _answers(g: Graph, network: Network, v: str) -> dict[str, tuple[int, bool]]:
-    """Add the outputs by name; return the type of each, and whether it has one dimension."""
+def _layer(g: Graph, block: Dense, params: dict[str, Array], v: str) -> str:
+    """Add a dense or residual layer."""
+    a = g.add("Add", g.add("MatMul", v, g.constant(params["w"])), g.constant(params["b"]))
+    a = _activate(g, block.activation, a)
+    return g.add("Add", a, v) if block.skip else a
+
+
+def factors_at(chain: Chain) -> int:
+    """Return the number of the first block that factorises, whose output is "codes"; 0 if none."""
+    found = (i for i, block in enumerate(chain.blocks, start=1) if isinstance(block, NMFBlock))
+    return next(found, 0)
+
+
+def _ends_in_codes(network: Network) -> bool:
+    """Whether the codes are what the network was made for."""
+    chain = as_chain(network.architecture)
+    plain = network.target.classes is None and network.outputs is None
+    return plain and factors_at(chain) == chain.depth
+
+
+def _answers(g: Graph, network: Network, v: str) -> dict[str, tuple[int, list[int]]]:
+    """Add the outputs by name; return the type of each, and its shape but for the rows."""
     target, kind = network.target, _type(network.dtype)
+    chain = as_chain(network.architecture)
+    width = [chain.widths[-1]]
     found = {}
-    if target.classes is None:
+    if factors_at(chain):
+        found["codes"] = (kind, [chain.widths[factors_at(chain)]])
+    if _ends_in_codes(network):
+        pass
+    elif target.classes is None:
         if target.flat:
             g.add("Squeeze", v, g.constant([1], np.int64), out="targets")
         else:
             g.add("Identity", v, out="targets")
-        found["targets"] = (kind, target.flat)
+        found["targets"] = (kind, [] if target.flat else width)
     else:
         loss = get_loss(target.loss)
         if loss.multi_label:
             likely = g.cast(g.add("Greater", v, g.constant(0.0)), np.int64)
             g.add("Identity", likely, out="labels")
-            found["labels"] = (_type(np.int64), False)
+            found["labels"] = (_type(np.int64), width)
         else:
             labels = _labels(target.classes)
             best = g.add("ArgMax", v, axis=1, keepdims=0)
             g.add("Gather", g.constant(labels, labels.dtype), best, axis=0, out="labels")
-            found["labels"] = (_type(labels.dtype), True)
+            found["labels"] = (_type(labels.dtype), [])
         if loss.multi_label:
             g.add("Sigmoid", v, out="probabilities")
         elif loss.has_proba:
             g.add("Softmax", v, axis=1, out="probabilities")
         if loss.has_proba:
-            found["probabilities"] = (kind, False)
+            found["probabilities"] = (kind, width)
     g.add("Identity", v, out="outputs")
-    return {**found, "outputs": (kind, False)}
+    return {**found, "outputs": (kind, width)}
 
 
 def _labels(classes: Array) -> Array:
@@ -309,29 +393,57 @@ def agreement(content: bytes, network: Network) -> Agreement | None:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    draws = np.random.default_rng(0).standard_normal((ROWS, network.architecture.widths[0]))
+    draws = _draws(network)
     x = (network.inputs.centre + network.inputs.scale * draws).astype(network.dtype)
     found = dict(zip(names, session.run(None, {"x": x}), strict=True))
-    return compare(network, network.forward(x), found)
+    chain = as_chain(network.architecture)
+    at, codes = factors_at(chain), None
+    if at:
+        codes = chain.up_to(at).forward(network.params, network.inputs.apply(x, network.dtype))
+    return compare(network, network.forward(x), found, codes)
 
 
-def compare(network: Network, expected: Array, found: dict[str, Array]) -> Agreement:
+def _draws(network: Network) -> Array:
+    """Return scaled inputs to try; where they are factorised they are not negative."""
+    chain = as_chain(network.architecture)
+    draws = np.random.default_rng(0).standard_normal((ROWS, chain.widths[0]))
+    block = chain.blocks[0]
+    if isinstance(block, NMFBlock):
+        draws = np.abs(draws)
+        explained = float((draws @ network.params["s_1"].T).mean())
+        if explained > 0:  # so large that the penalty leaves codes
+            draws *= 1.0 + 2.0 * block.l1 / explained
+    return draws
+
+
+def compare(
+    network: Network, expected: Array, found: dict[str, Array], codes: Array | None = None
+) -> Agreement:
     """Compare what a runtime found with what the network gives; errors as `agreement`."""
     outputs = found["outputs"]
     if not np.isfinite(expected).all():
         raise DadmmError("the network's outputs for random rows are not finite: it has diverged")
-    # Log-odds are compared with each other, targets may be in different units.
-    axis = 0 if network.target.classes is None else None
+    # Log-odds are compared with each other, and codes; targets may be in different units.
+    axis = 0 if network.target.classes is None and not _ends_in_codes(network) else None
     size = np.maximum(np.abs(expected).max(axis=axis), np.finfo(network.dtype).tiny)
     difference = (np.abs(outputs - expected) / size).max(axis=1)
     off = ~(difference <= TOLERANCE[network.dtype.name])  # NaN too
     chain = as_chain(network.architecture)
     jumps = any(constraint.name in JUMPS for _, constraint in chain.constraints)
     if off.mean() > (MOST_JUMPED if jumps else 0.0):
+        cure = ""
+        if factors_at(chain):
+            cure = " (factors that are nearly equal amplify rounding: train in float64)"
         raise DadmmError(
             f"nothing is written: for {off.sum()} of {len(off)} random rows ONNX Runtime's outputs "
-            f"are up to {difference.max():.1e} of the largest away from the network's"
+            f"are up to {difference.max():.1e} of the largest away from the network's{cure}"
         )
+    if codes is not None:
+        apart = np.abs(found["codes"] - codes).max(axis=1) / max(
+            codes.max(), np.finfo(network.dtype).tiny
+        )
+        if not (apart[~off] <= TOLERANCE[network.dtype.name]).all():
+            raise DadmmError("nothing is written: ONNX Runtime's codes are not the network's")
     for name, answer in _expected(network, outputs).items():
         near = answer == found[name]
         if answer.dtype.kind == "f":
@@ -344,6 +456,8 @@ def compare(network: Network, expected: Array, found: dict[str, Array]) -> Agree
 def _expected(network: Network, outputs: Array) -> dict[str, Array]:
     """Return what an estimator makes of a runtime's outputs."""
     target = network.target
+    if _ends_in_codes(network):
+        return {"codes": outputs}
     if target.classes is None:
         return {"targets": outputs[:, 0] if target.flat else outputs}
     loss = get_loss(target.loss)

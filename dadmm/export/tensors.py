@@ -9,6 +9,7 @@ it has, before any of them is read; safetensors itself checks these against the 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -19,7 +20,7 @@ import numpy as np
 
 from dadmm import data
 from dadmm.activations import get_activation
-from dadmm.blocks import Block, Chain, as_chain, block_from_table, block_to_table
+from dadmm.blocks import Block, Chain, NMFBlock, as_chain, block_from_table, block_to_table
 from dadmm.constraints import Constraint
 from dadmm.errors import InputError, OptionError, StoreError
 from dadmm.inputs import Form
@@ -37,6 +38,8 @@ except ModuleNotFoundError as error:
 
 KEY = "dadmm"
 FORMAT = 1
+# A prediction of more sweeps than these would not end in any time that somebody waits.
+MOST_SWEEPS = 10**6
 DTYPES = {"F32": "float32", "F64": "float64"}
 
 
@@ -63,6 +66,8 @@ def _shape(model: Model) -> dict[str, Any]:
     if isinstance(model, Architecture):
         return asdict(model)
     chain = as_chain(model)
+    for block in chain.blocks:
+        _check_factors(block)
     return {
         "blocks": [block_to_table(block) for block in chain.blocks],
         # Not as `str` writes them, which rounds their numbers.
@@ -125,6 +130,9 @@ def _network(file: Any, blocks: Sequence[Block]) -> Network:
             raise InputError(f"its tensor {name} has numbers that no network has")
     scalings = {n: Scaling(arrays[f"{n}.centre"], arrays[f"{n}.scale"]) for n in scaled}
     params: dict[str, Array] = {name: arrays[name] for name in model.shapes}
+    for i, block in enumerate(as_chain(model).blocks, start=1):
+        if isinstance(block, NMFBlock) and params[f"s_{i}"].min() < 0:
+            raise InputError(f"its tensor s_{i} has numbers below 0: a dictionary has none")
     return Network(model, params, scalings["inputs"], scalings.get("outputs"), target, form)
 
 
@@ -179,7 +187,7 @@ def _chain(table: Any, features: int, given: Sequence[Block]) -> Chain:
     _list("constraints", constraints, list)
     if given and stored[:-1] != [block_to_table(block) for block in given]:
         raise OptionError("it has other blocks than the solver passed")
-    blocks = [*given, *(block_from_table(block) for block in stored[len(given) :])]
+    blocks = [*given, *(_block(block) for block in stored[len(given) :])]
     if not blocks:
         raise InputError("it has no blocks")
     found = {}
@@ -189,6 +197,26 @@ def _chain(table: Any, features: int, given: Sequence[Block]) -> Chain:
             raise InputError(f"its constraint {item} belongs to no block")
         found[i] = Constraint.parse(name if number is None else f"{name}:{number}")
     return Chain.build(features, blocks, found)
+
+
+def _block(table: Mapping[str, Any]) -> Block:
+    try:
+        block = block_from_table(table)
+    except TypeError as error:  # an option that has to be there is not
+        raise InputError(f"a block has too few options: {error}") from error
+    _check_factors(block)
+    return block
+
+
+def _check_factors(block: Block) -> None:
+    """Raise `InputError` for numbers of a factorisation that its arithmetic cannot take."""
+    if not isinstance(block, NMFBlock):
+        return
+    if block.sweeps > MOST_SWEEPS:
+        raise InputError(f"NMFBlock sweeps={block.sweeps}: a file has at most {MOST_SWEEPS}")
+    for name in ("weight", "l1", "l2", "overlap", "rho"):
+        if getattr(block, name) > sys.float_info.max:
+            raise InputError(f"NMFBlock {name} is more than a float holds")
 
 
 def _target(table: Any, outputs: int) -> Target:

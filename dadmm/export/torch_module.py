@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dadmm.activations import PIECEWISE, SIGMOID, TANH, get_activation
-from dadmm.blocks import Dense, as_chain, own
+from dadmm.blocks import Dense, NMFBlock, as_chain, own
 from dadmm.constraints import Constraint
 from dadmm.errors import InputError
 from dadmm.network import Array, Network, Scaling
@@ -31,6 +31,8 @@ def to_torch(network: Network) -> torch.nn.Module:
         params = own(network.params, i)
         if isinstance(block, TorchBlock):
             parts[f"block_{i}"] = block.module(params)
+        elif isinstance(block, NMFBlock):
+            parts[f"block_{i}"] = Codes(block, params["s"])
         else:
             assert isinstance(block, Dense)
             parts[f"block_{i}"] = _layer(block, params["w"], params["b"])
@@ -77,6 +79,45 @@ class Skip(nn.Sequential):  # type: ignore[misc]
     def forward(self, v: Tensor) -> Tensor:
         """Return the sum."""
         return v + super().forward(v)
+
+
+class Codes(nn.Module):  # type: ignore[misc]
+    """The codes of rows in a dictionary, by the sweeps of a `dadmm.NMFBlock`.
+
+    Gradients flow through the sweeps, to the features and to the dictionary; what they keep of each
+    sweep for that is as large as the codes, times the number of factors.
+    """
+
+    def __init__(self, block: NMFBlock, s: Array) -> None:
+        super().__init__()
+        self.s = nn.Parameter(torch.tensor(s))
+        self.l1, self.l2, self.sweeps = float(block.l1), float(block.l2), int(block.sweeps)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the codes, (rows, factors), in the order and from the start of NumPy's."""
+        eye = torch.eye(len(self.s), dtype=self.s.dtype, device=self.s.device)
+        gram = self.s @ self.s.T + self.l2 * eye
+        curved = gram.diagonal() > 0
+        inverse = torch.where(curved, gram.diagonal(), 1.0).reciprocal() * curved
+        # Transposed: a factor's codes lie side by side.
+        b = self.s @ z.T - self.l1
+        # The best multiple of max(b, 0).
+        along = b.relu() * curved[:, None]
+        up, down = (along * b).sum(dim=0), (along * (gram @ along)).sum(dim=0)
+        v = along * (up / torch.where(down > 0, down, 1.0) * (down > 0))
+        for _ in range(self.sweeps):
+            for k in range(len(gram)):
+                new = (v[k] + (b[k] - gram[k] @ v) * inverse[k]).relu()
+                if new.requires_grad:  # what a gradient needs must stay as it is
+                    v = torch.cat((v[:k], new[None], v[k + 1 :]))
+                else:
+                    v[k] = new
+        return v.T
+
+    def extra_repr(self) -> str:
+        """Return the sizes."""
+        r, width = self.s.shape
+        return f"{r} factors of {width} features, {self.sweeps} sweeps"
 
 
 class Projection(nn.Module):  # type: ignore[misc]

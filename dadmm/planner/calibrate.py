@@ -38,7 +38,7 @@ from dadmm.options import SOLVERS, make_solver
 from dadmm.planner.costs import seconds
 from dadmm.planner.machine import ROWS, VISITS, WIDE, WIDTHS, Machine, Rates
 from dadmm.solvers.algebra import inverse_spd, solve_spd
-from dadmm.solvers.base import Chunk, Problem, Solver
+from dadmm.solvers.base import Chunk, Counted, Problem
 from dadmm.store.blocks import ZarrBlocks
 
 Array = NDArray[Any]
@@ -200,7 +200,7 @@ def _measure(disk: str, effort: Effort) -> Rates:
             seek=seek,
         )
         _together()
-        solvers = [make_solver(name) for name in SOLVERS]
+        solvers = [made for made in map(make_solver, SOLVERS) if isinstance(made, Counted)]
         visits = {
             solver.name: {
                 width: _visit_ratio(solver, width, rates, effort) for width in effort.visits
@@ -403,7 +403,7 @@ def _forget(folder: Path) -> None:
 # ----------------------------------------------------------------------------------- whole visits
 
 
-def _visit_ratio(solver: Solver, width: int, rates: Rates, effort: Effort) -> float:
+def _visit_ratio(solver: Counted, width: int, rates: Rates, effort: Effort) -> float:
     """Return how much longer a visit takes than its counted operations."""
     rows = max(256, min(effort.visit_rows, effort.visit_rows * 256 // width))
     arch = Architecture.build(width, (width,) * 3, CLASSES)

@@ -9,7 +9,7 @@ import numpy as np
 from dadmm.losses import get_loss
 from dadmm.planner.machine import Rates, interpolate
 from dadmm.planner.structure import Kind
-from dadmm.solvers.base import Part, Problem, Solver
+from dadmm.solvers.base import Counted, Part, Problem
 from dadmm.solvers.work import Work
 
 # Seconds of the last task, which only adds up numbers.
@@ -47,14 +47,14 @@ class Setting:
 
     Parameters
     ----------
-    solver, problem : Solver, Problem
+    solver, problem : Counted, Problem
     inputs : int
         Bytes of one number of the inputs, as stored.
     rates : Rates
     store : Store
     """
 
-    solver: Solver
+    solver: Counted
     problem: Problem
     inputs: int
     rates: Rates

@@ -14,7 +14,7 @@ from dadmm.planner.costs import Cost, Setting, Store, cost, target_bytes
 from dadmm.planner.machine import Machine
 from dadmm.planner.simulate import Cluster, Trace, simulate
 from dadmm.planner.structure import Tasks, tasks_of
-from dadmm.solvers.base import Problem, Solver
+from dadmm.solvers.base import Counted, Problem
 from dadmm.store import Run
 
 # Tasks that are simulated as they are; of more the first are, and the rest goes on like them.
@@ -35,7 +35,7 @@ class Subject:
 
     Parameters
     ----------
-    solver, problem : Solver, Problem
+    solver, problem : Counted, Problem
     chunks : tuple of int
         Rows of each.
     inputs : int
@@ -48,7 +48,7 @@ class Subject:
         At most, of the whole run.
     """
 
-    solver: Solver
+    solver: Counted
     problem: Problem
     chunks: tuple[int, ...]
     inputs: int = 4

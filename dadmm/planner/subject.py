@@ -8,10 +8,12 @@ from typing import Any
 
 from dadmm import data, inputs
 from dadmm.datasets import load_data
+from dadmm.errors import OptionError
 from dadmm.jobs import make_estimator
 from dadmm.options import make_solver
 from dadmm.plan import chunk_rows
 from dadmm.planner.forecast import Subject
+from dadmm.solvers.base import Counted
 
 
 def of_config(
@@ -33,11 +35,13 @@ def of_config(
     """
     estimator = make_estimator(table, "run")
     estimator._check_options()
-    solver = make_solver(estimator.solver)
+    solver = make_solver(getattr(estimator, "solver", "nmf"))
+    if not isinstance(solver, Counted):
+        raise OptionError(f"dadmm plan knows networks: not yet what {solver.name!r} computes")
     x, y, *_ = load_data(table["data"])
     given = inputs.prepare(x, y, estimator.categorical, estimator.missing, None, None)
     target, classes = estimator._target(given.y, given.x.shape[0])
-    problem = estimator._problem(solver, given.x.shape, target.shape[1], classes)
+    problem = estimator._problem(given.x.shape, target, classes, solver)
     weighted = getattr(estimator, "class_weight", None) is not None
     problem = replace(problem, rows=rows or problem.rows, weighted=weighted)
     solver.check(problem)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ class Problem:
         Dtype of the state and of the weights during a visit.
     weighted : bool
         Whether the samples have weights.
+    supervised : bool
+        Whether there are targets.
     """
 
     architecture: Architecture
@@ -59,6 +61,7 @@ class Problem:
     target_variation: float = 0.0
     dtype: str = "float32"
     weighted: bool = False
+    supervised: bool = True
 
 
 @dataclass(frozen=True)
@@ -249,12 +252,6 @@ class Solver(Protocol):
             How many there are.
         """
 
-    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
-        """Return what a visit of a chunk of so many rows computes, counted."""
-
-    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
-        """Return what `prepare` and `solve` compute for a layer, counted."""
-
     def layers(self, problem: Problem) -> tuple[int, ...]:
         """Return the numbers of the layers that `prepare` and `solve` are called for."""
 
@@ -281,6 +278,12 @@ class Solver(Protocol):
 
     def initial(self, problem: Problem, seed: int) -> Arrays:
         """Draw the starting parameters."""
+
+    def looks(self, problem: Problem) -> tuple[Part, ...]:
+        """Return what chunks are looked at for, one after another, before training starts."""
+
+    def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
+        """Return starting parameters that take a look at all chunks into account."""
 
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
         """First state of a chunk, and the sums that never change during the run."""
@@ -319,6 +322,17 @@ class Solver(Protocol):
 
     def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
         """Whether the iterations with these rows say that more would not help."""
+
+
+@runtime_checkable
+class Counted(Solver, Protocol):
+    """A training method that can say what it will compute, which `dadmm plan` asks for."""
+
+    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
+        """Return what a visit of a chunk of so many rows computes, counted."""
+
+    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what `prepare` and `solve` compute for a layer, counted."""
 
 
 def numbers(sums: Sums) -> Sums:

@@ -36,7 +36,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dadmm.blocks import Chain, flatten, size, views
+from dadmm.blocks import Chain, NMFBlock, flatten, size, views
 from dadmm.constraints import Constraint
 from dadmm.errors import OptionError, unknown
 from dadmm.network import Architecture
@@ -51,10 +51,12 @@ from dadmm.solvers.base import (
     Pass,
     Problem,
     Sums,
+    combine,
     numbers,
     target_bytes,
 )
 from dadmm.solvers.cut import chain_of, frozen
+from dadmm.solvers.facto import FactorSpan, check_features, look, looked, settled
 from dadmm.solvers.minibatch import (
     EVALUATED,
     Local,
@@ -82,8 +84,8 @@ class BlockADMM:
     blocks : int, list of int, or list of blocks
         T, cutting the layers (the head included) evenly; or the first layer (from 1) of each
         block but the first; or the blocks themselves (`dadmm.Dense`, `dadmm.Residual`,
-        `dadmm.TorchBlock`), which then stand for the hidden layers: a linear head is added to the
-        last one.
+        `dadmm.TorchBlock`, `dadmm.NMFBlock`), which then stand for the hidden layers: a linear head
+        is added to the last one, or after a last `NMFBlock`.
     mode : {"online", "batch"}
         Start Z from a forward pass and store nothing, or keep Z and U per sample.
     rho : float
@@ -99,7 +101,8 @@ class BlockADMM:
         Gradient steps on Z per mini-batch.
     z_rate : float
         Length of those steps, in units of 1 / (estimated curvature), below 2.  Not used by the
-        one step that the default takes, nor with constraints: both are of length 1 / rho.
+        one step that the default takes, nor with "binary" and "k_sparse": these are of length
+        1 / rho.
     optimizer : {"adam", "sgd"}
     learning_rate : float
         The largest of the run.
@@ -225,6 +228,9 @@ class BlockADMM:
                     f"constraint 'binary' after {activation}, which is never negative, makes every "
                     "code 1: use activation='tanh', or dadmm.Dense(width, 'identity') there"
                 )
+        for i, block in enumerate(chain.blocks, start=1):
+            if isinstance(block, NMFBlock) and block.init == "nndsvd":
+                check_features(chain.widths[i - 1])
 
     def chain(self, problem: Problem) -> Chain:
         """Return the network as a chain, with the constraints at the ends of the blocks."""
@@ -235,9 +241,19 @@ class BlockADMM:
         return chain_of(problem.architecture, frozen(self.blocks), frozen(self.constraints))[1]
 
     def boundaries(self, problem: Problem) -> list[Constraint | None]:
-        """Return the constraint on the output of each block; the last has none."""
+        """Return the constraint on the output of each block; the last has none.
+
+        What a factorisation reads and gives is not negative.  Online that holds of itself, and to
+        project what is asked for onto it would let features grow but not shrink.
+        """
         chain = self.chain(problem)
-        return [chain.constraint(hi) for _, hi in self.spans(problem)]
+        found = [chain.constraint(hi) for _, hi in self.spans(problem)]
+        if self.mode == "batch":
+            for t in self.layers(problem):
+                if self._factors(problem, t):
+                    for end in range(max(t - 2, 0), t):
+                        found[end] = found[end] or Constraint("non_negative")
+        return found
 
     @property
     def plain(self) -> bool:
@@ -260,13 +276,22 @@ class BlockADMM:
 
     def memory(self, problem: Problem) -> dict[str, int]:
         """Multipliers, and what was last sent, of each chunk in consensus ADMM."""
-        if self.consensus == "average":
-            return {}
         return {
             f"{kind}_{t}": self._size(problem, t)
-            for t in self.layers(problem)
+            for t in self.multiplied(problem)
             for kind in ("pi", "sent")
         }
+
+    def multiplied(self, problem: Problem) -> tuple[int, ...]:
+        """Return the blocks whose consensus has multipliers."""
+        if self.consensus == "average":
+            return ()
+        return tuple(t for t in self.layers(problem) if not self._factors(problem, t))
+
+    def _factors(self, problem: Problem, t: int) -> NMFBlock | None:
+        """Return a block of the method if it is a factorisation."""
+        block = self.chain(problem).blocks[self.spans(problem)[t - 1][0] - 1]
+        return block if isinstance(block, NMFBlock) else None
 
     def _size(self, problem: Problem, t: int) -> int:
         return size(self._shapes(problem, t))
@@ -283,8 +308,12 @@ class BlockADMM:
         return tuple(range(1, len(self.spans(problem)) + 1))
 
     def parameters(self, problem: Problem, layer: int) -> tuple[str, ...]:
-        """Return what is stored of a block: flat parameters, both moments, the step count."""
-        return tuple(f"{kind}_{layer}" for kind in ("theta", "m", "v", "count"))
+        """Return what is stored of a block: flat parameters, both moments, the step count.
+
+        In the moments' place a factorisation has the sums behind its dictionary.
+        """
+        learnt = ("gram", "cross") if self._factors(problem, layer) else ("m", "v")
+        return tuple(f"{kind}_{layer}" for kind in ("theta", *learnt, "count"))
 
     def exported(self, problem: Problem, layer: int) -> tuple[str, ...]:
         """Return the parameters alone."""
@@ -333,9 +362,49 @@ class BlockADMM:
         for t in self.layers(problem):
             theta = flatten(params, self._shapes(problem, t), problem.dtype)
             found[f"theta_{t}"] = theta
-            found[f"m_{t}"], found[f"v_{t}"] = np.zeros_like(theta), np.zeros_like(theta)
-            found[f"count_{t}"] = np.zeros(())
+            first, second = theta.shape, theta.shape
+            if self._factors(problem, t):
+                ((r, d),) = self._shapes(problem, t).values()
+                first, second = (r, r), (r, d)
+            _, *sums, count = self.parameters(problem, t)
+            for name, shape in zip(sums, (first, second), strict=True):
+                found[name] = np.zeros(shape, problem.dtype)
+            found[count] = np.zeros(())
         return found
+
+    def looks(self, problem: Problem) -> tuple[Part, ...]:
+        """Return two looks at what each factorisation reads that starts from its data."""
+        found = []
+        for t in self.layers(problem):
+            block = self._factors(problem, t)
+            if block is not None and block.init == "nndsvd":
+                found += [
+                    Part(f"look-{stage}", couple=(t,), layers=self.layers(problem)[:t], x=True)
+                    for stage in ("gram", "signs")
+                ]
+        return tuple(found)
+
+    def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
+        """Return the starting parameters after a look."""
+        (t,), stage = part.couple, part.name.removeprefix("look-")
+        (shape,) = self._shapes(problem, t).values()
+        s = looked(stage, params[f"theta_{t}"].reshape(shape), sums, unit=True)
+        return params | {f"theta_{t}": s.reshape(-1)}
+
+    def _look(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+        """Add up, over a chunk, what the start of a factorisation needs to know of its features."""
+        (t,), at = part.couple, self.spans(problem)[part.couple[0] - 1][0] - 1
+        (shape,) = self._shapes(problem, t).values()
+        below = self.chain(problem).up_to(at)
+        params: Arrays = {}
+        for i in part.layers[:-1]:
+            params |= self.export(problem, i, weights)
+        s, found = weights[f"theta_{t}"].reshape(shape), []
+        for rows in batches(chunk.rows, EVALUATED):
+            x = inputs(chunk, np.arange(rows.start, rows.stop), problem.dtype)
+            z = below.forward(params, x) if at else x
+            found.append(look(z, part.name.removeprefix("look-"), s))
+        return combine(found)
 
     def export(self, problem: Problem, layer: int, weights: Mapping[str, Any]) -> Arrays:
         """Return a block's parameters under their names in the network."""
@@ -372,11 +441,13 @@ class BlockADMM:
         state |= consensus.start(self, problem, weights)
         return state, {}
 
-    def _spans(self, problem: Problem, weights: Arrays, state: Arrays) -> list[Span]:
-        return [
-            Span(self, problem, weights, t, per_chunk(state, f"pi_{t}"), slot=t)
-            for t in self.layers(problem)
-        ]
+    def span(
+        self, problem: Problem, weights: Arrays, t: int, state: Arrays, slot: int = 0
+    ) -> Span | FactorSpan:
+        """Return a block of the method, ready to be trained on a chunk."""
+        if self._factors(problem, t):
+            return FactorSpan(self, problem, weights, t)
+        return Span(self, problem, weights, t, per_chunk(state, f"pi_{t}"), slot)
 
     def constants(self, problem: Problem, layer: int) -> tuple[str, ...]:
         """Return nothing: no sum stays the same."""
@@ -428,10 +499,20 @@ class BlockADMM:
         # The new ones, how far they moved, and (consensus ADMM) the step in float64.
         solve = max(sizes) * (4 * size + (8 if self.consensus == "admm" else 0))
         share = at_once / sum(sizes)
-        return Footprint(row, visit, weights, size * summed, 8 * summed, solve, share)
+        sums, total = size * summed, 8 * summed
+        # Factorisations: a dictionary and its sums in float64; before the first pass, products of
+        # all features with each other.
+        for i, block in enumerate(chain.blocks):
+            if isinstance(block, NMFBlock):
+                solve = max(solve, 8 * 4 * widths[i] * widths[i + 1])
+                if block.init == "nndsvd":
+                    square_bytes = 8 * widths[i] ** 2
+                    visit, solve = max(visit, 3 * square_bytes), max(solve, 3 * square_bytes)
+                    sums, total = max(sums, square_bytes), max(total, square_bytes)
+        return Footprint(row, visit, weights, sums, total, solve, share)
 
     def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
-        """Return what a visit computes, counted; see `Solver.visit_work`."""
+        """Return what a visit computes, counted; see `Counted.visit_work`."""
         return block_work.visit(self, problem, part, rows)
 
     def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
@@ -456,12 +537,14 @@ class BlockADMM:
 
     def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Train a copy of the parameters on a chunk, or score them on its rows."""
+        if part.name.startswith("look"):
+            return self._look(problem, part, weights, chunk)
         if part.evaluate:
             rows = held_out(self, chunk)[1] if part.name == "validate-chunk" else None
             return self._evaluate(problem, weights, chunk, rows)
         if self.schedule == "grid":
             return grid.visit(self, problem, part, weights, chunk)
-        spans = self._spans(problem, weights, chunk.state)
+        spans = [self.span(problem, weights, t, chunk.state, slot=t) for t in self.layers(problem)]
         train, _ = held_out(self, chunk)
         local = Local(self, problem, spans)
         local.run(chunk, train, chunk.pace)
@@ -497,13 +580,22 @@ class BlockADMM:
         before: Mapping[str, Any] = weights.get("details", {})  # type: ignore[assignment]
         details = dict(before)
         last = layer == self.layers(problem)[-1]
+        own = [f"{kind}_{layer}" for kind in ("residual", "factor_error", "factor_energy")]
         for name, value in numbers(sums).items():
-            if (last or name == f"residual_{layer}") and not name.startswith(("rows", "max_")):
+            if (last or name in own) and not name.startswith(("rows", "max_")):
                 details[name] = before.get(name, 0) + value
         if f"theta_{layer}" not in sums:
             new = {name: weights[name] for name in self.parameters(problem, layer)}
         else:
             new = consensus.update(self, problem, layer, weights, sums)
+        factors = self._factors(problem, layer)
+        if factors is not None and f"gram_{layer}" in sums:
+            ((r, d),) = self._shapes(problem, layer).values()
+            s, gram, cross = (new[f"{kind}_{layer}"] for kind in ("theta", "gram", "cross"))
+            seed = (layer, int(new[f"count_{layer}"]))
+            s, dead = settled(s.reshape(r, d), gram, cross, True, seed, overlap=factors.overlap)
+            new[f"theta_{layer}"] = s.reshape(-1)
+            details[f"reseeded_{layer}"] = before.get(f"reseeded_{layer}", 0) + dead
         moved = new[f"theta_{layer}"] - anchor[f"theta_{layer}"]
         details[f"step_{layer}"] = square(moved[None])
         details[f"size_{layer}"] = square(new[f"theta_{layer}"][None])
@@ -522,6 +614,13 @@ class BlockADMM:
         if len(layers) > 1:
             residual = sum(v for name, v in details.items() if name.startswith("residual"))
             row["primal_residual"] = (residual / seen) ** 0.5
+        totals = {
+            kind: sum(v for name, v in details.items() if name.startswith(kind))
+            for kind in ("factor_error", "factor_energy", "reseeded")
+        }
+        if totals["factor_energy"]:
+            row["reconstruction_error"] = (totals["factor_error"] / totals["factor_energy"]) ** 0.5
+            row["reseeded"] = totals["reseeded"]
         if "forward_rows" in details:
             scores = self.score(problem, details)
             row["validation_loss"] = scores["forward_loss"]

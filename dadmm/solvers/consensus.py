@@ -11,8 +11,8 @@ For a round in which the chunks S are visited, with ``a_c = rows_c / rows_S``::
 The second is consensus ADMM as in BADM (arXiv 2407.01640): after every round w is ``sum_c
 rows_c/n (w_c + pi_c / sigma)`` over all chunks, whether they were all visited or only some (as in
 FedADMM, arXiv 2204.03529, with its server step of |S| / C; a step of 1 counts what the others did
-twice, and diverged here).  Adam's moments are averaged over S either way, and the longest
-count of steps is kept.
+twice, and diverged here).  Adam's moments are averaged over S either way, as are dictionaries of
+factorisations and their sums, and the longest count of steps is kept.
 Derived from the papers' abstracts, checked by tests/test_consensus.py.
 """
 
@@ -27,22 +27,23 @@ from dadmm.solvers.base import Arrays, Chunk, Problem, Sums
 
 if TYPE_CHECKING:
     from dadmm.solvers.block import BlockADMM
+    from dadmm.solvers.facto import FactorSpan
     from dadmm.solvers.minibatch import Span
 
 
 def start(solver: BlockADMM, problem: Problem, weights: Arrays) -> Arrays:
     """Return what a chunk remembers at first: no multiplier, and the start as last sent."""
-    if solver.consensus == "average":
-        return {}
     state = {}
-    for t in solver.layers(problem):
+    for t in solver.multiplied(problem):
         theta = weights[f"theta_{t}"]
         state[f"pi_{t}"] = np.zeros((1, theta.size), theta.dtype)
         state[f"sent_{t}"] = theta[None].copy()
     return state
 
 
-def contribution(solver: BlockADMM, spans: Sequence[Span], rows: int, chunk: Chunk) -> Sums:
+def contribution(
+    solver: BlockADMM, spans: Sequence[Span | FactorSpan], rows: int, chunk: Chunk
+) -> Sums:
     """Return a chunk's part of the sums after local training on some of its rows.
 
     What the chunk remembers is updated in place.
@@ -51,10 +52,11 @@ def contribution(solver: BlockADMM, spans: Sequence[Span], rows: int, chunk: Chu
     sums: Sums = {"rows": rows}
     for span in spans:
         t = span.number
+        sums |= span.numbers()
         share = span.theta.dtype.type(rows)
-        if solver.consensus == "average":
-            sums[f"theta_{t}"] = span.theta * share
-        else:
+        learnt = span.learnt()
+        if f"pi_{t}" in state:
+            del learnt["theta"]
             pi, sent = state[f"pi_{t}"][0], state[f"sent_{t}"][0]
             new = span.theta - span.anchor
             new *= solver.sigma
@@ -64,9 +66,7 @@ def contribution(solver: BlockADMM, spans: Sequence[Span], rows: int, chunk: Chu
             sums[f"theta_{t}"] = change = new - sent
             change *= span.theta.dtype.type(chunk.rows)
             sent[...] = new
-        sums[f"m_{t}"] = span.m * share
-        if solver.optimizer == "adam":
-            sums[f"v_{t}"] = span.v * share
+        sums |= {f"{kind}_{t}": array * share for kind, array in learnt.items()}
         sums[f"max_count_{t}"] = span.count
     return sums
 
@@ -76,17 +76,17 @@ def update(solver: BlockADMM, problem: Problem, layer: int, weights: Arrays, sum
     rows = max(sums["rows"], 1)
     theta = weights[f"theta_{layer}"]
     found: Arrays = {}
-    for kind in ("theta", "m", "v"):
-        name = f"{kind}_{layer}"
+    *names, count = solver.parameters(problem, layer)
+    for name in names:
         if name not in sums:
             found[name] = weights[name]
             continue
         # In float64, rounded piece by piece: no array of float64 but the sums.
-        found[name] = mean = np.empty_like(theta)
+        found[name] = mean = np.empty_like(weights[name])
         total = np.asarray(sums[name], np.float64)
-        if kind == "theta" and solver.consensus == "admm":
+        if name.startswith("theta") and layer in solver.multiplied(problem):
             np.add(theta, total / problem.rows, out=mean, casting="same_kind")
         else:
             np.divide(total, rows, out=mean, casting="same_kind")
-    found[f"count_{layer}"] = np.array(float(sums[f"max_count_{layer}"]))
+    found[count] = np.array(float(sums[f"max_{count}"]))
     return found

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from dadmm.blocks import Block, Chain, Dense, size
+from dadmm.blocks import Block, Chain, Dense, NMFBlock, size
 from dadmm.constraints import Constraint
 from dadmm.errors import OptionError
 from dadmm.network import Architecture
+
+# Activations and constraints that give nothing below 0.
+POSITIVE = ("relu", "sigmoid", "softplus")
+NOT_NEGATIVE = ("non_negative", "simplex")
 
 
 def frozen(value: Any) -> Any:
@@ -46,11 +51,12 @@ def chain_of(
         links = [*blocks, Dense(arch.widths[-1], "identity")]
         chain = Chain.build(arch.widths[0], links)
         n = len(blocks)
-        cut = (*((i, i) for i in range(1, n)), (n, n + 1))
+        head = ((n, n), (n + 1, n + 1)) if isinstance(blocks[-1], NMFBlock) else ((n, n + 1),)
+        cut = (*((i, i) for i in range(1, n)), *head)
     else:
         raise OptionError(
             f"blocks={blocks!r}: use their number, a list of layers that start one, or a list of "
-            "dadmm.Dense, dadmm.Residual or dadmm.TorchBlock"
+            "dadmm.Dense, dadmm.Residual, dadmm.NMFBlock or dadmm.TorchBlock"
         )
     for t, (lo, hi) in enumerate(cut, start=1):
         if not any(size(chain.shapes_of(i)) for i in range(lo, hi + 1)):
@@ -62,6 +68,22 @@ def chain_of(
             "between blocks, or one for all"
         )
     at = {hi: Constraint.parse(c) for (_, hi), c in zip(cut[:-1], named, strict=True) if c}
+    for i, block in enumerate(chain.blocks, start=1):
+        if isinstance(block, NMFBlock):
+            _check_reads(chain, at, i)
     if constraints and isinstance(constraints, str) and not at:
         raise OptionError(f"constraints={constraints!r} needs at least two blocks: blocks=2")
     return Chain.build(chain.widths[0], chain.blocks, at), cut
+
+
+def _check_reads(chain: Chain, at: Mapping[int, Constraint], i: int) -> None:
+    """Refuse a factorisation of what may be negative, as far as the network says."""
+    if i == 1 or (i - 1 in at and at[i - 1].name in NOT_NEGATIVE):
+        return
+    below = chain.blocks[i - 2]
+    activation = getattr(below, "activation", None)
+    if activation is not None and activation not in POSITIVE:
+        raise OptionError(
+            f"NMFBlock as block {i} factorises what block {i - 1} gives, which {activation} may "
+            f"make negative: use activation='relu' there, or constraints='non_negative'"
+        )

@@ -35,12 +35,12 @@ from dadmm.solvers.minibatch import (
     held_out,
     inputs,
     mini_batches,
-    per_chunk,
     project,
 )
 
 if TYPE_CHECKING:
     from dadmm.solvers.block import BlockADMM
+    from dadmm.solvers.facto import FactorSpan
 
 
 def variables(solver: BlockADMM, problem: Problem) -> dict[str, int]:
@@ -131,7 +131,7 @@ def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chun
     if part.name.startswith("move-block"):
         _move(solver, problem, t, chunk)
         return {}
-    span = Span(solver, problem, weights, t, per_chunk(state, f"pi_{t}"))
+    span = solver.span(problem, weights, t, state)
     below = chunk.x if t == 1 else state[f"z_{t - 1}"]
     assert below is not None
     task = _Task(solver, problem, span, below, chunk, dtype)
@@ -153,11 +153,11 @@ def _move(solver: BlockADMM, problem: Problem, t: int, chunk: Chunk) -> None:
         rows = train[piece]
         z, u, f, pull = (state[f"{kind}_{t}"][rows] for kind in ("z", "u", "f", "pull"))
         step = (z + u - f) * rho + pull
-        if constraint is not None:
-            state[f"z_{t}"][rows] = constraint.project(z - step / rho)
-            continue
-        step *= rho.dtype.type(solver.z_rate) / (rho + state[f"bend_{t}"][rows])
-        state[f"z_{t}"][rows] = z - step
+        if constraint is not None and not constraint.convex:
+            step /= rho
+        else:
+            step *= rho.dtype.type(solver.z_rate) / (rho + state[f"bend_{t}"][rows])
+        state[f"z_{t}"][rows] = project(constraint, z - step)
 
 
 class _Task:
@@ -167,7 +167,7 @@ class _Task:
         self,
         solver: BlockADMM,
         problem: Problem,
-        span: Span,
+        span: Span | FactorSpan,
         below: Array,
         chunk: Chunk,
         dtype: np.dtype[Any],
@@ -216,8 +216,8 @@ class _Task:
             if t > 1:
                 upstream = self._upstream(out, rows)
                 pull[rows] = found = self.span.pull(upstream)
-                sizes = np.maximum(row_squares(upstream), 1e-30)
-                bend[rows, 0] = weight * row_squares(found) / sizes
+                sizes = row_squares(upstream), row_squares(found)
+                bend[rows, 0] = self.span.bend(*sizes, weight)
         if t < self.last:
             state[f"f_{t}"] = f
         if t > 1:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dadmm import kernels
-from dadmm.blocks import Block, Tape, views
+from dadmm.blocks import Differentiable, Tape, views
 from dadmm.constraints import Constraint
 from dadmm.losses import Loss, get_loss
 from dadmm.schedules import rate
@@ -24,6 +24,7 @@ from dadmm.workspace import lasting
 
 if TYPE_CHECKING:
     from dadmm.solvers.block import BlockADMM
+    from dadmm.solvers.facto import FactorSpan
 
 _work = lasting()
 # Rows of a forward pass at once: its activations stay in a core's cache.
@@ -47,7 +48,7 @@ class Slot:
 class Link:
     """One link of the network's chain: a block, its parameters and gradients, its tape."""
 
-    block: Block
+    block: Differentiable
     params: dict[str, Array]
     gradients: dict[str, Array]
     slots: tuple[Slot, ...]
@@ -102,7 +103,8 @@ class Span:
         self.links = []
         edge = 0
         for i in range(lo, hi + 1):
-            block, shapes = chain.blocks[i - 1], chain.blocks[i - 1].shapes(chain.widths[i - 1])
+            block: Any = chain.blocks[i - 1]  # differentiable, or else a span of another kind
+            shapes = block.shapes(chain.widths[i - 1])
             slots = []
             begin = edge
             for shape in shapes.values():
@@ -126,6 +128,15 @@ class Span:
         flat[...] = given
         return flat
 
+    def learnt(self) -> dict[str, Array]:
+        """Return what the consensus is formed of, by kind."""
+        adam = self.solver.optimizer == "adam"
+        return {"theta": self.theta, "m": self.m, **({"v": self.v} if adam else {})}
+
+    def numbers(self) -> Sums:
+        """Return what was measured, as sums: nothing."""
+        return {}
+
     # ------------------------------------------------------------------------------ the function
 
     def forward(self, v: Array) -> Array:
@@ -142,6 +153,14 @@ class Span:
             found = link.block.backward(link.params, found, link.tape, None, True)
         assert found is not None
         return found
+
+    def bend(self, upstream: Any, pull: Any, curvature: float) -> Any:
+        """Return the curvature of the block's term in its input, along what is being pulled.
+
+        A Rayleigh quotient of ``J J'``, times the `curvature` of what lies above the block; given
+        the squared norms of both, of all rows together or of each.
+        """
+        return curvature * pull / np.maximum(upstream, 1e-30)
 
     # --------------------------------------------------------------------------------- learning
 
@@ -206,7 +225,9 @@ class Local:
         Sum of ``|Z_t - f_t(Z_{t-1})|^2``.
     """
 
-    def __init__(self, solver: BlockADMM, problem: Problem, spans: Sequence[Span]) -> None:
+    def __init__(
+        self, solver: BlockADMM, problem: Problem, spans: Sequence[Span | FactorSpan]
+    ) -> None:
         self.solver, self.problem, self.spans = solver, problem, spans
         self.criterion: Loss = get_loss(problem.loss)
         self.constraints = solver.boundaries(problem)
@@ -332,9 +353,11 @@ class Local:
             for t in range(last - 1, -1, -1):
                 pull = self.spans[t + 1].pull(upstream)
                 constraint, rho = self.constraints[t], solver.rho
-                # A Rayleigh quotient of J J', along what is being pulled.
-                bend = curvature * square(pull) / max(square(upstream), 1e-30)
-                length = 1.0 / rho if constraint is not None else solver.z_rate / (rho + bend)
+                sizes = square(upstream), square(pull)
+                bend = self.spans[t + 1].bend(*sizes, curvature)
+                length = solver.z_rate / (rho + bend)
+                if constraint is not None and not constraint.convex:
+                    length = 1.0 / rho
                 step = z[t] + u[t]
                 step -= outs[t]
                 step *= step.dtype.type(rho)

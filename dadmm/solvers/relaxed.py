@@ -264,7 +264,7 @@ class RelaxedADMM:
         return Footprint(row, visit, weights, size * sums, 8 * sums, max(solve))
 
     def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
-        """Return what a visit computes, counted; see `Solver.visit_work`."""
+        """Return what a visit computes, counted; see `Counted.visit_work`."""
         return relaxed_work.visit(self, problem, part, rows)
 
     def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
@@ -360,6 +360,14 @@ class RelaxedADMM:
         if self.head_refit:
             for kind in "wb":
                 params[f"{kind}_{arch.depth + 1}"] = np.zeros_like(params[f"{kind}_{arch.depth}"])
+        return params
+
+    def looks(self, problem: Problem) -> tuple[Part, ...]:
+        """Return nothing: the start does not depend on the data."""
+        return ()
+
+    def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
+        """Return the parameters as they are."""
         return params
 
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:

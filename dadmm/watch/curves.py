@@ -44,7 +44,12 @@ OBJECTIVE = Curves(
 )
 RESIDUALS = Curves(
     "residuals",
-    {"constraints": "primal_residual", "stationarity": "stationarity", "step": "step"},
+    {
+        "constraints": "primal_residual",
+        "stationarity": "stationarity",
+        "reconstruction": "reconstruction_error",
+        "step": "step",
+    },
     log=True,
 )
 SCORE = Curves("score", {"training data": "train_score", "held out": "validation_score"})

@@ -18,6 +18,8 @@ COLUMNS = {
     "validation_score": ("validation", ".4f"),
     "primal_residual": ("residual", ".1e"),
     "stationarity": ("gradient", ".1e"),
+    "reconstruction_error": ("reconstruction", ".4f"),
+    "reseeded": ("reseeded", ".0f"),
     "step": ("step", ".1e"),
     "seconds": ("seconds", ".2f"),
 }

@@ -58,6 +58,8 @@ def outcome(plan: Plan, network: Network) -> Outcome:
         reaches out for nothing.
     """
     problem, run = plan.problem, plan.run
+    if not problem.supervised:
+        raise StoreError("a factorisation has no targets to compare its codes with")
     source = run.attributes.get("sources", {}).get("x")
     if source is not None and "://" in str(source.get("url")):
         raise StoreError(f"the inputs lie at {source['url']}, which is not read for a report")

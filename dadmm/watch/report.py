@@ -123,7 +123,7 @@ def _data(plan: Plan) -> dict[str, str]:
         labels = stored["classes"]["labels"]
         shown = ", ".join(map(str, labels[:MOST_CLASSES]))
         facts["classes"] = f"{problem.classes}: {shown}" + ", ..." * (len(labels) > MOST_CLASSES)
-    else:
+    elif problem.supervised:
         facts["targets"] = f"{problem.architecture.widths[-1]:,}"
     scaling = plan.run.load_scaling()["x"]
     if not (scaling.scale == 1).all() or scaling.centre.any():

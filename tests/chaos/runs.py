@@ -5,13 +5,14 @@ import shutil
 import numpy as np
 import pytest
 
-from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM
+from dadmm import ADMMClassifier, BlockADMM, Dense, NMFBlock, RelaxedADMM
 
 ITERATIONS = 4
 SOLVERS = {
     "relaxed": RelaxedADMM(),
     "online": BlockADMM(blocks=2, batch_size=8, early_stopping=True),
     "batch": BlockADMM(mode="batch", blocks=2, batch_size=8, consensus="admm"),
+    "factors": BlockADMM(mode="batch", blocks=[Dense(6), NMFBlock(3)], batch_size=8),
 }
 
 

@@ -22,7 +22,7 @@ import pytest
 from helpers import processes
 from sklearn.datasets import load_digits
 
-from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, resume
+from dadmm import ADMMClassifier, BlockADMM, Dense, NMFBlock, RelaxedADMM, load, resume
 from dadmm.errors import StoreError
 
 pytestmark = pytest.mark.processes
@@ -35,6 +35,7 @@ SOLVERS = {
     "regions": RelaxedADMM(regions=3),
     "block": BlockADMM(batch_size=8),
     "block, batch": BlockADMM(mode="batch", blocks=2, batch_size=8, consensus="admm"),
+    "factors": BlockADMM(blocks=[Dense(24), NMFBlock(8)], batch_size=8),
 }
 
 

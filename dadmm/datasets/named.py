@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from dadmm.data import as_matrix, check_finite
+from dadmm.datasets.drawing import figures
 from dadmm.errors import InputError, unknown
 from dadmm.inputs.files import SMALL, open_path
 
 Array = NDArray[Any]
 
-DATASETS = ("digits", "mnist", "wine-white", "wine-red")
+DATASETS = ("digits", "mnist", "figures", "wine-white", "wine-red")
+FIGURES = 10_000
 
 
 def load_dataset(name: str) -> tuple[Array, Array]:
@@ -29,11 +31,12 @@ def load_dataset(name: str) -> tuple[Array, Array]:
     Digits ship inside scikit-learn.  MNIST (LeCun et al. 1998, ``mnist.npz``) and Wine Quality
     (Cortez et al. 2009) are read from the folder that the environment variable ``DADMM_DATA``
     names, if it is set and has them, and are otherwise downloaded by scikit-learn from OpenML.
+    Figures are drawn: the first 10 000 rows of `dadmm.datasets.figures`, with seed 0.
 
     Returns
     -------
     x : (rows, features) array
-        uint8 for MNIST, float64 for the others.
+        uint8 for MNIST and figures, float64 for the others.
     y : (rows,) array
         MNIST's 70 000 rows are the 60 000 of its training set, then the 10 000 of its test set.
     """
@@ -44,6 +47,9 @@ def load_dataset(name: str) -> tuple[Array, Array]:
         return x, y
     if name == "mnist":
         return _mnist()
+    if name == "figures":
+        drawn = figures(FIGURES)
+        return drawn.x, drawn.y
     if name in ("wine-white", "wine-red"):
         return _wine(name.removeprefix("wine-"))
     raise unknown("data set", name, DATASETS)
@@ -93,48 +99,52 @@ def _wine(colour: str) -> tuple[Array, Array]:
     return rows[:, :-1], rows[:, -1]
 
 
-def load_data(table: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+def load_data(table: Mapping[str, Any], supervised: bool = True) -> tuple[Any, Any, Any, Any]:
     """Return (x, y, x_test, y_test) for a config's [data] table; the test set is None without one.
+
+    Where nothing is `supervised`, files need no targets: y is None then.
 
     The split is scikit-learn's `train_test_split`, seeded, so it is the same at every resume.
     """
     if "dataset" in table:
         x, y = load_dataset(table["dataset"])
     else:
-        x, y = _from_files(table)
+        x, y = _from_files(table, supervised)
     fraction = table.get("test_fraction", 0.0)
     if not fraction and table.get("dataset") == "mnist":  # it has a test set of its own
         return x[:60000], y[:60000], x[60000:], y[60000:]
     if not fraction:
         return x, y, None, None
     in_memory = (np.ndarray, pd.DataFrame, pd.Series)
-    if not isinstance(x, in_memory) or not isinstance(y, in_memory):
+    parts = [part for part in (x, y) if part is not None]
+    if not all(isinstance(part, in_memory) for part in parts):
         raise InputError(
             "[data] test_fraction splits data in memory: hold rows of zarr data, or of tables "
             f"above {format_bytes(SMALL)}, out yourself"
         )
-    if len(x) != len(y):
+    if y is not None and len(x) != len(y):
         raise InputError(f"[data] y has {len(y)} rows, x has {len(x)}")
     if isinstance(x, np.ndarray):  # names bad rows before the split shuffles them
         x = as_matrix(x, "x")
     if isinstance(y, np.ndarray):
         check_finite(y.reshape(len(y), -1), "y")
     try:
-        xa, xb, ya, yb = train_test_split(
-            x, y, test_size=fraction, random_state=table.get("seed", 0)
-        )
+        halves = train_test_split(*parts, test_size=fraction, random_state=table.get("seed", 0))
     except ValueError as error:
         raise InputError(
             f"[data] test_fraction={fraction} of {len(x)} rows leaves too few to train or test"
         ) from error
+    xa, xb, ya, yb = halves if y is not None else (*halves, None, None)
     return xa, ya, xb, yb
 
 
-def _from_files(table: Mapping[str, Any]) -> tuple[Any, Any]:
+def _from_files(table: Mapping[str, Any], supervised: bool) -> tuple[Any, Any]:
     """Return inputs and targets: from two files, or a table or data set and columns of it."""
     x = open_path(table["x"], "x", table.get("index"))
     columns = list(x) if hasattr(x, "columns") or isinstance(x, xr.Dataset) else None
     if "y" not in table:
+        if not supervised:
+            return x, None
         if columns is None or isinstance(x, xr.Dataset):
             raise InputError("[data] has x but no y: name the file of the targets, or their column")
         return x[columns[:-1]], x[columns[-1]]

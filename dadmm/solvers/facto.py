@@ -1,0 +1,632 @@
+"""Non-negative matrix factorisation as map, sum, update: alone, and as a block of a network.
+
+Features ``Z >= 0`` (rows, d) are approximated by ``M S``, with codes ``M >= 0`` (rows, r) and a
+dictionary ``S >= 0`` (r, d).  The sweeps are in `dadmm.factors`.
+
+**Alone** (`Factorization`)::
+
+    min  1/2 |Z - M S|^2 + l1_M sum M + l2_M/2 |M|^2 + l1_S sum S + l2_S/2 |S|^2
+
+* *batch*: M is kept per sample.  A visit sweeps over the codes of its rows and returns M'M and M'Z;
+  the update sweeps over S on their totals.  Every sweep is exact in its coordinate, so the
+  objective never rises: it is scikit-learn's coordinate descent, chunk by chunk.
+* *online*: nothing is kept.  A visit codes its rows a mini-batch at a time, from nothing, and
+  improves a dictionary of its own after each, on sums that forget (Mairal et al. 2010); the update
+  averages dictionaries and sums over the chunks, and sweeps on these.
+
+**In a network** (`FactorSpan`: the `dadmm.NMFBlock` of `dadmm.BlockADMM`; arXiv 2105.00339).  The
+block's output is the solution of a problem, so what it is trained by is that problem, with a
+penalty on the distance from what the next block asks for::
+
+    M   = argmin_{M >= 0}  1/2 |Z - M S|^2 + l1 sum M
+    M+  = argmin_{M >= 0}  1/2 |Z - M S|^2 + l1 sum M + rho/2 |M - T|^2
+    T   = Z_t + U_t, or M - pull / rho online
+
+S is swept on the sums of M+.  What lies below is asked for ``(M - M+) S + gamma (Z - M S)``.  The
+second part is the gradient in Z of the reconstruction ``gamma/2 |Z - M S|^2``, which makes features
+that factorise.  The first is what the loss asks for: where no code changes between 0 and more,
+``M - M+ = pull (S_a S_a' + rho I)^-1`` on the positive codes a, so that it is ``pull (S_a S_a' +
+rho I)^-1 S_a``: for rho -> 0 the derivative of the codes, and damped where factors are alike.
+Derived; checked against finite differences in tests/test_facto.py.  (One gamma for both parts, as
+if the reconstruction were a penalty on Z = M S, drowned the loss: features collapsed onto the
+factors, and digits went from 0.97 to 0.80.)
+
+The rows of S have length 1 and a penalty on their products, which keeps ``S S'`` well conditioned.
+Without, they all turn to where features are largest, features grow where rows are, and codes and
+their derivative mean less and less: figures of 9 classes were told apart in 0.5 to 0.7 of cases,
+with it in 0.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from dadmm import factors
+from dadmm.blocks import Chain, NMFBlock
+from dadmm.errors import DataError, OptionError, unknown
+from dadmm.solvers.algebra import square
+from dadmm.solvers.base import Array, Arrays, Chunk, Footprint, Part, Pass, Problem, Sums
+from dadmm.solvers.minibatch import batches, inputs
+from dadmm.workspace import lasting
+
+if TYPE_CHECKING:
+    from dadmm.solvers.block import BlockADMM
+
+_work = lasting()
+MODES = ("batch", "online")
+STARTS = ("auto", "nndsvd", "random")
+PATIENCE = 10
+RECENT = 16.0
+# Rows of a mini-batch online, and of what is coded at once: z of 784 float32 stays in the cache.
+ROWS = 512
+# Sweeps over the dictionary per update.
+SWEEPS = 4
+# A start from the data's singular vectors needs the whole of Z'Z, (features, features).
+MOST_FEATURES = 4096
+
+
+class Dictionary:
+    """S and the sums behind it during a visit: a copy that learns.
+
+    Parameters
+    ----------
+    s : (r, d) array
+    gram, cross : (r, r), (r, d) arrays
+        Means over rows of M'M and M'Z, of the mini-batches so far.
+    count : float
+        How many these were.
+    window : int
+        Mini-batches that the means remember, and a sixteenth of those so far: codes of long ago
+        belong to another dictionary (Mairal et al. 2010, section 3.4.3).
+    unit : bool
+        See `dadmm.factors.dictionary`.
+    """
+
+    def __init__(
+        self,
+        s: Array,
+        gram: Array,
+        cross: Array,
+        count: float,
+        window: int,
+        unit: bool,
+        overlap: float = 0.0,
+        **penalty: float,
+    ) -> None:
+        self.overlap, self.penalty = overlap, penalty
+        self.s, self.gram, self.cross = s.copy(), gram.copy(), cross.copy()
+        self.count, self.window, self.unit = count, window, unit
+
+    def absorb(self, z: Array, m: Array) -> None:
+        """Take in a mini-batch and its codes, and sweep."""
+        self.count += 1
+        share = z.dtype.type(max(min(1.0, RECENT / self.count), 1.0 / self.window))
+        mean = z.dtype.type(1.0 / len(z))
+        for kept, new in ((self.gram, m.T @ m), (self.cross, m.T @ z)):
+            new *= mean
+            new -= kept
+            new *= share
+            kept += new
+        self.s = swept(self.s, self.gram, self.cross, 1, self.unit, self.overlap, **self.penalty)
+
+
+def swept(
+    s: Array,
+    gram: Array,
+    cross: Array,
+    sweeps: int,
+    unit: bool,
+    overlap: float = 0.0,
+    **penalty: float,
+) -> Array:
+    """Return the dictionary after sweeps; `overlap` is in units of the mean use of a factor."""
+    weight = overlap * float(np.trace(gram)) / len(gram)
+    return factors.dictionary(gram, cross, s, sweeps, unit, overlap=weight, **penalty)
+
+
+def settled(
+    s: Array, gram: Array, cross: Array, unit: bool, seed: Sequence[int], **penalty: float
+) -> tuple[Array, int]:
+    """Return the dictionary after sweeps on sums, and how many dead rows were seeded again."""
+    wide = swept(np.asarray(s, np.float64), gram, cross, SWEEPS, unit, **penalty)
+    wide, dead = factors.revive(gram, wide, tuple(seed))
+    return wide.astype(s.dtype), len(dead)
+
+
+# ----------------------------------------------------------------------------------- in a network
+
+
+class FactorSpan:
+    """A block of Block-ADMM that is a factorisation: what `Span` is to others.
+
+    Parameters and attributes are those of `Span`; the moments' place is taken by the sums behind
+    the dictionary.
+    """
+
+    def __init__(
+        self,
+        solver: BlockADMM,
+        problem: Problem,
+        weights: Arrays,
+        number: int,
+    ) -> None:
+        chain, at = solver.chain(problem), solver.spans(problem)[number - 1][0]
+        block = chain.blocks[at - 1]
+        assert isinstance(block, NMFBlock)
+        self.block, self.number, self.width = block, number, chain.widths[at]
+        self.rho, self.first = block.rho, at == 1
+        self.anchor = weights[f"theta_{number}"]
+        shape = block.shapes(chain.widths[at - 1])["s"]
+        self._learner = Dictionary(
+            self.anchor.reshape(shape),
+            weights[f"gram_{number}"],
+            weights[f"cross_{number}"],
+            float(weights[f"count_{number}"]),
+            block.window,
+            unit=True,
+            overlap=block.overlap,
+        )
+        self.error = self.energy = 0.0
+
+    @property
+    def theta(self) -> Array:
+        """The dictionary, flat."""
+        return self._learner.s.reshape(-1)
+
+    @property
+    def count(self) -> float:
+        """Mini-batches behind it."""
+        return self._learner.count
+
+    def learnt(self) -> dict[str, Array]:
+        """Return what the consensus is formed of, by kind."""
+        return {"theta": self.theta, "gram": self._learner.gram, "cross": self._learner.cross}
+
+    def numbers(self) -> Sums:
+        """Return squared errors of the reconstruction, and what they are of, as sums."""
+        t = self.number
+        return {f"factor_error_{t}": self.error, f"factor_energy_{t}": self.energy}
+
+    def forward(self, z: Array) -> Array:
+        """Return the codes of `z`, as prediction does."""
+        if z.min(initial=0) < 0:
+            raise DataError(_negative(z, self.first))
+        self._z, s = z, self._learner.s
+        self._gram, self._cross = s @ s.T, z @ s.T
+        self._m = factors.coded(
+            self._gram, self._cross, self.block.sweeps, l1=self.block.l1, l2=self.block.l2
+        )
+        return self._m
+
+    def _drawn(self, g: Array) -> Array:
+        """Return M+, from the gradient of each row in its codes."""
+        cross = self._m * self._m.dtype.type(self.rho)
+        cross -= g
+        cross += self._cross
+        block = self.block
+        return factors.coded(
+            self._gram, cross, block.sweeps, self._m, l1=block.l1, l2=block.l2 + self.rho
+        )
+
+    def _missed(self) -> Array:
+        """Return ``Z - M S``, what the codes do not reconstruct."""
+        found = self._m @ self._learner.s
+        return np.subtract(self._z, found, out=found)
+
+    def _asked(self, m: Array, missed: Array) -> Array:
+        """Return ``(M - M+) S + gamma (Z - M S)``."""
+        found = (self._m - m) @ self._learner.s
+        found += missed * missed.dtype.type(self.block.weight)
+        return found
+
+    def pull(self, g: Array) -> Array:
+        """Return the gradient in the input, row by row, from that in the output."""
+        return self._asked(self._drawn(g), self._missed())
+
+    def bend(self, upstream: Any, pull: Any, curvature: float) -> Any:
+        """Return a bound of the curvature of the block's term in its input.
+
+        That of what the next block asks is ``c S_a' (S_a S_a')^-1 (S_a S_a' + rho I)^-1 S_a``,
+        with c the `curvature` above; its eigenvalues ``c / (lambda + rho)`` are below c / rho.
+        """
+        return pull * 0.0 + (curvature / self.rho + self.block.weight)
+
+    def learn(self, g: Array, rate: float, beta1: float, pull: bool) -> Array | None:
+        """Improve the dictionary, given the gradient of a mean over rows; return the pull."""
+        rows = g.dtype.type(len(g))
+        m = self._drawn(g * rows)
+        missed = self._missed()
+        self.error += square(missed)
+        self.energy += square(self._z)
+        found = self._asked(m, missed) / rows if pull else None
+        self._learner.absorb(self._z, m)
+        return found
+
+
+def _negative(z: Array, first: bool) -> str:
+    what = f"NMFBlock reads {'inputs' if first else 'features'} as low as {z.min():.3g}"
+    cure = "standardize='scale' keeps them from 0 up, standardize='shift' moves them there"
+    return f"{what}, and factorises none below 0: " + (
+        cure if first else "put a relu, or constraints='non_negative', before it"
+    )
+
+
+def check_features(count: int) -> None:
+    """Raise `OptionError` for more features than a start from the data can have."""
+    if count > MOST_FEATURES:
+        raise OptionError(
+            f"init='nndsvd' needs the {count} x {count} products of all features: use init='random'"
+        )
+
+
+def look(features: Array, stage: str, s: Array) -> Sums:
+    """Return what a start from the data needs of some rows, as sums: see `dadmm.factors.nndsvd`."""
+    # Some hundred rows at a time: their products in the features' dtype, added up in float64.
+    if stage == "gram":
+        return {"look": (features.T @ features).astype(np.float64)}
+    scores = (features @ s.T).astype(np.float64)
+    above, below = np.maximum(scores, 0.0), np.minimum(scores, 0.0)
+    return {"above": (above**2).sum(axis=0), "below": (below**2).sum(axis=0)}
+
+
+def looked(stage: str, s: Array, sums: Sums, unit: bool) -> Array:
+    """Return the dictionary after a look at all rows."""
+    if stage == "gram":
+        return factors.leading(sums["look"], len(s)).astype(s.dtype)
+    found = factors.nndsvd(s, sums["above"], sums["below"])
+    if unit:
+        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-30)
+    return found.astype(s.dtype)
+
+
+# ------------------------------------------------------------------------------------------ alone
+
+
+@dataclass(frozen=True)
+class Factorization:
+    """Options of non-negative matrix factorisation by itself; `dadmm.NMF` is its estimator.
+
+    Parameters
+    ----------
+    mode : {"batch", "online"}
+        Keep the codes of every sample, as scikit-learn's NMF does; or nothing, and improve the
+        dictionary after every mini-batch.
+    init : {"auto", "nndsvd", "random"}
+        Form the first dictionary from two looks at the data, or draw it; "auto" draws it of more
+        than 4096 features.
+    sweeps : int
+        Of a visit over the codes of its rows: on those kept (batch); online, and at prediction,
+        `code_sweeps` from nothing.
+    code_sweeps : int
+    alpha_codes, alpha_dictionary, l1_ratio : float
+        Penalties as scikit-learn has them: that of the codes weighs features times `alpha_codes`,
+        that of the dictionary samples times `alpha_dictionary`; sums have the share `l1_ratio`.
+    batch_size : int
+        Rows of a mini-batch (online).
+    window : int
+        Mini-batches that the sums behind the dictionary remember (online).
+    dtype : {"float32", "float64"}
+    """
+
+    mode: str = "batch"
+    init: str = "auto"
+    sweeps: int = 1
+    code_sweeps: int = factors.SWEEPS
+    alpha_codes: float = 0.0
+    alpha_dictionary: float = 0.0
+    l1_ratio: float = 0.0
+    batch_size: int = 512
+    window: int = 1024
+    dtype: str = "float32"
+
+    name: ClassVar[str] = "nmf"
+    raw: ClassVar[bool] = True
+    hint: ClassVar[str] = "Scale the data down, or use dtype='float64'."
+
+    def check(self, problem: Problem) -> None:
+        """Raise `OptionError`, naming the option and its range, for options that cannot work."""
+        for option, known in (
+            ("mode", MODES),
+            ("init", STARTS),
+            ("dtype", ("float32", "float64")),
+        ):
+            if getattr(self, option) not in known:
+                raise unknown(option, getattr(self, option), known)
+        for option in ("sweeps", "code_sweeps", "batch_size", "window"):
+            if getattr(self, option) < 1:
+                raise OptionError(f"{option}={getattr(self, option)!r}: use 1 or more")
+        for option, most in (
+            ("alpha_codes", np.inf),
+            ("alpha_dictionary", np.inf),
+            ("l1_ratio", 1.0),
+        ):
+            if not 0 <= getattr(self, option) <= most or getattr(self, option) == np.inf:
+                bound = "or more" if most == np.inf else "to 1"
+                raise OptionError(f"{option}={getattr(self, option)!r}: use 0 {bound}")
+        if problem.supervised:
+            raise OptionError("solver='nmf' learns no targets: use dadmm.NMF")
+        features, r = self._sizes(problem)
+        most = min(features, problem.rows)
+        if r > most:
+            raise OptionError(
+                f"n_components={r}: use at most {most}, for {problem.rows} rows of {features} "
+                "features"
+            )
+        if self.init == "nndsvd":
+            check_features(features)
+
+    def _from_data(self, problem: Problem) -> bool:
+        """Whether the first dictionary is formed from the data."""
+        few = self._sizes(problem)[0] <= MOST_FEATURES
+        return self.init == "nndsvd" or (self.init == "auto" and few)
+
+    def _penalties(self, problem: Problem) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the weights of the codes' sum and squares per sample, and of the dictionary's."""
+        codes = self.alpha_codes * self._sizes(problem)[0]
+        both = [
+            {"l1": a * self.l1_ratio, "l2": a * (1 - self.l1_ratio)}
+            for a in (codes, self.alpha_dictionary)
+        ]
+        return both[0], both[1]
+
+    @staticmethod
+    def _sizes(problem: Problem) -> tuple[int, int]:
+        """Return (features, factors)."""
+        return problem.architecture.widths[0], problem.architecture.widths[-1]
+
+    def _block(self, problem: Problem) -> NMFBlock:
+        _, r = self._sizes(problem)
+        return NMFBlock(r, sweeps=self.code_sweeps, **self._penalties(problem)[0])
+
+    # ------------------------------------------------------------------ what the method is made of
+
+    def variables(self, problem: Problem) -> dict[str, int]:
+        """M, in batch mode."""
+        return {"m": self._sizes(problem)[1]} if self.mode == "batch" else {}
+
+    def memory(self, problem: Problem) -> dict[str, int]:
+        """Nothing is kept per chunk."""
+        return {}
+
+    def layers(self, problem: Problem) -> tuple[int, ...]:
+        """Return 1: there is one dictionary."""
+        return (1,)
+
+    def parameters(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return the dictionary's name, and those of the sums behind it."""
+        return ("s_1",) if self.mode == "batch" else ("s_1", "gram_1", "cross_1", "count_1")
+
+    def exported(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return the dictionary's name."""
+        return ("s_1",)
+
+    def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
+        """Return the dictionary."""
+        return {"s_1": weights["s_1"]}
+
+    def model(self, problem: Problem) -> Chain:
+        """Return the network that predicts: it maps inputs to codes."""
+        return Chain.build(self._sizes(problem)[0], [self._block(problem)])
+
+    def _part(self, name: str, **more: Any) -> Part:
+        return Part(name, layers=(1,), x=True, **more)
+
+    def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
+        """Return one pass over all chunks."""
+        kept = tuple(self.variables(problem))
+        return (Pass((self._part("visit-chunk", reads=kept, writes=kept),), (1,)),)
+
+    def finish(self, problem: Problem) -> Pass:
+        """Code all rows from nothing."""
+        return Pass((self._part("evaluate-chunk", evaluate=True),), ())
+
+    def finish_passes(self, problem: Problem) -> int:
+        """Return 0: nothing is refitted."""
+        return 0
+
+    def looks(self, problem: Problem) -> tuple[Part, ...]:
+        """Return two looks at the data, for its singular vectors; or one, for its size."""
+        stages = ("gram", "signs") if self._from_data(problem) else ("scale",)
+        return tuple(self._part(f"look-{stage}") for stage in stages)
+
+    def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
+        """Return the starting parameters after a look."""
+        stage = part.name.removeprefix("look-")
+        s = params["s_1"]
+        if stage != "signs" and not sums["look_energy"] > 0:
+            what = f"x is all zeros, in {problem.rows} sample(s) of {s.shape[1]} feature(s)"
+            raise DataError(f"{what}: there is nothing to factorise")
+        if stage == "scale":
+            mean = sums["look_sum"] / (problem.rows * s.shape[1])
+            return params | {"s_1": (s * np.sqrt(mean / len(s))).astype(s.dtype)}
+        return params | {"s_1": looked(stage, s, sums, unit=False)}
+
+    def initial(self, problem: Problem, seed: int) -> Arrays:
+        """Draw a dictionary of numbers of size 1, which the first look at the data replaces."""
+        d, r = self._sizes(problem)
+        drawn = np.abs(np.random.default_rng((seed, 1)).normal(size=(r, d)))
+        found: Arrays = {"s_1": drawn.astype(problem.dtype)}
+        if self.mode == "online":
+            found |= {
+                "gram_1": np.zeros((r, r), problem.dtype),
+                "cross_1": np.zeros((r, d), problem.dtype),
+                "count_1": np.zeros(()),
+            }
+        return found
+
+    def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
+        """First codes of a chunk, from nothing; and the sum of squares of its rows."""
+        energy, m = 0.0, np.empty((chunk.rows, self._sizes(problem)[1]), problem.dtype)
+        for rows, z in _pieces(chunk, problem, ROWS):
+            energy += square(z)
+            if self.mode == "batch":
+                m[rows] = self._codes(problem, z, weights["s_1"])
+        return {"m": m} if self.mode == "batch" else {}, {"energy": energy}
+
+    def constants(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return the name of the sum of squares of all rows."""
+        return ("energy",)
+
+    def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
+        """Return the parameters as they are."""
+        return params
+
+    def granularity(self, problem: Problem) -> tuple[int, int, int]:
+        """Return (fewest chunks, what their number is a multiple of, most bytes of one)."""
+        return 2, 1, 64 * 2**20
+
+    def footprint(self, problem: Problem, inputs: int, chunks: int) -> Footprint:
+        """Return what a run holds in memory; see `Solver.footprint`."""
+        size = np.dtype(problem.dtype).itemsize
+        d, r = self._sizes(problem)
+        row = inputs * d + size * r * (self.mode == "batch") + 8
+        rows = max(ROWS, self.batch_size)
+        # The sums in float64, what is added to them, and a few rows with their codes.
+        visit = 12 * r * (d + r) + size * rows * (2 * d + 6 * r) + size * 3 * r * d
+        weights = size * (2 * r * d + r * r)
+        sums = (8 if self.mode == "batch" else size) * (2 * r * d + r * r)
+        solve = 8 * 4 * r * d
+        if self._from_data(problem):  # once, before the first pass
+            visit = max(visit, 2 * 8 * d * d)
+            sums, solve = max(sums, 8 * d * d), max(solve, 3 * 8 * d * d)
+        return Footprint(row, visit, weights, sums, sums, solve)
+
+    def idle(self, problem: Problem, part: Part, weights: Arrays) -> bool:
+        """Return False: every visit has something to do."""
+        return False
+
+    # --------------------------------------------------------------------------- once per chunk
+
+    def _codes(self, problem: Problem, z: Array, s: Array, start: Array | None = None) -> Array:
+        sweeps = self.code_sweeps if start is None else self.sweeps
+        return factors.codes(z, s, sweeps, start, **self._penalties(problem)[0])
+
+    def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+        """Code the rows of a chunk; return the sums that the dictionary is improved on."""
+        if part.name.startswith("look"):
+            return self._look(problem, part, weights, chunk)
+        s = weights["s_1"]
+        if part.evaluate:
+            error = 0.0
+            for _, z in _pieces(chunk, problem, ROWS):
+                error += square(z - self._codes(problem, z, s) @ s)
+            return {"forward_error": error}
+        if self.mode == "online":
+            return self._learn(problem, weights, chunk)
+        gram = np.zeros((len(s), len(s)))
+        cross = np.zeros(s.shape)
+        mass = 0.0
+        for rows, z in _pieces(chunk, problem, ROWS):
+            m = chunk.state["m"][rows]
+            m[...] = self._codes(problem, z, s, m)
+            gram += m.T @ m
+            cross += m.T @ z
+            mass += float(m.sum(dtype=np.float64))
+        return {"gram": gram, "cross": cross, "mass": mass}
+
+    def _look(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+        stage, found = part.name.removeprefix("look-"), {"look_energy": 0.0, "look_sum": 0.0}
+        total: Sums = {}
+        for _, z in _pieces(chunk, problem, ROWS):
+            if z.min() < 0:
+                raise DataError(_negative(z, first=True))
+            found["look_energy"] += square(z)
+            found["look_sum"] += float(z.sum(dtype=np.float64))
+            if stage != "scale":
+                for name, value in look(z, stage, weights["s_1"]).items():
+                    total[name] = total[name] + value if name in total else value
+        return found | total
+
+    def _learn(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Sums:
+        """Go through a chunk in mini-batches, each of which improves a dictionary of its own."""
+        names = (weights[f"{kind}_1"] for kind in ("s", "gram", "cross", "count"))
+        s, gram, cross, count = names
+        own = Dictionary(
+            s, gram, cross, float(count), self.window, False, **self._penalties(problem)[1]
+        )
+        error = 0.0
+        order = np.random.default_rng(chunk.seed).permutation(chunk.rows)
+        for piece in batches(chunk.rows, self.batch_size):
+            z = inputs(chunk, order[piece], problem.dtype)
+            m = self._codes(problem, z, own.s)
+            error += square(z - m @ own.s)
+            own.absorb(z, m)
+        share = s.dtype.type(chunk.rows)
+        return {
+            "s": own.s * share,
+            "gram": own.gram * share,
+            "cross": own.cross * share,
+            "max_count": own.count,
+            "error": error,
+        }
+
+    # ---------------------------------------------------------------------- once per iteration
+
+    def solve(
+        self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
+    ) -> tuple[Arrays, Sums]:
+        """Sweep over the dictionary on the sums; report the objective (batch: after it)."""
+        n, s = problem.rows, weights["s_1"]
+        gram, cross = sums["gram"] / n, sums["cross"] / n
+        count = sums.get("max_count", 0.0)
+        begin = s if self.mode == "batch" else (sums["s"] / n).astype(s.dtype)
+        on_codes, on_s = self._penalties(problem)
+        new, dead = settled(begin, gram, cross, False, (layer, int(count)), **on_s)
+        energy = sums["energy"] / n
+        error = sums["error"] / n if self.mode == "online" else None
+        if error is None:
+            error = 2.0 * factors.objective(energy, gram, cross, new)
+        wide = new.astype(np.float64)
+        value = 0.5 * error
+        value += on_codes["l1"] * sums.get("mass", 0.0) / n
+        value += 0.5 * on_codes["l2"] * float(np.trace(gram))
+        value += on_s["l1"] * wide.sum() + 0.5 * on_s["l2"] * square(wide)
+        details = {
+            "objective": value,
+            "explained": 1.0 - error / energy,
+            "reseeded": float(dead),
+            "step": float(np.linalg.norm(new - anchor["s_1"])),
+            "size": float(np.linalg.norm(new)),
+        }
+        found: Arrays = {"s_1": new}
+        if self.mode == "online":
+            found |= {"gram_1": gram.astype(s.dtype), "cross_1": cross.astype(s.dtype)}
+            found["count_1"] = np.array(float(count))
+        return found, details
+
+    def report(self, problem: Problem, details: Sums) -> dict[str, float]:
+        """One row of history; the score is the share of the squares that is explained."""
+        names = {"explained": "train_score"}
+        return {names.get(name, name): float(value) for name, value in details.items()}
+
+    def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
+        """Half the mean squared error of the codes that prediction gives."""
+        return {"forward_loss": 0.5 * sums["forward_error"] / problem.rows}
+
+    # ------------------------------------------------------------------------- once per pass
+
+    def factor(self, rows: Sequence[Mapping[str, float]]) -> float:
+        """Return 1: there is no learning rate."""
+        return 1.0
+
+    def best(self, rows: Sequence[Mapping[str, float]]) -> int | None:
+        """Return None: the last iteration."""
+        return None
+
+    def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
+        """Whether ten iterations have lowered the objective by less than `tol` of the first."""
+        found = [row["objective"] for row in rows if "objective" in row]
+        if len(found) <= PATIENCE or tol <= 0:
+            return False
+        return found[-1 - PATIENCE] - found[-1] < tol * found[0]
+
+
+def _pieces(chunk: Chunk, problem: Problem, length: int) -> Iterator[tuple[slice, Array]]:
+    """Yield slices of a chunk's rows, with these rows scaled, in memory that is used again."""
+    for rows in batches(chunk.rows, length):
+        picked = np.arange(rows.start, rows.stop)
+        yield rows, inputs(chunk, picked, problem.dtype)
