@@ -171,6 +171,15 @@ def test_numbers_out_of_range_are_bad_usage(arguments):
     assert "is not in the range" in done.err
 
 
+def test_what_does_not_count_its_operations_is_not_planned(tmp_path):
+    np.save("positive.npy", np.ones((20, 3), np.float32))
+    text = '[data]\nx = "positive.npy"\n[model]\ntask = "factorization"\n'
+    (tmp_path / "config.toml").write_text(text)
+    done = command("plan", "config.toml")
+    assert done.code == 2
+    assert done.err == "error: dadmm plan knows networks: not yet what 'nmf' computes\n"
+
+
 def test_a_plan_needs_a_config():
     done = command("plan")
     assert done.code == 2
