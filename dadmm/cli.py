@@ -1,4 +1,4 @@
-"""The command line: ``dadmm fit | resume | check | predict | export | show | config | demo``.
+"""The command line: ``dadmm fit | plan | resume | check | predict | export | show | ...``.
 
 Exit codes: 0; 1 for a run that failed; 2 for bad usage or bad input; 75 if another driver is at
 work on the run; 130 for Ctrl-C; 143 for SIGTERM.
@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -238,6 +238,86 @@ def _next_steps(path: str) -> None:
     _line("look at it", f"dadmm show {path} --plot convergence.png")
 
 
+@commands.command(short_help="Tell what a run will take, before it is started.")
+@click.argument("config", type=click.Path(dir_okay=False), required=False)
+@click.option("--workers", type=click.IntRange(1, 4096), help="Workers, for the config's.")
+@click.option("--memory", metavar="SIZE", help="Memory of a worker, for the config's: 8GiB.")
+@click.option("--rows", type=click.IntRange(1, 10**12), help="Rows, if the data are a sample.")
+@click.option("--disk", metavar="RATE", help="What a worker reads and writes: 1GB/s.")
+@click.option("--net", metavar="RATE", help="What a worker sends and receives: 10Gbit.")
+@click.option("--latency", metavar="TIME", help="Of a message, one way: 0.5ms.")
+@click.option("--task", metavar="TIME", help="Of the scheduler for a task: 1ms.")
+@click.option(
+    "--stragglers",
+    type=click.FloatRange(0, 2),
+    default=0.1,
+    show_default=True,
+    help="How much visits differ: deviation of the logarithm of their time.",
+)
+@click.option("--price", type=click.FloatRange(0, 1e9), help="Of a worker's hour.")
+@click.option("--html", "page", metavar="PATH", help="Write it as one .html file too.")
+@click.option("--calibrate", is_flag=True, help="Measure this machine first: a minute, idle.")
+def plan(
+    config: str | None,
+    workers: int | None,
+    memory: str | None,
+    rows: int | None,
+    disk: str | None,
+    net: str | None,
+    latency: str | None,
+    task: str | None,
+    stragglers: float,
+    price: float | None,
+    page: str | None,
+    calibrate: bool,
+) -> None:
+    """Tell what training as CONFIG says will take: memory, disk, traffic, tasks and time.
+
+    Nothing is trained.  Each worker is taken to be as fast as a process of the machine that was
+    measured last (--calibrate), of which one has as many as it has cores.
+    """
+    from dadmm.planner.command import measure, planned
+
+    if config is None and not calibrate:
+        raise click.UsageError("Name a CONFIG, or measure this machine with --calibrate.")
+    if calibrate:
+        _line("measured", measure())
+    if config is None:
+        return
+    given = {"disk": disk, "net": net, "latency": latency, "task": task}
+    found = planned(load_config(config), workers, memory, rows, given, stragglers, price)
+    _show_plan(found)
+    if page:
+        from dadmm.planner.report import write as write_plan
+
+        write_plan(found, page)
+        _line("page", page)
+
+
+def _show_plan(found: Any) -> None:
+    from dadmm.planner import report
+
+    for name, value in (report.facts(found) | found.assumed).items():
+        out.print(f"{name:<17}{value}")
+    for header, rows in (
+        (report.PHASES_HEADER, report.phase_rows(found.chosen)),
+        (report.SCALING_HEADER, report.scaling_rows(found.scaling)),
+    ):
+        out.print()
+        out.print(_plain_table(header, rows))
+
+
+def _plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in header:
+        words = name == "what it is"
+        left = words or name == "phase"
+        table.add_column(name, justify="left" if left else "right", no_wrap=not words)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 @commands.command(name="resume", short_help="Go on with a run that was stopped.")
 @click.argument("path", metavar="RUN")
 @click.option("--max-iter", type=click.IntRange(1), help="A new limit on the iterations in all.")
@@ -405,13 +485,8 @@ def _summary(estimator: Any, path: str) -> Table:
 
 
 def _history_table(history: Any) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     header, *rows = history_rows(history, 12)
-    for name in header:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return _plain_table(header, rows)
 
 
 @commands.command(short_help="Print a config with every key, or check one.")

@@ -357,6 +357,12 @@ def iteration(plan: Plan, step: Step, pace: Pace = WHOLE) -> Delayed:
     It reads one generation of state and parameters and writes the other.
     """
     tasks = _Tasks(plan)
+    return tasks.result(lay_out(tasks, step, pace))
+
+
+def lay_out(tasks: Layout, step: Step, pace: Pace = WHOLE) -> Any:
+    """Add the tasks of an iteration to a layout; return the last, whose result is the report."""
+    plan = tasks.plan
     k = step.target
     anchor = tasks.load(step.source, plan.solver.layers(plan.problem), f"iterate-{k}")
     weights = dict(anchor)
@@ -370,7 +376,7 @@ def iteration(plan: Plan, step: Step, pace: Pace = WHOLE) -> Delayed:
             weights[layer] = call(
                 layer, save, anchor[layer], weights[layer], totals.get(layer, totals.get(0, {}))
             )
-    return tasks.result(tasks.add(report, "report", k)(list(weights.values())))
+    return tasks.add(report, "report", k)(list(weights.values()))
 
 
 def finish(plan: Plan, k: int, generation: int, network: int) -> Delayed:
@@ -407,7 +413,69 @@ def task_of(key: str) -> str | None:
     return f"chunk {rest} ({key})"
 
 
-class _Tasks:
+class Layout:
+    """Tasks that wait for each other; what one is made of is for subclasses to say.
+
+    The same calls lay out a graph that Dask computes and one that is only looked at, so neither
+    can differ from the other.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def add(
+        self, function: Any, prefix: str, *ident: Any, spread: bool = False
+    ) -> Callable[..., Any]:
+        """Return what takes a task's arguments, or lists of them, to a reference to its result.
+
+        The scheduler sends a task to a worker that has something it needs; one to `spread` goes
+        to the least busy worker instead.  Visits need little that is not read from the store,
+        and two that need the same weights would queue up on one worker beside an idle one.
+        """
+        raise NotImplementedError
+
+    def load(
+        self, k: int, layers: Sequence[int], stage: str, training: bool = True
+    ) -> dict[int, Any]:
+        """Load the weights of layers."""
+        return {
+            layer: self.add(load_weights, "load-weights", k, stage, layer)(k, layer, training)
+            for layer in layers
+        }
+
+    def visits(
+        self, each: Pass, step: Step, stage: str, weights: Mapping[int, Any], pace: Pace = WHOLE
+    ) -> dict[int, Any]:
+        """Visit every chunk of a pass in every part, and add up, group by group."""
+        found: dict[int, list[Any]] = {}
+        k, count = step.target, len(self.plan.chunks)
+        for chunk in range(count) if each.chunks is None else each.chunks:
+            # In rounds whoever visits a chunk visits that of the next round next, but for luck.
+            then = count if each.chunks is None else chunk + len(each.chunks)
+            writers: list[Any] = []
+            for p, part in enumerate(each.parts):
+                call = self.add(visit, part.name, k, stage, p, chunk, spread=True)
+                needed = [weights[layer] for layer in part.layers]
+                after = list(writers) if part.fresh else []
+                sums = call(part, step, chunk, pace, then if then < count else None, needed, after)
+                found.setdefault(part.group, []).append(sums)
+                if part.writes:
+                    writers.append(sums)
+        return {group: self.tree_sum(sums, k, stage, group) for group, sums in found.items()}
+
+    def tree_sum(self, found: Sequence[Any], *ident: Any) -> Any:
+        """Add up in a tree that the number of summands alone decides."""
+        for level in count():
+            found = [
+                self.add(add, "sum-grams", *ident, level, i)(list(group))
+                for i, group in enumerate(groups(found, level))
+            ]
+            if len(found) == 1:
+                break
+        return found[0]
+
+
+class _Tasks(Layout):
     """The tasks of one graph, gathered in one dict.
 
     A chain of `dask.delayed` calls would merge the graphs of their arguments at every call, which
@@ -415,18 +483,13 @@ class _Tasks:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+        super().__init__(plan)
         self.tasks: dict[str, Task] = {}
 
     def add(
         self, function: Any, prefix: str, *ident: Any, spread: bool = False
     ) -> Callable[..., TaskRef]:
-        """Return what takes a task's arguments, or lists of them, to a reference to its result.
-
-        The scheduler sends a task to a worker that has something it needs; one to `spread` goes
-        to the least busy worker instead.  Visits need little that is not read from the store,
-        and two that need the same weights would queue up on one worker beside an idle one.
-        """
+        """See `Layout.add`."""
         key = "-".join([prefix, self.plan.session, *(str(i) for i in ident)])
 
         def call(*args: Any) -> TaskRef:
@@ -440,46 +503,6 @@ class _Tasks:
     def result(self, task: TaskRef) -> Delayed:
         """Return the graph, to be computed for one task."""
         return Delayed(task.key, self.tasks)
-
-    def load(
-        self, k: int, layers: Sequence[int], stage: str, training: bool = True
-    ) -> dict[int, TaskRef]:
-        """Load the weights of layers."""
-        return {
-            layer: self.add(load_weights, "load-weights", k, stage, layer)(k, layer, training)
-            for layer in layers
-        }
-
-    def visits(
-        self, each: Pass, step: Step, stage: str, weights: Mapping[int, TaskRef], pace: Pace = WHOLE
-    ) -> dict[int, TaskRef]:
-        """Visit every chunk of a pass in every part, and add up, group by group."""
-        found: dict[int, list[TaskRef]] = {}
-        k, count = step.target, len(self.plan.chunks)
-        for chunk in range(count) if each.chunks is None else each.chunks:
-            # In rounds whoever visits a chunk visits that of the next round next, but for luck.
-            then = count if each.chunks is None else chunk + len(each.chunks)
-            writers: list[TaskRef] = []
-            for p, part in enumerate(each.parts):
-                call = self.add(visit, part.name, k, stage, p, chunk, spread=True)
-                needed = [weights[layer] for layer in part.layers]
-                after = list(writers) if part.fresh else []
-                sums = call(part, step, chunk, pace, then if then < count else None, needed, after)
-                found.setdefault(part.group, []).append(sums)
-                if part.writes:
-                    writers.append(sums)
-        return {group: self.tree_sum(sums, k, stage, group) for group, sums in found.items()}
-
-    def tree_sum(self, found: Sequence[TaskRef], *ident: Any) -> TaskRef:
-        """Add up in a tree that the number of summands alone decides."""
-        for level in count():
-            found = [
-                self.add(add, "sum-grams", *ident, level, i)(list(group))
-                for i, group in enumerate(groups(found, level))
-            ]
-            if len(found) == 1:
-                break
-        return found[0]
 
 
 def groups(found: Sequence[Any], level: int) -> list[Sequence[Any]]:

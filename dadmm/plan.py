@@ -17,6 +17,8 @@ from dadmm.solvers.base import Footprint, Pass, Problem, Solver
 SMALLEST = 256
 MOST_MEMORY = 2**62
 ROUNDS = 1024
+# At a millisecond of the scheduler for each, an iteration over as many would take half an hour.
+MOST_CHUNKS = 2 * 10**6
 MIB = 2**20
 # Pages of shared libraries that count as a worker's.  How many does not depend on what it does: the
 # system maps a file in larger pieces if it was written recently.  Measured: 123 MiB, 146 with
@@ -71,7 +73,7 @@ def budget(plan: Plan, memory_limit: int | str | None, threads: int) -> dict[str
     stored = plan.run.attributes
     sizes = threads, stored["input_bytes"], bool(stored.get("sources"))
     planned = worker_bytes(plan.solver, plan.problem, plan.chunks[0], *sizes)
-    given = {} if memory_limit is None else {"memory_limit": float(_bytes(memory_limit))}
+    given = {} if memory_limit is None else {"memory_limit": float(memory_bytes(memory_limit))}
     return {"memory_planned": float(planned), **given}
 
 
@@ -143,7 +145,7 @@ def chunk_rows(
         chunks given, or for the smallest.
     """
     n = problem.rows
-    _check_fits(solver, problem, None if memory_limit is None else _bytes(memory_limit))
+    _check_fits(solver, problem, None if memory_limit is None else memory_bytes(memory_limit))
 
     def need(rows: int) -> int:
         training = worker_bytes(solver, problem, rows, threads, inputs, in_place)
@@ -186,7 +188,8 @@ def _given(chunks: Any, n: int) -> tuple[int, ...]:
     raise OptionError(f"chunks={chunks!r}: use 'auto', a number of rows, or every chunk's rows")
 
 
-def _bytes(memory_limit: int | str) -> int:
+def memory_bytes(memory_limit: int | str) -> int:
+    """Return a memory limit in bytes; `OptionError` if it is none."""
     try:
         return min(int(parse_bytes(memory_limit)), MOST_MEMORY)
     except (ValueError, OverflowError, AttributeError, TypeError) as error:
@@ -207,12 +210,17 @@ def _check_fits(solver: Solver, problem: Problem, memory: int | None) -> None:
 
 
 def _tiles(n: int, rows: int) -> tuple[int, ...]:
+    if n > MOST_CHUNKS * rows:
+        raise OptionError(
+            f"{-(-n // rows):,} chunks of {rows:,} rows are more than a graph can have: use larger "
+            "chunks, or more memory"
+        )
     full, rest = divmod(n, rows)
     return (rows,) * full + ((rest,) if rest else ())
 
 
 def _usable(memory_limit: int | str) -> int:
-    return int(USABLE * _bytes(memory_limit))
+    return int(USABLE * memory_bytes(memory_limit))
 
 
 def _mib(needed: int) -> str:

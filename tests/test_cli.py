@@ -24,7 +24,7 @@ from dadmm.watch.progress import progress
 
 X = np.random.default_rng(0).normal(size=(40, 3)).round(3)
 LABELS = np.array(["cat", "dog"])[(X[:, 0] > 0).astype(int)]
-COMMANDS = ("fit", "resume", "predict", "show", "config", "demo")
+COMMANDS = ("fit", "plan", "resume", "predict", "show", "config", "demo")
 
 CONFIG = """
 [data]

@@ -209,3 +209,8 @@ def test_blocks_of_a_dask_array_count_while_they_are_stored():
 
     assert rows(streamed=True) < rows()
     assert BASE_BYTES + 4 * rows(streamed=True) * 4000 * 8 <= USABLE * 860e6
+
+
+def test_more_chunks_than_a_graph_can_have_are_refused():
+    with pytest.raises(OptionError, match=r"3,000,000 chunks of 1 rows are more than a graph"):
+        chunk_rows(SOLVER, problem(3_000_000), chunks=1)

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dadmm.losses import get_loss
 from dadmm.network import Architecture, Model, Scaling
+from dadmm.solvers.work import Work
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -321,6 +322,17 @@ class Solver(Protocol):
 
     def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
         """Whether the iterations with these rows say that more would not help."""
+
+
+@runtime_checkable
+class Counted(Solver, Protocol):
+    """A training method that can say what it will compute, which `dadmm plan` asks for."""
+
+    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
+        """Return what a visit of a chunk of so many rows computes, counted."""
+
+    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what `prepare` and `solve` compute for a layer, counted."""
 
 
 def numbers(sums: Sums) -> Sums:

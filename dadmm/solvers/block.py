@@ -41,7 +41,7 @@ from dadmm.constraints import Constraint
 from dadmm.errors import OptionError, unknown
 from dadmm.network import Architecture
 from dadmm.schedules import check_schedule, momentum, plateau
-from dadmm.solvers import consensus, grid
+from dadmm.solvers import block_work, consensus, grid
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import (
     Arrays,
@@ -67,6 +67,7 @@ from dadmm.solvers.minibatch import (
     per_chunk,
     steps,
 )
+from dadmm.solvers.work import Work
 
 MODES = ("online", "batch")
 OPTIMIZERS = ("adam", "sgd")
@@ -509,6 +510,14 @@ class BlockADMM:
                     visit, solve = max(visit, 3 * square_bytes), max(solve, 3 * square_bytes)
                     sums, total = max(sums, square_bytes), max(total, square_bytes)
         return Footprint(row, visit, weights, sums, total, solve, share)
+
+    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
+        """Return what a visit computes, counted; see `Counted.visit_work`."""
+        return block_work.visit(self, problem, part, rows)
+
+    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what `prepare` and `solve` compute for a layer, counted."""
+        return block_work.prepare(self, problem, layer), block_work.solve(self, problem, layer)
 
     def momentum_at(self, done: float) -> float:
         """Return the optimiser's momentum when the share `done` of a run is behind it."""

@@ -37,6 +37,7 @@ from dadmm.errors import OptionError, unknown
 from dadmm.losses import get_loss
 from dadmm.network import SCALED, Architecture
 from dadmm.network import layers as forward_layers
+from dadmm.solvers import relaxed_work
 from dadmm.solvers import weights as weight_step
 from dadmm.solvers.algebra import (
     cross,
@@ -55,6 +56,7 @@ from dadmm.solvers.base import (
     target_bytes,
 )
 from dadmm.solvers.sweep import sweep, tile_rows
+from dadmm.solvers.work import Work
 from dadmm.workspace import lasting
 
 VARIANTS = ("proximal", "linearized")
@@ -260,6 +262,14 @@ class RelaxedADMM:
             for square, product in zip(square[1:], product[1:], strict=False)
         ]
         return Footprint(row, visit, weights, size * sums, 8 * sums, max(solve))
+
+    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
+        """Return what a visit computes, counted; see `Counted.visit_work`."""
+        return relaxed_work.visit(self, problem, part, rows)
+
+    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what `prepare` and `solve` compute for a layer, counted."""
+        return relaxed_work.prepare(self, problem, layer), relaxed_work.solve(self, problem, layer)
 
     def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
         """One pass; for the proximal 2-splitting more, which repeat only the weight step."""

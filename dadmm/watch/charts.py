@@ -39,13 +39,14 @@ def lines(
     log: bool = False,
     zero: bool = False,
     unit: str = "",
+    across: str = "iteration",
 ) -> Element | None:
     """Return a chart of lines over `x`; None if there is nothing to draw.
 
     Parameters
     ----------
     x : (points,) array
-        Iterations.
+        Iterations, unless `across` says otherwise.
     series : dict of str to (points,) array
         Label to values; what is not finite (or, if `log`, not positive) leaves a gap.
     zero : bool
@@ -66,7 +67,7 @@ def lines(
         thin_x, thin_y = _thinned(np.asarray(x, float), values)
         marks.append(frame.line(thin_x, thin_y, colour, dash))
     told = "; ".join(f"{label} {_told(values, unit)}" for label, values in drawn.items())
-    return frame.drawn(title, list(drawn), marks, "iteration", unit, told)
+    return frame.drawn(title, list(drawn), marks, across, unit, told)
 
 
 def stacked(title: str, x: Array, series: Mapping[str, Array], unit: str = "") -> Element | None:
