@@ -51,12 +51,10 @@ from dadmm.errors import DataError, OptionError, unknown
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import Array, Arrays, Chunk, Footprint, Part, Pass, Problem, Sums
 from dadmm.solvers.minibatch import batches, inputs
-from dadmm.workspace import lasting
 
 if TYPE_CHECKING:
     from dadmm.solvers.block import BlockADMM
 
-_work = lasting()
 MODES = ("batch", "online")
 STARTS = ("auto", "nndsvd", "random")
 PATIENCE = 10
@@ -82,8 +80,10 @@ class Dictionary:
     window : int
         Mini-batches that the means remember, and a sixteenth of those so far: codes of long ago
         belong to another dictionary (Mairal et al. 2010, section 3.4.3).
-    unit : bool
+    unit, penalty : bool, float
         See `dadmm.factors.dictionary`.
+    overlap : float
+        See `dadmm.NMFBlock`.
     """
 
     def __init__(
@@ -134,6 +134,8 @@ def settled(
     """Return the dictionary after sweeps on sums, and how many dead rows were seeded again."""
     wide = swept(np.asarray(s, np.float64), gram, cross, SWEEPS, unit, **penalty)
     wide, dead = factors.revive(gram, wide, tuple(seed))
+    if unit and dead:
+        wide[dead] /= np.maximum(np.linalg.norm(wide[dead], axis=1, keepdims=True), 1e-30)
     return wide.astype(s.dtype), len(dead)
 
 
