@@ -31,6 +31,8 @@ Shapes = dict[str, tuple[int, ...]]
 # Rows of a forward pass at once.
 ROWS = 1024
 NMF_STARTS = ("random", "nndsvd")
+# More would be a mistake, or a forged file: sweeps cannot be interrupted.
+MOST_SWEEPS = 10_000
 
 
 class Tape:
@@ -209,7 +211,7 @@ class Residual(Dense):
 class NMFBlock:
     """Non-negative matrix factorisation: the codes ``argmin_{M >= 0} 1/2 |v - M S|^2``.
 
-    The dictionary S (n_components, width) has no negative numbers and rows in the unit ball.  Block
+    The dictionary S (n_components, width) has no negative numbers, and rows of length 1.  Block
     ADMM trains it with the rest of the network (`dadmm.solvers.facto`); what it reads must not be
     negative, such as what relu gives.
 
@@ -264,6 +266,8 @@ class NMFBlock:
             plain = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
             if not plain or not 0 <= value < np.inf or (least == "above 0" and value == 0):
                 raise OptionError(f"NMFBlock {name}={value!r}: use a number {least}")
+        if self.sweeps > MOST_SWEEPS:
+            raise OptionError(f"NMFBlock sweeps={self.sweeps}: use at most {MOST_SWEEPS}")
         if self.init not in NMF_STARTS:
             raise unknown("NMFBlock init", self.init, NMF_STARTS)
 

@@ -37,10 +37,13 @@ class Constraint:
         A name in `CONSTRAINTS`.
     number : float or None
         Its number, where it has one: ``k_sparse:8`` keeps 8 entries.
+    above : bool
+        Whether what is below 0 becomes 0 first.
     """
 
     name: str
     number: float | None = None
+    above: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Constraint:
@@ -80,4 +83,5 @@ class Constraint:
 
     def project(self, v: Array) -> Array:
         """Return the nearest point of the set for each row of `v`."""
+        v = np.maximum(v, 0) if self.above else v
         return CONSTRAINTS[self.name][0](v, 0.0 if self.number is None else self.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from dadmm.attributes import AttributeScores, match
 from dadmm.blocks import Chain, Dense, NMFBlock, Residual
 from dadmm.callbacks import with_callbacks
 from dadmm.data import as_matrix
-from dadmm.errors import OptionError, ShapeError, unknown
+from dadmm.errors import FactorWarning, OptionError, ShapeError, unknown
 from dadmm.estimator import ADMMClassifier
 from dadmm.factors import SWEEPS
 from dadmm.fitting import Trained, same
@@ -94,7 +95,8 @@ class NMF(_Codes, Trained):
     dtype : {"float32", "float64"}
     shift : bool
         Whether to subtract the least value of each feature first: data below 0 is refused
-        otherwise.
+        otherwise.  All is then divided by one number, too: the objective and the penalties are
+        in these units.
 
     Attributes
     ----------
@@ -189,7 +191,14 @@ class NMF(_Codes, Trained):
         StoreError
             If `run` exists and `overwrite` is not set, or cannot be written.
         """
-        return self._run(X, None, None, callback)
+        self._run(X, None, None, callback)
+        if "train_score" in self.history_ and self.history_["train_score"].values[-1] <= 0:
+            warnings.warn(
+                "no row uses any factor: lower alpha_W and alpha_H",
+                FactorWarning,
+                stacklevel=2,
+            )
+        return self
 
     @property
     def standardize(self) -> str:
@@ -223,7 +232,12 @@ class NMF(_Codes, Trained):
     def _problem(
         self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
     ) -> Problem:
-        r = shape[1] if self.n_components in (None, "auto") else int(self.n_components)
+        if self.n_components not in (None, "auto"):
+            r = int(self.n_components)
+        elif self.init is None or isinstance(self.init, str):
+            r = min(shape)
+        else:
+            r = len(given_dictionary(self.init, "init"))
         arch = Architecture((shape[1], r), (False,), "identity")
         return Problem(arch, "squared", 0.0, rows=shape[0], dtype=solver.dtype, supervised=False)
 
@@ -233,13 +247,8 @@ class NMF(_Codes, Trained):
     def _initial(self, problem: Problem) -> dict[str, Array] | None:
         if self.init is None or isinstance(self.init, str):
             return None
-        given = as_matrix(getattr(self.init, "components_", self.init), "init")
-        wanted = problem.architecture.widths[::-1]
-        if given.shape != wanted:
-            raise ShapeError(f"init has shape {given.shape}: this factorisation needs {wanted}")
-        if given.min() < 0:
-            raise OptionError("init has numbers below 0: a dictionary has none")
-        return {"s_1": np.asarray(given, problem.dtype)}
+        given = given_dictionary(self.init, "init", problem.architecture.widths[::-1])
+        return {"s_1": given.astype(problem.dtype)}
 
     def _config(self, solver: Solver) -> dict[str, Any]:
         if isinstance(self.init, (str, type(None))):
@@ -293,9 +302,17 @@ class NMF(_Codes, Trained):
         return float(1.0 - error / max(energy, 1e-300))
 
     def inverse_transform(self, X: Any) -> Any:
-        """Return what codes stand for, (rows, features), in the units of the data."""
+        """Return what codes stand for, (rows, features), in the units of the data.
+
+        `X` are codes as NumPy or dask arrays, or what converts to NumPy; so is what is returned.
+        """
         check_is_fitted(self, "network_")
-        found = X @ self.components_
+        codes = X if hasattr(X, "dask") and hasattr(X, "rechunk") else np.asarray(X)
+        if codes.ndim != 2 or codes.shape[1] != len(self.components_):
+            raise ShapeError(
+                f"codes have shape {codes.shape}: there are {len(self.components_)} factors"
+            )
+        found = codes @ self.components_
         centre = self.network_.inputs.centre
         return found + centre.astype(found.dtype) if centre.any() else found
 
@@ -303,6 +320,23 @@ class NMF(_Codes, Trained):
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = not self.shift
         return tags
+
+
+def given_dictionary(given: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
+    """Return a dictionary that an option gives, as an array or an estimator that has one.
+
+    Raises
+    ------
+    ShapeError, OptionError
+        If it has another shape, numbers below 0, or nothing but zeros.
+    """
+    found = np.asarray(as_matrix(getattr(given, "components_", given), name))
+    if shape is not None and found.shape != shape:
+        raise ShapeError(f"{name} has shape {found.shape}: this factorisation needs {shape}")
+    if found.min() < 0 or not found.any():
+        what = "has numbers below 0" if found.min() < 0 else "is all zeros"
+        raise OptionError(f"{name} {what}: a dictionary is not negative, and not all 0")
+    return found
 
 
 def _squares(network: Network, block: Any) -> tuple[float, float]:
@@ -335,8 +369,9 @@ class DeepFacto(_Codes, ADMMClassifier):
         Weight of the sum of the codes beside that of the reconstruction.
     overlap : float
         Weight of the products of the dictionary's rows with each other; see `NMFBlock`.
-    factor_init : {"random", "nndsvd"}
-        The first dictionary.
+    factor_init : {"random", "nndsvd"} or (n_components, features) array or fitted estimator
+        The first dictionary: drawn; formed from two looks at the features of the first network; or
+        given, or taken from the `components_` of an estimator such as scikit-learn's.
     code_sweeps : int
         Sweeps over each row's codes.
     solver : "block" or BlockADMM
@@ -369,7 +404,7 @@ class DeepFacto(_Codes, ADMMClassifier):
         factor_weight: float = 0.01,
         sparsity: float = 0.0,
         overlap: float = 0.003,
-        factor_init: str = "random",
+        factor_init: Any = "random",
         code_sweeps: int = SWEEPS,
         solver: str | Solver = "block",
         loss: str = "auto",
@@ -451,7 +486,7 @@ class DeepFacto(_Codes, ADMMClassifier):
             float(self.sparsity),
             overlap=float(self.overlap),
             sweeps=int(self.code_sweeps),
-            init=self.factor_init,
+            init=self.factor_init if isinstance(self.factor_init, str) else "random",
         )
 
     def _make_solver(self) -> Solver:
@@ -459,6 +494,20 @@ class DeepFacto(_Codes, ADMMClassifier):
         if not isinstance(solver, BlockADMM):
             raise OptionError(f"DeepFacto needs solver='block', not {solver.name!r}")
         return replace(solver, blocks=self._layers())
+
+    def _initial(self, problem: Problem) -> dict[str, Array] | None:
+        if isinstance(self.factor_init, str):
+            return None
+        t = len(self.hidden_layer_sizes) + 1
+        shape = (int(self.n_components), problem.architecture.widths[t - 1])
+        s = given_dictionary(self.factor_init, "factor_init", shape)
+        s = s / np.maximum(np.linalg.norm(s, axis=1, keepdims=True), 1e-30)
+        return {f"theta_{t}": s.astype(problem.dtype).reshape(-1)}
+
+    def _config(self, solver: Solver) -> dict[str, Any]:
+        if isinstance(self.factor_init, str):
+            return super()._config(solver)
+        return dict(clone(self).set_params(factor_init="random")._config(solver))
 
     def _widths(self) -> tuple[int, ...]:
         return (*self.hidden_layer_sizes, int(self.n_components), *self.head_layer_sizes)
@@ -499,7 +548,8 @@ class DeepFacto(_Codes, ADMMClassifier):
             Absolute Pearson correlations: of the best factor per attribute, and after a one-to-one
             assignment.
         """
-        return match(as_numpy(self.transform(X)), as_numpy(attributes, plain=False), names)
+        codes = as_numpy(self.transform(X)).reshape(-1, self._n_features_out)
+        return match(codes, as_numpy(attributes, plain=False), names)
 
     def plot_factors(
         self, X: Any, image_shape: Sequence[int] | None = None, columns: int = 8
@@ -532,9 +582,12 @@ class DeepFacto(_Codes, ADMMClassifier):
         from dadmm.watch.pictures import factors
 
         check_is_fitted(self, "network_")
-        codes = as_numpy(self.transform(X))
+        check_type("columns", columns, int)
+        codes = as_numpy(self.transform(X)).reshape(-1, self._n_features_out)
         x = as_numpy(self._contain(X).matrix(self._form))
-        return factors(x, codes, image_shape, columns, self._form.names)
+        names = self._form.names
+        named = names is not None and len(names) == x.shape[1]  # one-hot columns have none
+        return factors(x, codes, image_shape, columns, names if named else None)
 
 
 def _factor_at(network: Network) -> int:

@@ -250,9 +250,10 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         Block: stop when the loss has not fallen by `tol` for `n_iter_no_change` iterations.
         Relaxed: when an iteration moves all variables together by at most `tol` times their norm.
         0 never stops early.
-    standardize : {"feature", "global", "none"}
-        Centre each feature and divide by its own deviation, or by one for all (images); or take
-        the data as it is.  For regression the targets are scaled too, unless "none".
+    standardize : {"feature", "global", "scale", "shift", "none"}
+        Centre each feature and divide by its own deviation, or by one for all (images); divide
+        all by one number, so that 0 stays 0, or after the least value of each feature has become
+        0; or take the data as it is.  For regression the targets are scaled too, unless "none".
     class_weight : dict, "balanced" or None
         Weights of the classes' samples; balanced: inverse to their numbers.
     random_state : int or None
@@ -473,7 +474,7 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
     ----------
     loss : {"auto", "squared", "huber"}
         "auto" is the squared loss.
-    standardize : {"feature", "global", "none"}
+    standardize : {"feature", "global", "scale", "shift", "none"}
         As for `ADMMClassifier`; unless "none", each target is scaled by its own deviation too,
         and predictions come back in the targets' units.
 

@@ -150,7 +150,7 @@ def _sweep_codes(gram: Array, cross: Array, l1: float, m: Array, sweeps: int, fr
                 share = inverse[k]
                 for i in range(TILE):
                     t = v[k, i] + acc[i] * share
-                    v[k, i] = t if t > zero and share > zero else zero
+                    v[k, i] = zero if t <= zero or share <= zero else t  # NaN stays NaN
         for i in range(count):
             for k in range(r):
                 m[first + i, k] = v[k, i]

@@ -229,7 +229,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
                     raise RunError(what) from error
                 raise
         self._take(plan)
-        if "reseeded" in self.history_ and (died := self.history_["reseeded"]).any():
+        if "reseeded" in self.history_ and (died := self.history_["reseeded"]).sum() > 0:
             where = ", ".join(str(k) for k in died["iteration"].values[died.values > 0][:8])
             warnings.warn(
                 f"{int(died.sum())} factors died, which no row used, and were seeded again, in "

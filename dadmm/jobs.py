@@ -121,10 +121,9 @@ def make_estimator(config: Mapping[str, Any], path: str, overwrite: bool = False
     known = signature(kind).parameters
     for key in model:
         if key not in known:
+            here = next(home for home, has in HOMES.items() if has is kind)
             homes = [home for home, has in HOMES.items() if key in signature(has).parameters]
-            raise OptionError(
-                f"[model] {key} is no key of task={task!r}: it is for {' or '.join(homes)}"
-            )
+            raise OptionError(f"[model] {key} is no key of {here}: it is for {' or '.join(homes)}")
     if "solver" in known:
         model["solver"] = make_solver(config.get("solver", {}))
     elif config.get("solver"):
@@ -274,7 +273,7 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
         "parameters": parameter_digest(model),
         "data": table,
         "held_out": held_out,
-        "rows": _rows(x if y is None else y),
+        "rows": _rows(model, x, y),
         "metrics": scores,
     }
     replace_file(output, as_json(_finite(found)))
@@ -282,8 +281,10 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
     log("done", output=output, rows=found["rows"], held_out=held_out, **numbers)
 
 
-def _rows(values: Any) -> int:
-    return int(values.size if isinstance(values, xr.DataArray) else len(values))
+def _rows(model: Any, x: Any, y: Any) -> int:
+    if y is None:
+        return int(model._contain(x).matrix(model._form).shape[0])
+    return int(y.size if isinstance(y, xr.DataArray) else len(y))
 
 
 def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from dadmm.plan import chunk_rows
 from dadmm.recovery import check_forms, last_record
 from dadmm.solvers.base import Problem, Solver
 from dadmm.solvers.cut import frozen
+from dadmm.solvers.facto import Factorization
 from dadmm.store import Run
 
 ESTIMATORS: dict[str, type[Trained]] = {
@@ -76,6 +77,7 @@ def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
     for name, value in (
         *(("skip", skip) for skip in arch.skips),
         ("weighted", problem.weighted),
+        ("supervised", problem.supervised),
         ("flat", stored["flat"]),
     ):
         check_type(name, value, bool)
@@ -282,6 +284,12 @@ def _stored_estimator(run: Run, solver: Solver) -> Any:
         if isinstance(params.get("sample_dims"), list):
             params["sample_dims"] = tuple(params["sample_dims"])
         kind = ESTIMATORS[config["estimator"]]
+        blocks = frozen(getattr(solver, "blocks", ()))
+        factors = isinstance(blocks, tuple) and any(isinstance(b, NMFBlock) for b in blocks)
+        if (kind is NMF) != isinstance(solver, Factorization) or (
+            kind is DeepFacto and not factors
+        ):
+            raise ValueError(f"its network is not one of {kind.__name__}")
         if "solver" in signature(kind).parameters:
             params["solver"] = solver
         made = kind(run=run.url, **params)

@@ -23,9 +23,10 @@ def nmf(components, rows, **more):
     return Case({"name": "nmf", **options}, (components,), rows, **more)
 
 
-def factored(components, rows, **more):
-    """Return a network whose third block factorises."""
-    blocks = [{"kind": "dense", "width": 256}, {"kind": "nmf", "n_components": components}]
+def factored(components, rows, init="random", **more):
+    """Return a network whose second block factorises."""
+    made = {"kind": "nmf", "n_components": components, "init": init}
+    blocks = [{"kind": "dense", "width": 256}, made]
     return block((256, components), rows, blocks=blocks, **more)
 
 
@@ -110,6 +111,7 @@ def _factors():
         yield nmf(components, 50_000, mode=mode, init=init, features=784)
     yield nmf(64, 20_000, features=2048, inputs="uint8")
     yield nmf(64, 20_000, features=1024, dtype="float64", inputs="float64")
+    yield factored(32, 60_000, init="nndsvd", features=300)
     for schedule, mode in product(("fused", "grid"), ("online", "batch")):
         yield factored(64, 40_000, schedule=schedule, mode=mode, features=500)
 

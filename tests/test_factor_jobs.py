@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from jobs_helpers import lines
 from sklearn.datasets import load_digits
 from terminal import command
@@ -95,6 +96,15 @@ def test_the_jobs_factorise_evaluate_and_code(capsys):
     assert 0.5 < scores["metrics"]["explained"] < 1
     assert scores["held_out"]
     assert pd.read_csv("codes.csv", header=None).shape[1] == 5
+
+
+def test_zarr_without_targets_is_evaluated(capsys):
+    zarr.create_array("pixels.zarr", data=DIGITS[:300], chunks=(80, 64))
+    text = ALONE.replace("pixels.csv", "pixels.zarr").replace("test_fraction = 0.25", "")
+    Path("nmf.toml").write_text(text)
+    for job in ("train", "evaluate"):
+        assert run_job(job, "nmf.toml") == 0, capsys.readouterr()
+    assert json.loads(Path("scores.json").read_text())["rows"] == 300
 
 
 def test_a_network_with_factors_gives_labels_and_codes():

@@ -30,7 +30,7 @@ relatives, and checked numerically: derived, not quoted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -51,7 +51,6 @@ from dadmm.solvers.base import (
     Pass,
     Problem,
     Sums,
-    combine,
     numbers,
     target_bytes,
 )
@@ -243,16 +242,17 @@ class BlockADMM:
     def boundaries(self, problem: Problem) -> list[Constraint | None]:
         """Return the constraint on the output of each block; the last has none.
 
-        What a factorisation reads and gives is not negative.  Online that holds of itself, and to
-        project what is asked for onto it would let features grow but not shrink.
+        What a factorisation reads and gives is not negative.  Where Z does not move before it is
+        read, that holds of itself, and to project what is asked for onto it would let features
+        grow but not shrink.
         """
         chain = self.chain(problem)
         found = [chain.constraint(hi) for _, hi in self.spans(problem)]
-        if self.mode == "batch":
+        if self.mode == "batch" or (self.schedule == "fused" and not self.plain):
             for t in self.layers(problem):
                 if self._factors(problem, t):
                     for end in range(max(t - 2, 0), t):
-                        found[end] = found[end] or Constraint("non_negative")
+                        found[end] = replace(found[end] or Constraint("non_negative"), above=True)
         return found
 
     @property
@@ -399,12 +399,14 @@ class BlockADMM:
         params: Arrays = {}
         for i in part.layers[:-1]:
             params |= self.export(problem, i, weights)
-        s, found = weights[f"theta_{t}"].reshape(shape), []
+        s = weights[f"theta_{t}"].reshape(shape)
+        total: Sums = {}
         for rows in batches(chunk.rows, EVALUATED):
             x = inputs(chunk, np.arange(rows.start, rows.stop), problem.dtype)
             z = below.forward(params, x) if at else x
-            found.append(look(z, part.name.removeprefix("look-"), s))
-        return combine(found)
+            for name, value in look(z, part.name.removeprefix("look-"), s).items():
+                total[name] = total[name] + value if name in total else value
+        return total
 
     def export(self, problem: Problem, layer: int, weights: Mapping[str, Any]) -> Arrays:
         """Return a block's parameters under their names in the network."""
@@ -541,6 +543,8 @@ class BlockADMM:
             return self._look(problem, part, weights, chunk)
         if part.evaluate:
             rows = held_out(self, chunk)[1] if part.name == "validate-chunk" else None
+            if rows is not None and chunk.weight is not None:
+                rows = rows[chunk.weight[rows] > 0]  # of the others no label may be known
             return self._evaluate(problem, weights, chunk, rows)
         if self.schedule == "grid":
             return grid.visit(self, problem, part, weights, chunk)
@@ -592,8 +596,7 @@ class BlockADMM:
         if factors is not None and f"gram_{layer}" in sums:
             ((r, d),) = self._shapes(problem, layer).values()
             s, gram, cross = (new[f"{kind}_{layer}"] for kind in ("theta", "gram", "cross"))
-            seed = (layer, int(new[f"count_{layer}"]))
-            s, dead = settled(s.reshape(r, d), gram, cross, True, seed, overlap=factors.overlap)
+            s, dead = settled(s.reshape(r, d), gram, cross, True, overlap=factors.overlap)
             new[f"theta_{layer}"] = s.reshape(-1)
             details[f"reseeded_{layer}"] = before.get(f"reseeded_{layer}", 0) + dead
         moved = new[f"theta_{layer}"] - anchor[f"theta_{layer}"]

@@ -80,6 +80,10 @@ def _check_reads(chain: Chain, at: Mapping[int, Constraint], i: int) -> None:
     """Refuse a factorisation of what may be negative, as far as the network says."""
     if i == 1 or (i - 1 in at and at[i - 1].name in NOT_NEGATIVE):
         return
+    if i - 1 in at and at[i - 1].name == "binary":
+        raise OptionError(
+            f"NMFBlock as block {i} factorises nothing below 0, and binary is -1 and 1"
+        )
     below = chain.blocks[i - 2]
     activation = getattr(below, "activation", None)
     if activation is not None and activation not in POSITIVE:

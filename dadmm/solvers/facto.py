@@ -42,11 +42,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+from zlib import crc32
 
 import numpy as np
 
 from dadmm import factors
-from dadmm.blocks import Chain, NMFBlock
+from dadmm.blocks import MOST_SWEEPS, Chain, NMFBlock
 from dadmm.errors import DataError, OptionError, unknown
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import Array, Arrays, Chunk, Footprint, Part, Pass, Problem, Sums
@@ -129,11 +130,14 @@ def swept(
 
 
 def settled(
-    s: Array, gram: Array, cross: Array, unit: bool, seed: Sequence[int], **penalty: float
+    s: Array, gram: Array, cross: Array, unit: bool, revive: bool = True, **penalty: float
 ) -> tuple[Array, int]:
     """Return the dictionary after sweeps on sums, and how many dead rows were seeded again."""
     wide = swept(np.asarray(s, np.float64), gram, cross, SWEEPS, unit, **penalty)
-    wide, dead = factors.revive(gram, wide, tuple(seed))
+    if not revive:
+        return wide.astype(s.dtype), 0
+    # What is drawn follows from the dictionary: the same after a resume, another one next time.
+    wide, dead = factors.revive(gram, wide, (crc32(s.tobytes()),))
     if unit and dead:
         wide[dead] /= np.maximum(np.linalg.norm(wide[dead], axis=1, keepdims=True), 1e-30)
     return wide.astype(s.dtype), len(dead)
@@ -346,6 +350,9 @@ class Factorization:
         for option in ("sweeps", "code_sweeps", "batch_size", "window"):
             if getattr(self, option) < 1:
                 raise OptionError(f"{option}={getattr(self, option)!r}: use 1 or more")
+        for option in ("sweeps", "code_sweeps"):
+            if getattr(self, option) > MOST_SWEEPS:
+                raise OptionError(f"{option}={getattr(self, option)!r}: use at most {MOST_SWEEPS}")
         for option, most in (
             ("alpha_codes", np.inf),
             ("alpha_dictionary", np.inf),
@@ -444,9 +451,8 @@ class Factorization:
         """Return the starting parameters after a look."""
         stage = part.name.removeprefix("look-")
         s = params["s_1"]
-        if stage != "signs" and not sums["look_energy"] > 0:
-            what = f"x is all zeros, in {problem.rows} sample(s) of {s.shape[1]} feature(s)"
-            raise DataError(f"{what}: there is nothing to factorise")
+        if stage != "signs":
+            _check_energy(sums["look_energy"], problem)
         if stage == "scale":
             mean = sums["look_sum"] / (problem.rows * s.shape[1])
             return params | {"s_1": (s * np.sqrt(mean / len(s))).astype(s.dtype)}
@@ -469,6 +475,8 @@ class Factorization:
         """First codes of a chunk, from nothing; and the sum of squares of its rows."""
         energy, m = 0.0, np.empty((chunk.rows, self._sizes(problem)[1]), problem.dtype)
         for rows, z in _pieces(chunk, problem, ROWS):
+            if z.min() < 0:
+                raise DataError(_negative(z, first=True))
             energy += square(z)
             if self.mode == "batch":
                 m[rows] = self._codes(problem, z, weights["s_1"])
@@ -582,7 +590,10 @@ class Factorization:
         count = sums.get("max_count", 0.0)
         begin = s if self.mode == "batch" else (sums["s"] / n).astype(s.dtype)
         on_codes, on_s = self._penalties(problem)
-        new, dead = settled(begin, gram, cross, False, (layer, int(count)), **on_s)
+        # A factor that a penalty has switched off is meant to be off.
+        free = not any((*on_codes.values(), *on_s.values()))
+        new, dead = settled(begin, gram, cross, False, revive=free, **on_s)
+        _check_energy(sums["energy"], problem)
         energy = sums["energy"] / n
         error = sums["error"] / n if self.mode == "online" else None
         if error is None:
@@ -630,6 +641,12 @@ class Factorization:
         if len(found) <= PATIENCE or tol <= 0:
             return False
         return found[-1 - PATIENCE] - found[-1] < tol * found[0]
+
+
+def _check_energy(energy: float, problem: Problem) -> None:
+    if not energy > 0 and np.isfinite(energy):
+        what = f"{problem.rows} sample(s) of {problem.architecture.widths[0]} feature(s)"
+        raise DataError(f"x is all zeros, in {what}: there is nothing to factorise")
 
 
 def _pieces(chunk: Chunk, problem: Problem, length: int) -> Iterator[tuple[slice, Array]]:
