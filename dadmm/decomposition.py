@@ -330,6 +330,9 @@ def given_dictionary(given: Any, name: str, shape: tuple[int, ...] | None = None
     ShapeError, OptionError
         If it has another shape, numbers below 0, or nothing but zeros.
     """
+    if hasattr(given, "get_params") and not hasattr(given, "components_"):
+        kind = type(given).__name__  # scikit-learn's clone forgets what an estimator has learnt
+        raise OptionError(f"{name} is a {kind} that is not fitted: give its components_ instead")
     found = np.asarray(as_matrix(getattr(given, "components_", given), name))
     if shape is not None and found.shape != shape:
         raise ShapeError(f"{name} has shape {found.shape}: this factorisation needs {shape}")

@@ -520,7 +520,9 @@ def test_the_dictionary_of_a_network_may_be_given():
     error = [float(m.history_["reconstruction_error"][0]) for m in (model, drawn)]
     assert error[0] < error[1]
     with pytest.raises(ShapeError, match=r"factor_init has shape \(8, 64\).*\(9, 64\)"):
-        clone(model).set_params(n_components=9).fit(DIGITS, LABELS)
+        model.set_params(n_components=9).fit(DIGITS, LABELS)
+    with pytest.raises(OptionError, match="factor_init is a NMF that is not fitted"):
+        clone(model).fit(DIGITS, LABELS)
 
 
 # ------------------------------------------------------------------------------- what users see
