@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from pathlib import Path
 from statistics import median
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -32,6 +31,7 @@ import numpy as np
 import zarr
 from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster
+from out_of_core import forget
 from rich.console import Console
 from rich.table import Table
 from sklearn import decomposition
@@ -185,16 +185,6 @@ def dadmm_peak():
     from dadmm.measure import peak_memory
 
     return peak_memory()
-
-
-def forget(folder):
-    """Drop the pages of a folder's files from the system's cache."""
-    for path in Path(folder).rglob("*"):
-        if path.is_file():
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(handle)
 
 
 def main():

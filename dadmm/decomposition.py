@@ -353,8 +353,8 @@ class DeepFacto(_Codes, ADMMClassifier):
     """A classifier through factors: a network with a non-negative factorisation inside.
 
     Hidden layers make features that are not negative; an `NMFBlock` codes these by factors; the
-    rest of the network reads the codes alone.  Block-ADMM trains all of it (arXiv 2105.00339),
-    which backpropagation cannot: a code is the solution of a problem.
+    rest of the network reads the codes alone.  Block-ADMM trains all of it (arXiv 2105.00339):
+    backpropagation does not go through a code, which is the solution of a problem.
 
     Parameters
     ----------

@@ -488,7 +488,7 @@ def test_the_demo_goes_without_matplotlib(small_demo, monkeypatch):
 
 @pytest.mark.parametrize("place", ["dadmm.cli.load_data", "dadmm.fitting.data.store"])
 def test_a_stop_before_there_is_data_leaves_nothing(tmp_path, monkeypatch, place):
-    def stop(*arguments):
+    def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(place, stop)
@@ -500,7 +500,10 @@ def test_a_stop_before_there_is_data_leaves_nothing(tmp_path, monkeypatch, place
 
 
 def test_sigterm_ends_like_ctrl_c(tmp_path, monkeypatch):
-    monkeypatch.setattr("dadmm.cli.load_data", lambda table: os.kill(os.getpid(), signal.SIGTERM))
+    def stop(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("dadmm.cli.load_data", stop)
     before = signal.getsignal(signal.SIGTERM)
     done = command("fit", configure(tmp_path), "--run", "run")
     assert done.code == 143
@@ -556,7 +559,7 @@ def test_ctrl_c_keeps_the_last_iteration_and_resume_ends_at_the_same_bits(
 
 
 def test_an_error_that_nobody_foresaw_is_one_line_too(tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr("dadmm.cli.load_data", fail)
@@ -569,7 +572,7 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_a_failed_run(tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("dadmm.cli.load_data", fail)

@@ -209,11 +209,11 @@ def test_another_driver_means_try_later(job, monkeypatch, name):
 def test_who_loses_a_race_for_a_place_is_to_try_later(job, monkeypatch):
     config, load_data = configure(), jobs.load_data
 
-    def slow(table):
+    def slow(table, **options):
         """Load, while another job starts and ends."""
         monkeypatch.setattr(jobs, "load_data", load_data)
         assert run_job("train", config) == 0
-        return load_data(table)
+        return load_data(table, **options)
 
     monkeypatch.setattr(jobs, "load_data", slow)
     code, _, err = job("train", config)
@@ -655,7 +655,7 @@ def test_a_config_without_what_the_job_needs_is_refused(job, name, text, words):
     ],
 )
 def test_a_job_that_fails_says_why_in_one_line(job, monkeypatch, error, message):
-    def fail(table):
+    def fail(*arguments, **options):
         raise error
 
     monkeypatch.setattr(jobs, "load_data", fail)
