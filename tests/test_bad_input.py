@@ -778,7 +778,7 @@ def test_an_error_is_one_line_whatever_it_quotes():
 
 
 def test_memory_that_is_not_there_is_named(monkeypatch):
-    def grab(*args):
+    def grab(*args, **options):
         raise MemoryError("Unable to allocate 9 EiB")
 
     monkeypatch.setattr("dadmm.loop._start", grab)
