@@ -314,14 +314,6 @@ def test_other_networks_with_factors_are_classifiers(blocks):
 
 
 @needs_safetensors
-def test_a_network_that_no_file_can_hold_is_not_saved():
-    endless = Chain.build(5, [NMFBlock(3, sweeps=10**7)])
-    with pytest.raises(InputError, match="sweeps=10000000: a file has at most 1000000"):
-        made(endless).save("model.safetensors")
-    assert not os.listdir()
-
-
-@needs_safetensors
 def test_training_does_not_go_on_from_a_file():
     ADMMClassifier(**SMALL).fit(X, Y).network_.save("model.safetensors")
     found = dadmm.load("model.safetensors")
@@ -449,7 +441,7 @@ FORGED = {
     "too many factors": (factors("n_components", 2**60), "of 8 features: use at most 8"),
     "other factors": (factors("n_components", 5), r"s_2 has shape \(4, 8\), not shape \(5, 8\)"),
     "no sweeps": (factors("sweeps", 0), "use a whole number, 1 or more"),
-    "endless sweeps": (factors("sweeps", 2**70), "a file has at most 1000000"),
+    "endless sweeps": (factors("sweeps", 2**70), "use at most 10000"),
     "a large penalty": (factors("l2", 10**400), "l2 is more than a float holds"),
     "a bad penalty": (factors("l1", -1.0), "l1=-1.0: use a number 0 or more"),
     "a bad start": (factors("init", "nnsvd"), "did you mean 'nndsvd'"),

@@ -38,8 +38,6 @@ except ModuleNotFoundError as error:
 
 KEY = "dadmm"
 FORMAT = 1
-# A prediction of more sweeps than these would not end in any time that somebody waits.
-MOST_SWEEPS = 10**6
 DTYPES = {"F32": "float32", "F64": "float64"}
 
 
@@ -212,8 +210,6 @@ def _check_factors(block: Block) -> None:
     """Raise `InputError` for numbers of a factorisation that its arithmetic cannot take."""
     if not isinstance(block, NMFBlock):
         return
-    if block.sweeps > MOST_SWEEPS:
-        raise InputError(f"NMFBlock sweeps={block.sweeps}: a file has at most {MOST_SWEEPS}")
     for name in ("weight", "l1", "l2", "overlap", "rho"):
         if getattr(block, name) > sys.float_info.max:
             raise InputError(f"NMFBlock {name} is more than a float holds")
