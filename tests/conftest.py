@@ -12,9 +12,9 @@ def one_blas_thread():
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page():
-    """Give a page of a headless Chromium."""
+    """Give a page of a headless Chromium; a page of another module may still look for its server."""
     if browser.CHROMIUM is None:
         pytest.skip("no Chromium on the PATH")
     with browser.browser() as page:
