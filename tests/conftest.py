@@ -14,7 +14,7 @@ def one_blas_thread():
 
 @pytest.fixture(scope="module")
 def page():
-    """Give a page of a headless Chromium; a page of another module may still look for its server."""
+    """Give a page of a headless Chromium: that of another module may still look for its server."""
     if browser.CHROMIUM is None:
         pytest.skip("no Chromium on the PATH")
     with browser.browser() as page:
