@@ -1,7 +1,7 @@
 """Factorisation against scikit-learn's: seconds to the same objective, and rows per second.
 
     DADMM_DATA=... python benchmarks/nmf.py [--rows 60000] [--components 32]
-    DADMM_DATA=... python benchmarks/nmf.py --times 8 --memory 700MiB
+    DADMM_DATA=... python benchmarks/nmf.py --times 8 --memory 800MiB
 
 Each of dadmm's NMF (batch and online, on one core and on two) and scikit-learn's NMF and
 MiniBatchNMF (which use one core here) is fitted to MNIST, repeated with noise if more rows are
@@ -143,7 +143,7 @@ def stream(options):
             x[first:last] = images(60001, seed=first)[np.arange(last - first) % 60001]
         size = format_bytes(rows * 784)
         print(f"{rows:,} rows, {size}, {options.times:g} x {options.memory}", file=sys.stderr)
-        for workers in (1, 2):
+        for workers in range(1, options.workers + 1):
             with (
                 dask.config.set(WORKER_SETTINGS),
                 LocalCluster(
@@ -159,11 +159,12 @@ def stream(options):
                 begin = time.perf_counter()
                 made = dadmm.NMF(
                     options.components, mode="online", init="random", max_iter=1, tol=0,
-                    random_state=0, chunks=4 * CHUNK, run=f"{folder}/run{workers}",
+                    random_state=0, chunks=2 * CHUNK, run=f"{folder}/run{workers}",
                 ).fit(x)  # fmt: skip
                 took = time.perf_counter() - begin  # the looks before and the score after it, too
                 peak = max(client.run(dadmm_peak).values())
             name = f"dadmm online, {workers} worker{'s' * (workers > 1)}"
+            print(f"{name}: {took:.1f} s, peak {format_bytes(peak)}", file=sys.stderr)
             table.add_row(name, f"{took:.1f}", f"{rows / took:,.0f}",
                           f"{error(made.components_, test):.4f}", format_bytes(peak))  # fmt: skip
         forget(folder)
@@ -194,7 +195,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--most", type=int, default=20, help="passes of scikit-learn's")
     parser.add_argument("--times", type=float, help="data in units of a worker's memory")
-    parser.add_argument("--memory", default="700MiB", help="of a worker")
+    parser.add_argument("--memory", default="800MiB", help="of a worker")
+    parser.add_argument("--workers", type=int, default=2, help="the most, with --times")
     options = parser.parse_args()
     (stream if options.times else compare)(options)
 
