@@ -51,6 +51,7 @@ from dadmm.solvers.base import (
     Pass,
     Problem,
     Sums,
+    combine,
     numbers,
     target_bytes,
 )
@@ -404,8 +405,7 @@ class BlockADMM:
         for rows in batches(chunk.rows, EVALUATED):
             x = inputs(chunk, np.arange(rows.start, rows.stop), problem.dtype)
             z = below.forward(params, x) if at else x
-            for name, value in look(z, part.name.removeprefix("look-"), s).items():
-                total[name] = total[name] + value if name in total else value
+            total = combine([total, look(z, part.name.removeprefix("look-"), s)])
         return total
 
     def export(self, problem: Problem, layer: int, weights: Mapping[str, Any]) -> Arrays:

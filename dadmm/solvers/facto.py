@@ -50,7 +50,17 @@ from dadmm import factors
 from dadmm.blocks import MOST_SWEEPS, Chain, NMFBlock
 from dadmm.errors import DataError, OptionError, unknown
 from dadmm.solvers.algebra import square
-from dadmm.solvers.base import Array, Arrays, Chunk, Footprint, Part, Pass, Problem, Sums
+from dadmm.solvers.base import (
+    Array,
+    Arrays,
+    Chunk,
+    Footprint,
+    Part,
+    Pass,
+    Problem,
+    Sums,
+    combine,
+)
 from dadmm.solvers.minibatch import batches, inputs
 
 if TYPE_CHECKING:
@@ -552,8 +562,7 @@ class Factorization:
             found["look_energy"] += square(z)
             found["look_sum"] += float(z.sum(dtype=np.float64))
             if stage != "scale":
-                for name, value in look(z, stage, weights["s_1"]).items():
-                    total[name] = total[name] + value if name in total else value
+                total = combine([total, look(z, stage, weights["s_1"])])
         return found | total
 
     def _learn(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Sums:
