@@ -30,8 +30,8 @@ import dask
 import numpy as np
 import zarr
 from dask.utils import format_bytes, parse_bytes
-from distributed import Client, LocalCluster
-from out_of_core import forget
+from distributed import Client
+from out_of_core import forget, workers
 from rich.console import Console
 from rich.table import Table
 from sklearn import decomposition
@@ -40,6 +40,7 @@ import dadmm
 from dadmm import factors
 from dadmm.cluster import WORKER_SETTINGS
 from dadmm.datasets import load_dataset
+from dadmm.measure import peak_memory
 
 PASSES = (1, 2, 3, 5, 8, 12, 20, 40, 80)
 CHUNK = 8192
@@ -143,27 +144,21 @@ def stream(options):
             x[first:last] = images(60001, seed=first)[np.arange(last - first) % 60001]
         size = format_bytes(rows * 784)
         print(f"{rows:,} rows, {size}, {options.times:g} x {options.memory}", file=sys.stderr)
-        for workers in range(1, options.workers + 1):
+        for count in range(1, options.workers + 1):
             with (
                 dask.config.set(WORKER_SETTINGS),
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    memory_limit=memory,
-                    host="127.0.0.1",
-                    dashboard_address=None,
-                ) as cluster,
+                workers(memory, count) as cluster,
                 Client(cluster) as client,
             ):
                 forget(folder)
                 begin = time.perf_counter()
                 made = dadmm.NMF(
                     options.components, mode="online", init="random", max_iter=1, tol=0,
-                    random_state=0, chunks=2 * CHUNK, run=f"{folder}/run{workers}",
+                    random_state=0, chunks=2 * CHUNK, run=f"{folder}/run{count}",
                 ).fit(x)  # fmt: skip
                 took = time.perf_counter() - begin  # the looks before and the score after it, too
-                peak = max(client.run(dadmm_peak).values())
-            name = f"dadmm online, {workers} worker{'s' * (workers > 1)}"
+                peak = max(client.run(peak_memory).values())
+            name = f"dadmm online, {count} worker{'s' * (count > 1)}"
             print(f"{name}: {took:.1f} s, peak {format_bytes(peak)}", file=sys.stderr)
             table.add_row(name, f"{took:.1f}", f"{rows / took:,.0f}",
                           f"{error(made.components_, test):.4f}", format_bytes(peak))  # fmt: skip
@@ -180,12 +175,6 @@ def stream(options):
         table.add_row("scikit-learn MiniBatchNMF", f"{took:.1f}", f"{rows / took:,.0f}",
                       f"{error(made.components_, test):.4f}", "")  # fmt: skip
     Console(soft_wrap=True, highlight=False, width=120).print(table)
-
-
-def dadmm_peak():
-    from dadmm.measure import peak_memory
-
-    return peak_memory()
 
 
 def main():
