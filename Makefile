@@ -12,8 +12,9 @@ demo: $(STAMP)  ## train on digits on two worker processes, beside scikit-learn'
 test: $(STAMP)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-chaos: $(STAMP)  ## the long set: a hundred random kills, full disks, damage, fuzzing, memory
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/chaos tests/test_memory.py
+chaos: $(STAMP)  ## the long set: a hundred random kills, full disks, damage, fuzzing, memory, wall time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/chaos tests/test_memory.py \
+		tests/test_deployments.py
 
 lint: $(STAMP)  ## style
 	$(BIN)/ruff check .

@@ -160,7 +160,7 @@ def test_this_machine_is_measured(tmp_path):
     assert parse(json.loads(json.dumps({"version": VERSION, **asdict(found)}))) == found
     assert set(found.alone.loops) == set(LOOPS)
     assert found.alone.products.keys() == {32}
-    assert found.alone.visits.keys() == {"block", "relaxed"}
+    assert found.alone.visits.keys() == {"block", "nmf", "relaxed"}
     assert not list(tmp_path.iterdir())
 
 

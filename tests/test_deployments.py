@@ -410,7 +410,7 @@ def jobs(state="all"):
     """Return the numbers of Slurm's jobs that have not ended."""
     lines = slurm("squeue", "-h", "-o", "%i %T").splitlines()
     found = dict(line.split() for line in lines)
-    gone = ("COMPLETING", "CANCELLED", "COMPLETED", "FAILED")
+    gone = ("COMPLETING", "CANCELLED", "COMPLETED", "FAILED", "TIMEOUT")
     return [job for job, now in found.items() if now not in gone and state in ("all", now)]
 
 
@@ -434,6 +434,28 @@ def test_slurm_gives_the_same_bits_though_a_job_is_cancelled(on_slurm, digest, t
             assert len(cancelled) == 1
             assert not set(jobs()) & set(cancelled)
             assert worker_pids(client) != [first]
+    no_client()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_a_job_whose_wall_time_is_over_is_replaced(on_slurm, digest, tmp_path):
+    """Slurm's shortest limit is a minute, and it may look for those that are over it twice in one."""
+    ended = []
+
+    def wait():
+        ended.extend(jobs("RUNNING"))
+        until(lambda: not set(ended) & set(jobs()), "its time is over", seconds=200)
+
+    limits = {"walltime": "00:01:00", "worker_extra_args": ["--dashboard-address", "127.0.0.1:0"]}
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "100 ms"}),
+        cluster.connect(on_slurm(limits)) as client,
+    ):
+        (first,) = worker_pids(client)
+        assert train(tmp_path / "run", at(3, wait)) == digest
+        assert len(ended) == 1
+        assert worker_pids(client) != [first]
     no_client()
 
 

@@ -118,6 +118,36 @@ def test_online_needs_fewer_passes_than_batch():
     assert online.reconstruction_err_ < batch.reconstruction_err_
 
 
+@pytest.mark.parametrize("chunks", [1, 8, 9, 64, 100, 1000])
+def test_rounds_take_every_chunk_once_and_many_side_by_side(chunks):
+    solver = NMF(2, mode="online")._make_solver()
+    passes = solver.passes(None, chunks)
+    taken = [range(chunks) if each.chunks is None else each.chunks for each in passes]
+    assert sorted(c for each in taken for c in each) == list(range(chunks))
+    sizes = [len(each) for each in taken]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= min(chunks, 4)
+    assert len(passes) == 1 or max(sizes) <= max(8, chunks**0.5)
+
+
+def test_a_pass_in_rounds_learns_more_and_tells_its_whole_objective(monkeypatch):
+    # In the order of one factor, so that chunks next to each other are alike.
+    x = low_rank(rows=4800)
+    x = x[np.argsort(x[:, 0])]
+    options = {"mode": "online", "tol": 0, "random_state": 0, "chunks": 100, "init": "random"}
+    penalty = {"alpha_W": 1e-3, "l1_ratio": 1.0}
+    once = NMF(5, max_iter=1, **options).fit(x)
+    with monkeypatch.context() as patch:
+        patch.setattr("dadmm.solvers.facto.TOGETHER", 10_000)
+        averaged = NMF(5, max_iter=1, **options).fit(x)
+    assert once.reconstruction_err_ < 0.7 * averaged.reconstruction_err_
+    fitted = NMF(5, max_iter=30, **options, **penalty).fit(x)
+    m = fitted.transform(x)
+    whole = 0.5 * ((x - m @ fitted.components_) ** 2).sum() / len(x)
+    whole += 1e-3 * x.shape[1] * m.sum() / len(x) + 1e-3 * fitted.components_.sum()
+    assert fitted.loss_curve_[-1] == pytest.approx(whole, rel=0.02)
+
+
 def test_a_dictionary_may_be_given():
     x = low_rank()
     theirs = decomposition.NMF(4, init="nndsvd", max_iter=100, tol=0.1).fit(x)
@@ -240,6 +270,7 @@ def digest(model):
 FACTORISERS = {
     "batch": NMF(4, max_iter=4, tol=0, random_state=0, chunks=64),
     "online": NMF(4, mode="online", max_iter=4, tol=0, random_state=0, chunks=64),
+    "online, in rounds": NMF(4, mode="online", max_iter=4, tol=0, random_state=0, chunks=16),
     "network": DeepFacto(6, (12,), max_iter=3, tol=0, random_state=0, chunks=64),
     "network, from its data": DeepFacto(
         6, (12,), factor_init="nndsvd", max_iter=3, tol=0, random_state=0, chunks=64

@@ -171,13 +171,19 @@ def test_numbers_out_of_range_are_bad_usage(arguments):
     assert "is not in the range" in done.err
 
 
-def test_what_does_not_count_its_operations_is_not_planned(tmp_path):
-    np.save("positive.npy", np.ones((20, 3), np.float32))
-    text = '[data]\nx = "positive.npy"\n[model]\ntask = "factorization"\n'
-    (tmp_path / "config.toml").write_text(text)
-    done = command("plan", "config.toml")
-    assert done.code == 2
-    assert done.err == "error: dadmm plan knows networks: not yet what 'nmf' computes\n"
+@pytest.mark.parametrize("mode", ["batch", "online"])
+def test_factorisations_are_planned_too(mode, tmp_path):
+    np.save("positive.npy", np.ones((2000, 30), np.float32))
+    (tmp_path / "config.toml").write_text(
+        '[data]\nx = "positive.npy"\n'
+        f'[model]\ntask = "factorization"\nchunks = 100\nn_components = 4\nmode = "{mode}"\n'
+    )
+    text = ok("--workers", 2)
+    assert told(text, "network") == "30 - 4, solver nmf"
+    kept = "31.25 kiB" if mode == "batch" else "0 B"  # codes, of float32
+    assert f"3 generations of {kept} of state" in told(text, "disk")
+    # The dictionary, 20 visits, the report; six sums and an update; online, three of both.
+    assert told(text, "tasks") == f"{22 + (7 if mode == 'batch' else 6)} per iteration"
 
 
 def test_a_plan_needs_a_config():

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import dask
@@ -10,7 +11,7 @@ import pytest
 from dask.core import get_dependencies
 from dask.optimization import cull
 
-from dadmm import Architecture, BlockADMM, RelaxedADMM, graph
+from dadmm import NMF, Architecture, BlockADMM, Dense, NMFBlock, RelaxedADMM, graph
 from dadmm.graph import Plan
 from dadmm.plan import worker_bytes
 from dadmm.planner.costs import Cost, Setting, Store, cost, seconds
@@ -27,6 +28,7 @@ from dadmm.planner.machine import typical
 from dadmm.planner.simulate import ASKED, Cluster, critical_path, limits, simulate
 from dadmm.planner.structure import Kind, Tasks, record, tasks_of
 from dadmm.solvers.base import Problem
+from dadmm.solvers.facto import Factorization
 from dadmm.store import Run
 
 SOLVERS = {
@@ -42,23 +44,30 @@ SOLVERS = {
     "block, sweeps": BlockADMM(blocks=2, z_steps=2, inner_steps=2),
     "block, grid": BlockADMM(schedule="grid", consensus="admm", blocks=3),
     "block, batch grid": BlockADMM(schedule="grid", mode="batch", blocks=2),
+    "block, factors": BlockADMM(blocks=[Dense(12), NMFBlock(12)]),
+    "block, factors, batch": BlockADMM(blocks=[Dense(12), NMFBlock(12)], mode="batch"),
+    "factors": NMF()._make_solver(),
+    "factors, online": NMF(mode="online")._make_solver(),
 }
 MACHINE = typical()
 
 
-def problem(rows=2000, width=12, features=8):
+def problem(rows=2000, width=12, features=8, solver=None):
+    if isinstance(solver, Factorization):
+        arch = Architecture((width, width // 3), (False,), "identity")
+        return Problem(arch, "squared", 0.0, rows, supervised=False)
     arch = Architecture.build(features, (width, width), 10)
     return Problem(arch, "cross_entropy", 1e-3, rows, 10)
 
 
 def plan(solver, chunks=20, last=None):
     sizes = (100,) * (chunks - 1) + (last or 100,)
-    return Plan(Run.in_memory({}), solver, problem(sum(sizes)), sizes, 0)
+    return Plan(Run.in_memory({}), solver, problem(sum(sizes), solver=solver), sizes, 0)
 
 
 def subject(solver=None, chunks=20, rows=100, width=12, **more):
     solver = solver or RelaxedADMM()
-    return Subject(solver, problem(rows * chunks, width), (rows,) * chunks, **more)
+    return Subject(solver, problem(rows * chunks, width, solver=solver), (rows,) * chunks, **more)
 
 
 # -------------------------------------------------------------------------------- the same graph
@@ -142,6 +151,33 @@ def test_operations_of_block_admm_are_those_of_backpropagation(epochs):
     assert counted == pytest.approx(epochs * 1280 * per_row)
 
 
+@pytest.mark.parametrize(("mode", "sweeps"), [("batch", 1), ("online", 31)])
+def test_operations_of_a_factorisation_are_those_counted_by_hand(mode, sweeps):
+    solver = NMF(mode=mode)._make_solver()
+    one = Problem(Architecture((50, 7), (False,), "identity"), "squared", 0.0, 4096)
+    (part,) = solver.passes(one, 2)[0].parts
+    work = solver.visit_work(one, part, 1024)
+    # Z S', M'Z, and online what the codes miss; S S' of each 512 rows, and M'M.
+    large = 2 * 1024 * 50 * 7 * (3 if mode == "online" else 2)
+    assert work.operations == pytest.approx(large + 2 * 2 * 7 * 50 * 7 + 2 * 1024 * 7 * 7)
+    assert work.loops["code_sweep"] == pytest.approx(1024 * 7 * 7 * sweeps)
+
+
+def widened(solver, width):
+    """Return a solver for a network of another width."""
+    if isinstance(getattr(solver, "blocks", 0), int) or isinstance(solver, Factorization):
+        return solver
+    return replace(solver, blocks=[Dense(width), NMFBlock(width)])
+
+
+def total(solver, width):
+    """Return the seconds of one task of each kind."""
+    one = problem(900, width, solver=solver)
+    setting = Setting(solver, one, 4, MACHINE.alone, Store(1e9, 1e9, 5e8, 1e-4))
+    kinds = tasks_of(Plan(Run.in_memory({}), solver, one, (100,) * 9, 0)).kinds
+    return sum(cost(kind, setting).seconds for kind in kinds)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_task_of_every_solver_has_a_price(solver):
     one = plan(SOLVERS[solver], 9, last=40)
@@ -151,35 +187,39 @@ def test_every_task_of_every_solver_has_a_price(solver):
         found = cost(kind, setting)
         assert 0 < found.seconds < 10
         assert found.result > 0
-    small, large = (
-        sum(
-            cost(kind, Setting(one.solver, problem(900, width), 4, MACHINE.alone, store)).seconds
-            for kind in tasks_of(
-                Plan(one.run, one.solver, problem(900, width), (100,) * 9, 0)
-            ).kinds
-        )
-        for width in (64, 512)
-    )
+    small, large = (total(widened(one.solver, width), width) for width in (64, 512))
     assert small < large
 
 
-def test_what_visits_return_is_as_large_as_is_said():
-    one = problem(200)
-    for solver in (RelaxedADMM(), RelaxedADMM(splitting=2, variant="linearized"), BlockADMM()):
-        params = solver.initial(one, 0)
-        weights = {}
-        for layer in solver.layers(one):
-            ready = solver.prepare(one, layer, params)
-            said = solver.weight_work(one, layer)[0].result
-            assert sum(a.nbytes for a in ready.values()) == pytest.approx(said, rel=0.05, abs=64)
-            weights |= ready
-        x = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
-        y = np.eye(10, dtype=np.float32)[np.arange(200) % 10]
-        state, _ = solver.start(one, weights, graph.Chunk(x, y, {}))
-        part = solver.passes(one, 1)[0].parts[0]
-        sums = solver.visit(one, part, weights, graph.Chunk(x, y, state))
-        size = sum(np.asarray(value).nbytes for value in sums.values() if np.ndim(value))
-        assert solver.visit_work(one, part, 200).result == pytest.approx(size, rel=0.1, abs=600)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        "3-splitting",
+        "linearized, 2 regions",
+        "block",
+        "block, factors",
+        "factors",
+        "factors, online",
+    ],
+)
+def test_what_visits_return_is_as_large_as_is_said(solver):
+    solver = SOLVERS[solver]
+    one = problem(200, solver=solver)
+    params = solver.initial(one, 0)
+    weights = {}
+    for layer in solver.layers(one):
+        ready = solver.prepare(one, layer, params)
+        said = solver.weight_work(one, layer)[0].result
+        assert sum(a.nbytes for a in ready.values()) == pytest.approx(said, rel=0.05, abs=64)
+        weights |= ready
+    x = np.random.default_rng(0).random(size=(200, one.architecture.widths[0]))
+    x = x.astype(np.float32)
+    y = np.eye(10, dtype=np.float32)[np.arange(200) % 10]
+    state, _ = solver.start(one, weights, graph.Chunk(x, y, {}))
+    part = solver.passes(one, 1)[0].parts[0]
+    sums = solver.visit(one, part, weights, graph.Chunk(x, y, state))
+    size = sum(np.asarray(value).nbytes for value in sums.values() if np.ndim(value))
+    assert solver.visit_work(one, part, 200).result == pytest.approx(size, rel=0.1, abs=600)
 
 
 def test_cold_reading_is_hidden_behind_the_visit_before_where_it_can_be():

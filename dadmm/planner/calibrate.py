@@ -29,12 +29,12 @@ from dask.task_spec import List, Task, TaskRef
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from dadmm import kernels
+from dadmm import factors, kernels
 from dadmm.activations import TANH, get_activation
 from dadmm.cluster import WORKER_SETTINGS
 from dadmm.losses import get_loss
 from dadmm.network import Architecture
-from dadmm.options import SOLVERS, make_solver
+from dadmm.options import STORED, make_solver
 from dadmm.planner.costs import seconds
 from dadmm.planner.machine import ROWS, VISITS, WIDE, WIDTHS, Machine, Rates
 from dadmm.solvers.algebra import inverse_spd, solve_spd
@@ -45,6 +45,7 @@ Array = NDArray[Any]
 
 TILE = (256, 256)
 CLASSES = 10
+FACTORS = 32
 PATIENCE = 120.0
 BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -200,7 +201,7 @@ def _measure(disk: str, effort: Effort) -> Rates:
             seek=seek,
         )
         _together()
-        solvers = [made for made in map(make_solver, SOLVERS) if isinstance(made, Counted)]
+        solvers = [made for made in map(make_solver, STORED) if isinstance(made, Counted)]
         visits = {
             solver.name: {
                 width: _visit_ratio(solver, width, rates, effort) for width in effort.visits
@@ -292,6 +293,10 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
     def adam() -> None:
         kernels.adam(*flat, 1e-3, 0.9, 0.999, 1.0, 1e-8, 0.0, 1.0)
 
+    use = np.abs(_random(64, FACTORS))
+    gram, cross = use.T @ use, np.abs(_random(512, FACTORS))
+    codes, atoms = cross.copy(), np.abs(_random(FACTORS, 512))
+
     def losses() -> None:
         loss.value(scores, targets)
         loss.gradient(scores, targets)
@@ -317,6 +322,14 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
         "softmax": (partial(kernels.softmax_gradient, few, targets[:128], weight, kept), few.size),
         "gate": (gate, 2 * size),
         "adam": (adam, size),
+        "code_sweep": (
+            partial(factors.coded, gram, cross, 10, codes),
+            10 * cross.size * FACTORS,
+        ),
+        "dictionary_sweep": (
+            partial(factors.dictionary, gram, cross.T @ cross @ atoms, atoms, 4),
+            4 * atoms.size * FACTORS,
+        ),
         "gather": (partial(kernels.gather_scaled, x, rows, centre, factor, picked), picked.size),
     }
 
@@ -406,13 +419,17 @@ def _forget(folder: Path) -> None:
 def _visit_ratio(solver: Counted, width: int, rates: Rates, effort: Effort) -> float:
     """Return how much longer a visit takes than its counted operations."""
     rows = max(256, min(effort.visit_rows, effort.visit_rows * 256 // width))
-    arch = Architecture.build(width, (width,) * 3, CLASSES)
-    problem = Problem(arch, "cross_entropy", 1e-3, 100 * rows, CLASSES, dtype=solver.dtype)
+    if solver.name == "nmf":
+        arch = Architecture((width, min(FACTORS, width // 2)), (False,), "identity")
+        problem = Problem(arch, "squared", 0.0, 100 * rows, dtype=solver.dtype, supervised=False)
+    else:
+        arch = Architecture.build(width, (width,) * 3, CLASSES)
+        problem = Problem(arch, "cross_entropy", 1e-3, 100 * rows, CLASSES, dtype=solver.dtype)
     params = solver.initial(problem, 0)
     weights: dict[str, Array] = {}
     for layer in solver.layers(problem):
         weights |= solver.prepare(problem, layer, params)
-    x = _random(rows, width)
+    x = _random(rows, width) if problem.supervised else np.abs(_random(rows, width))
     y = get_loss("cross_entropy").encode(np.arange(rows) % CLASSES, CLASSES, np.float32)
     state, _ = solver.start(problem, weights, Chunk(x, y, {}, (0, 0, 0)))
     part = solver.passes(problem, 1)[0].parts[0]

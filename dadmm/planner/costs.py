@@ -114,8 +114,8 @@ def seconds(work: Work, rates: Rates, dtype: str) -> float:
 def correction(setting: Setting) -> float:
     """Return how much longer this solver's visits take than what is counted, as was measured."""
     table = setting.rates.visits.get(setting.solver.name)
-    hidden = setting.problem.architecture.widths[1:-1]
-    return interpolate(table, max(hidden)) if table else 1.0
+    widths = setting.problem.architecture.widths
+    return interpolate(table, max(widths[1:-1] or widths[:1])) if table else 1.0
 
 
 # ------------------------------------------------------------------------------------------ visits
@@ -162,6 +162,8 @@ def _read(part: Part, rows: int, setting: Setting) -> tuple[float, int]:
 
 def target_bytes(problem: Problem) -> int:
     """Return the bytes of a row's targets and weight, as stored."""
+    if not problem.supervised:
+        return 0
     outputs = problem.architecture.widths[-1]
     stored = 4 if problem.classes else 8 * outputs
     if get_loss(problem.loss).multi_label:
@@ -217,8 +219,8 @@ def _solve(kind: Kind, setting: Setting) -> Cost:
     solver, problem, store = setting.solver, setting.problem, setting.store
     ready, work = solver.weight_work(problem, kind.layer)
     taken = seconds(work, setting.rates, "float32")
-    for _ in solver.constants(problem, kind.layer):
-        taken += 8 * (problem.architecture.widths[0] + 1) ** 2 / store.read + _file(store)
+    taken += work.constants / store.read
+    taken += len(solver.constants(problem, kind.layer)) * _file(store)
     if not kind.saves:
         return Cost({"solve": taken}, ready.result + FEW)
     names = solver.parameters(problem, kind.layer)

@@ -16,7 +16,7 @@ from dadmm.files import replace_file, writing
 from dadmm.predictions import as_json
 from dadmm.solvers.work import LOOPS
 
-VERSION = 1
+VERSION = 2
 MOST_BYTES = 2**20
 # Rows and widths that products are timed at, and widths of float64 matrices.
 ROWS = (32, 128, 512, 4096)
@@ -128,7 +128,7 @@ class Machine:
         if self.cores == 1 or busy <= 1:
             return self.alone
         share = (min(busy, self.cores) - 1) / (self.cores - 1)
-        mixed: Rates = _mix(self.alone, self.together, share)
+        mixed: Rates = mix(self.alone, self.together, share)
         return mixed
 
 
@@ -144,15 +144,14 @@ def interpolate(table: Mapping[int, float], at: float) -> float:
     return table[sizes[-1]]
 
 
-def _mix(a: Any, b: Any, share: float) -> Any:
-    """Return what lies between two values, or the values of two tables, geometrically."""
-    if isinstance(a, Rates):
-        return Rates(
-            **{f.name: _mix(getattr(a, f.name), getattr(b, f.name), share) for f in fields(a)}
-        )
+def mix(a: Any, b: Any, share: float) -> Any:
+    """Return what lies between two machines, or rates, or numbers, geometrically."""
+    if isinstance(a, (Machine, Rates)):
+        names = (f.name for f in fields(a))
+        return replace(a, **{n: mix(getattr(a, n), getattr(b, n), share) for n in names})
     if isinstance(a, Mapping):
-        return {key: _mix(a[key], b[key], share) for key in a if key in b}
-    return a ** (1 - share) * b**share
+        return {key: mix(a[key], b[key], share) for key in a if key in b}
+    return a ** (1 - share) * b**share if isinstance(a, float) else a
 
 
 # ---------------------------------------------------------------------------------------- its file
@@ -272,7 +271,7 @@ def _size(text: object, where: str) -> int:
 
 
 def _solver(name: str, where: str) -> str:
-    if name not in ("block", "relaxed"):
+    if name not in ("block", "nmf", "relaxed"):
         raise ValueError(f"{where} has a solver {name[:20]!r}")
     return name
 
@@ -296,7 +295,7 @@ def typical() -> Machine:
     }
     loops = dict.fromkeys(LOOPS, 0.5e-9) | {
         "pass": 0.15e-9, "smooth": 2e-9, "u_smooth": 20e-9, "prox": 60e-9, "loss": 10e-9,
-        "softmax": 4e-9,
+        "softmax": 4e-9, "code_sweep": 0.1e-9, "dictionary_sweep": 0.1e-9,
     }  # fmt: skip
     alone = Rates(
         products=products,
@@ -312,7 +311,7 @@ def typical() -> Machine:
         disk_drain=0.7e9,
         file=3e-4,
         seek=1e-3,
-        visits={"block": {256: 1.0}, "relaxed": {256: 1.0}},
+        visits={name: {256: 1.0} for name in ("block", "nmf", "relaxed")},
     )
     shared = {name: getattr(alone, name) / 2 for name in ("disk_cold", "disk_drain")}
     return Machine(

@@ -8,9 +8,8 @@ from typing import Any
 
 from dadmm import data, inputs
 from dadmm.datasets import load_data
-from dadmm.errors import OptionError
+from dadmm.decomposition import NMF
 from dadmm.jobs import make_estimator
-from dadmm.options import make_solver
 from dadmm.plan import chunk_rows
 from dadmm.planner.forecast import Subject
 from dadmm.solvers.base import Counted
@@ -35,10 +34,9 @@ def of_config(
     """
     estimator = make_estimator(table, "run")
     estimator._check_options()
-    solver = make_solver(getattr(estimator, "solver", "nmf"))
-    if not isinstance(solver, Counted):
-        raise OptionError(f"dadmm plan knows networks: not yet what {solver.name!r} computes")
-    x, y, *_ = load_data(table["data"])
+    solver = estimator._make_solver()
+    assert isinstance(solver, Counted)  # as all are
+    x, y, *_ = load_data(table["data"], supervised=not isinstance(estimator, NMF))
     given = inputs.prepare(x, y, estimator.categorical, estimator.missing, None, None)
     target, classes = estimator._target(given.y, given.x.shape[0])
     problem = estimator._problem(given.x.shape, target, classes, solver)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dadmm.activations import PIECEWISE, get_activation
-from dadmm.blocks import Dense, size
+from dadmm.blocks import Dense, NMFBlock, size
+from dadmm.solvers import facto_work
 from dadmm.solvers.base import Part, Problem
+from dadmm.solvers.facto import SWEEPS
 from dadmm.solvers.minibatch import EVALUATED
 from dadmm.solvers.work import Work
 
@@ -53,18 +55,45 @@ def visit(solver: BlockADMM, problem: Problem, part: Part, rows: int) -> Work:
 
 def prepare(solver: BlockADMM, problem: Problem, layer: int) -> Work:
     """Return the work of making a block's parameters ready: none, but for reading them."""
-    bytes_ = 3 * np.dtype(problem.dtype).itemsize * _size(solver, problem, layer)
+    bytes_ = np.dtype(problem.dtype).itemsize * _kept(solver, problem, layer)
     return Work(moved=bytes_, result=bytes_)
 
 
 def solve(solver: BlockADMM, problem: Problem, layer: int) -> Work:
     """Return the work of a block's consensus, see `dadmm.solvers.consensus.update`."""
-    count = _size(solver, problem, layer)
     item = np.dtype(problem.dtype).itemsize
-    kinds = 3 if solver.optimizer == "adam" else 2
-    return Work(
-        moved=count * (kinds * (8 + 2 * item) + 6 * item), calls=20, result=3 * item * count
-    )
+    kept = _kept(solver, problem, layer)
+    moved = _learnt(solver, problem, layer) * (8 + 2 * item) + 2 * item * kept
+    work = Work(moved=moved, calls=20, result=item * kept)
+    found = _factors(solver, problem, layer)
+    if found is not None:
+        _, features, r = found
+        facto_work.settled(work, features, r, SWEEPS)
+    return work
+
+
+def _factors(solver: BlockADMM, problem: Problem, t: int) -> tuple[NMFBlock, int, int] | None:
+    """Return a block that factorises, with its features and factors; None for others."""
+    chain, at = solver.chain(problem), solver.spans(problem)[t - 1][0]
+    block = chain.blocks[at - 1]
+    if not isinstance(block, NMFBlock):
+        return None
+    return block, chain.widths[at - 1], chain.widths[at]
+
+
+def _kept(solver: BlockADMM, problem: Problem, t: int) -> int:
+    """Return how many numbers are stored of a block: parameters and moments, or sums."""
+    found = _factors(solver, problem, t)
+    return 3 * _size(solver, problem, t) if found is None else _learnt(solver, problem, t)
+
+
+def _learnt(solver: BlockADMM, problem: Problem, t: int) -> int:
+    """Return how many numbers the consensus on a block is formed of."""
+    found = _factors(solver, problem, t)
+    if found is not None:
+        _, features, r = found
+        return r * (2 * features + r)
+    return (3 if solver.optimizer == "adam" else 2) * _size(solver, problem, t)
 
 
 def _size(solver: BlockADMM, problem: Problem, layer: int) -> int:
@@ -98,6 +127,9 @@ def _forward(work: Work, solver: BlockADMM, problem: Problem, lo: int, hi: int, 
     for i in range(lo, hi + 1):
         inner, outer = chain.widths[i - 1], chain.widths[i]
         block = chain.blocks[i - 1]
+        if isinstance(block, NMFBlock):
+            facto_work.coded(work, rows, inner, outer, block.sweeps)
+            continue
         if not isinstance(block, Dense):  # a module of others: as a dense one of its parameters
             outer = max(1, size(chain.shapes_of(i)) // max(inner, 1))
         work.product(rows, inner, outer)
@@ -130,6 +162,9 @@ def _backward(
     for i in range(hi, lo - 1, -1):
         inner, outer = chain.widths[i - 1], chain.widths[i]
         block = chain.blocks[i - 1]
+        if isinstance(block, NMFBlock):
+            facto_work.pulled(work, rows, inner, outer, block.sweeps, pull)
+            continue
         work.calls += 3
         _gate(work, block, rows * outer)
         if gradients:
@@ -143,6 +178,10 @@ def _backward(
 def _learn(work: Work, solver: BlockADMM, problem: Problem, t: int, rows: int, pull: bool) -> None:
     lo, hi = solver.spans(problem)[t - 1]
     _backward(work, solver, problem, lo, hi, rows, gradients=True, pull=pull)
+    factors = _factors(solver, problem, t)
+    if factors is not None:
+        facto_work.absorbed(work, rows, *factors[1:])
+        return
     count = _size(solver, problem, t)
     calls = 4 * (hi - lo + 1)
     work.loop("adam" if solver.optimizer == "adam" else "pass", count, calls)
@@ -195,11 +234,12 @@ def _sweeps(work: Work, solver: BlockADMM, problem: Problem, rows: int) -> None:
 def _contribution(work: Work, solver: BlockADMM, problem: Problem, layers: tuple[int, ...]) -> None:
     """Count copies of the parameters at a visit's begin, and their sums at its end."""
     item = np.dtype(problem.dtype).itemsize
-    count = sum(_size(solver, problem, t) for t in layers)
-    kinds = 3 if solver.optimizer == "adam" else 2
-    work.moved += item * count * (6 + 3 * kinds + (8 if solver.consensus == "admm" else 0))
+    kept = sum(_kept(solver, problem, t) for t in layers)
+    learnt = sum(_learnt(solver, problem, t) for t in layers)
+    remembered = sum(_size(solver, problem, t) for t in solver.multiplied(problem) if t in layers)
+    work.moved += item * (2 * kept + 3 * learnt + 8 * remembered)
     work.calls += 20 * len(layers)
-    work.result += item * count * kinds + 64
+    work.result += item * learnt + 64
 
 
 def _grid(solver: BlockADMM, problem: Problem, work: Work, part: Part, rows: int) -> None:

@@ -12,7 +12,8 @@ dictionary ``S >= 0`` (r, d).  The sweeps are in `dadmm.factors`.
   objective never rises: it is scikit-learn's coordinate descent, chunk by chunk.
 * *online*: nothing is kept.  A visit codes its rows a mini-batch at a time, from nothing, and
   improves a dictionary of its own after each, on sums that forget (Mairal et al. 2010); the update
-  averages dictionaries and sums over the chunks, and sweeps on these.
+  averages dictionaries and sums over the chunks, and sweeps on these.  Many chunks are taken in
+  rounds of some, each of which starts from what the round before has learnt.
 
 **In a network** (`FactorSpan`: the `dadmm.NMFBlock` of `dadmm.BlockADMM`; arXiv 2105.00339).  The
 block's output is the solution of a problem, so what it is trained by is that problem, with a
@@ -41,6 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isqrt
 from typing import TYPE_CHECKING, Any, ClassVar
 from zlib import crc32
 
@@ -49,6 +51,7 @@ import numpy as np
 from dadmm import factors
 from dadmm.blocks import MOST_SWEEPS, Chain, NMFBlock
 from dadmm.errors import DataError, OptionError, unknown
+from dadmm.solvers import facto_work
 from dadmm.solvers.algebra import square
 from dadmm.solvers.base import (
     Array,
@@ -62,6 +65,7 @@ from dadmm.solvers.base import (
     combine,
 )
 from dadmm.solvers.minibatch import batches, inputs
+from dadmm.solvers.work import Work
 
 if TYPE_CHECKING:
     from dadmm.solvers.block import BlockADMM
@@ -74,6 +78,9 @@ RECENT = 16.0
 ROWS = 512
 # Sweeps over the dictionary per update.
 SWEEPS = 4
+# Chunks of a round online, or the root of their number if that is more: more at once are more
+# workers' work, more rounds a better dictionary after a pass.
+TOGETHER = 8
 # A start from the data's singular vectors needs the whole of Z'Z, (features, features).
 MOST_FEATURES = 4096
 
@@ -440,9 +447,15 @@ class Factorization:
         return Part(name, layers=(1,), x=True, **more)
 
     def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
-        """Return one pass over all chunks."""
+        """Return one pass over all chunks; or rounds of chunks from all over the data."""
         kept = tuple(self.variables(problem))
-        return (Pass((self._part("visit-chunk", reads=kept, writes=kept),), (1,)),)
+        parts = (self._part("visit-chunk", reads=kept, writes=kept),)
+        rounds = 1
+        if self.mode == "online":
+            rounds = -(-chunks // max(TOGETHER, isqrt(chunks)))
+        if rounds == 1:
+            return (Pass(parts, (1,)),)
+        return tuple(Pass(parts, (1,), tuple(range(j, chunks, rounds))) for j in range(rounds))
 
     def finish(self, problem: Problem) -> Pass:
         """Code all rows from nothing."""
@@ -512,13 +525,22 @@ class Factorization:
         rows = max(ROWS, self.batch_size)
         # The sums in float64, what is added to them, and a few rows with their codes.
         visit = 12 * r * (d + r) + size * rows * (2 * d + 6 * r) + size * 3 * r * d
-        weights = size * (2 * r * d + r * r)
+        weights = size * (2 * r * d + r * r) * (1 if len(self.passes(problem, chunks)) == 1 else 2)
         sums = (8 if self.mode == "batch" else size) * (2 * r * d + r * r)
         solve = 8 * 4 * r * d
         if self._from_data(problem):  # once, before the first pass
             visit = max(visit, 2 * 8 * d * d)
             sums, solve = max(sums, 8 * d * d), max(solve, 3 * 8 * d * d)
         return Footprint(row, visit, weights, sums, sums, solve)
+
+    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
+        """Return what a visit computes, counted; see `Counted.visit_work`."""
+        each = self.batch_size if self.mode == "online" else ROWS
+        return facto_work.visit(self, problem, part, rows, min(each, rows))
+
+    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what `prepare` and `solve` compute, counted."""
+        return facto_work.prepare(self, problem), facto_work.solve(self, problem, SWEEPS)
 
     def idle(self, problem: Problem, part: Part, weights: Arrays) -> bool:
         """Return False: every visit has something to do."""
@@ -572,12 +594,13 @@ class Factorization:
         own = Dictionary(
             s, gram, cross, float(count), self.window, False, **self._penalties(problem)[1]
         )
-        error = 0.0
+        error = mass = 0.0
         order = np.random.default_rng(chunk.seed).permutation(chunk.rows)
         for piece in batches(chunk.rows, self.batch_size):
             z = inputs(chunk, order[piece], problem.dtype)
             m = self._codes(problem, z, own.s)
             error += square(z - m @ own.s)
+            mass += float(m.sum(dtype=np.float64))
             own.absorb(z, m)
         share = s.dtype.type(chunk.rows)
         return {
@@ -586,6 +609,8 @@ class Factorization:
             "cross": own.cross * share,
             "max_count": own.count,
             "error": error,
+            "mass": mass,
+            "rows": chunk.rows,
         }
 
     # ---------------------------------------------------------------------- once per iteration
@@ -594,41 +619,45 @@ class Factorization:
         self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
     ) -> tuple[Arrays, Sums]:
         """Sweep over the dictionary on the sums; report the objective (batch: after it)."""
-        n, s = problem.rows, weights["s_1"]
-        gram, cross = sums["gram"] / n, sums["cross"] / n
-        count = sums.get("max_count", 0.0)
-        begin = s if self.mode == "batch" else (sums["s"] / n).astype(s.dtype)
+        before: Mapping[str, Any] = weights.get("details", {})  # type: ignore[assignment]
+        online, n, s = self.mode == "online", problem.rows, weights["s_1"]
+        here = sums["rows"] if online else n  # of this round
+        gram, cross = sums["gram"] / here, sums["cross"] / here
+        begin = (sums["s"] / here).astype(s.dtype) if online else s
         on_codes, on_s = self._penalties(problem)
         # A factor that a penalty has switched off is meant to be off.
         free = not any((*on_codes.values(), *on_s.values()))
         new, dead = settled(begin, gram, cross, False, revive=free, **on_s)
         _check_energy(sums["energy"], problem)
-        energy = sums["energy"] / n
-        error = sums["error"] / n if self.mode == "online" else None
-        if error is None:
+        energy, wide = sums["energy"] / n, new.astype(np.float64)
+        found: Arrays = {"s_1": new}
+        if online:
+            found |= {"gram_1": gram.astype(s.dtype), "cross_1": cross.astype(s.dtype)}
+            found["count_1"] = np.array(float(sums["max_count"]))
+            error = before.get("error", 0.0) + sums["error"] / n
+        else:
             error = 2.0 * factors.objective(energy, gram, cross, new)
-        wide = new.astype(np.float64)
-        value = 0.5 * error
-        value += on_codes["l1"] * sums.get("mass", 0.0) / n
+        mass = before.get("mass", 0.0) + sums["mass"] / n
+        value = 0.5 * error + on_codes["l1"] * mass
         value += 0.5 * on_codes["l2"] * float(np.trace(gram))
         value += on_s["l1"] * wide.sum() + 0.5 * on_s["l2"] * square(wide)
-        details = {
+        return found, {
+            "error": error,
+            "mass": mass,
             "objective": value,
             "explained": 1.0 - error / energy,
-            "reseeded": float(dead),
+            "reseeded": before.get("reseeded", 0.0) + dead,
             "step": float(np.linalg.norm(new - anchor["s_1"])),
             "size": float(np.linalg.norm(new)),
         }
-        found: Arrays = {"s_1": new}
-        if self.mode == "online":
-            found |= {"gram_1": gram.astype(s.dtype), "cross_1": cross.astype(s.dtype)}
-            found["count_1"] = np.array(float(count))
-        return found, details
 
     def report(self, problem: Problem, details: Sums) -> dict[str, float]:
         """One row of history; the score is the share of the squares that is explained."""
-        names = {"explained": "train_score"}
-        return {names.get(name, name): float(value) for name, value in details.items()}
+        return {
+            "objective": float(details["objective"]),
+            "train_score": float(details["explained"]),
+            **{name: float(details[name]) for name in ("reseeded", "step", "size")},
+        }
 
     def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
         """Half the mean squared error of the codes that prediction gives."""

@@ -66,6 +66,8 @@ def solve(solver: RelaxedADMM, problem: Problem, layer: int) -> Work:
         work.dense(width, 4.0 * width**3)  # the largest eigenvalue, which memory limits
     work.moved = 8.0 * (4 * width * width + 10 * width * out)
     work.result = np.dtype(problem.dtype).itemsize * width * out
+    if solver.constants(problem, layer):
+        work.constants = 8.0 * width * width
     return work
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 Shape = tuple[int, int, int]
 
 # Elementwise loops whose rates are measured: NumPy's plain passes ("pass") and those of
-# `dadmm.kernels`, with the activation's kind where that decides.
+# `dadmm.kernels` and `dadmm.factors`, with the activation's kind where that decides.
 LOOPS = (
     "pass",
     "smooth",
@@ -27,6 +27,8 @@ LOOPS = (
     "gate",
     "adam",
     "gather",
+    "code_sweep",
+    "dictionary_sweep",
 )
 
 
@@ -49,6 +51,8 @@ class Work:
         Calls from Python, which cost the same however small the arrays.
     result : float
         Bytes of what the task returns.
+    constants : float
+        Bytes of sums that never change, which it reads from the store.
     """
 
     products: dict[Shape, float] = field(default_factory=lambda: defaultdict(float))
@@ -57,6 +61,7 @@ class Work:
     moved: float = 0.0
     calls: float = 0.0
     result: float = 0.0
+    constants: float = 0.0
 
     def product(self, rows: int, inner: int, outer: int, times: float = 1.0) -> None:
         """Count a product, or a part of one."""
@@ -75,7 +80,7 @@ class Work:
         self.calls += 1
 
     def add(self, other: Work, times: float = 1.0) -> None:
-        """Count another's work so many times; its result is no part of this one's."""
+        """Count another's work so many times; its result and constants are no part of it."""
         for shape, count in other.products.items():
             self.products[shape] += count * times
         for name, count in other.loops.items():
