@@ -20,6 +20,7 @@ SMALL = Effort(
     wide=(16,),
     visits=(8,),
     visit_rows=256,
+    visit_iterations=2,
     chunk=2**16,
     chunks=2,
     generations=4,

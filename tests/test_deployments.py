@@ -440,7 +440,7 @@ def test_slurm_gives_the_same_bits_though_a_job_is_cancelled(on_slurm, digest, t
 @pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_job_whose_wall_time_is_over_is_replaced(on_slurm, digest, tmp_path):
-    """Slurm's shortest limit is a minute, and it may look for those that are over it twice in one."""
+    """A minute is Slurm's shortest limit, and it does not look all the time."""
     ended = []
 
     def wait():

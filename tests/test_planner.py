@@ -445,6 +445,23 @@ def test_what_one_machine_holds_is_cached_and_what_many_share_is_not():
     assert forecast(shared, MACHINE, 2).phases["settle"] == 0
 
 
+def test_the_driver_deletes_a_generation_by_itself():
+    one = subject(RelaxedADMM(), 20, 1000, 64)
+    free = replace(
+        MACHINE, **{
+            name: replace(getattr(MACHINE, name), shared_delete=1e30, disk_delete=1e30, unlink=0.0)
+            for name in ("alone", "together")
+        }
+    )  # fmt: skip
+    for on_disk, speed in ((True, MACHINE.alone.disk_delete), (False, MACHINE.alone.shared_delete)):
+        each = replace(one, on_disk=on_disk)
+        taken, less = (forecast(each, made, 1).phases["driver"] for made in (MACHINE, free))
+        # U and V of two hidden layers, V and L of the head; W and b of three layers and a refit.
+        chunks = (4 + 2) * 20 + 4 * 2
+        expected = (each.state_bytes + each.parameter_bytes) / speed
+        assert taken - less == pytest.approx(expected + chunks * MACHINE.alone.unlink)
+
+
 def test_enough_workers_are_those_whose_doubling_gains_less_than_a_fifth():
     def scaling(*times):
         return [Forecast(2**i, taken, {}, 0.0, 0) for i, taken in enumerate(times)]

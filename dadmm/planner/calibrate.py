@@ -1,7 +1,7 @@
 """Measure a machine: a few rates in one process, in as many as there are cores, and of Dask.
 
 Only ratios of what the model counts to what the clock says are taken; nothing is tuned to a
-run.  It takes about a minute, and wants the machine to be idle.
+run.  It takes two minutes, and wants the machine to be idle.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,13 @@ from dadmm import factors, kernels
 from dadmm.activations import TANH, get_activation
 from dadmm.cluster import WORKER_SETTINGS
 from dadmm.losses import get_loss
+from dadmm.measure import PREFIX
 from dadmm.network import Architecture
 from dadmm.options import STORED, make_solver
 from dadmm.planner.costs import seconds
 from dadmm.planner.machine import ROWS, VISITS, WIDE, WIDTHS, Machine, Rates
 from dadmm.solvers.algebra import inverse_spd, solve_spd
-from dadmm.solvers.base import Chunk, Counted, Problem
+from dadmm.solvers.base import Counted, Problem
 from dadmm.store.blocks import ZarrBlocks
 
 Array = NDArray[Any]
@@ -60,8 +61,8 @@ class Effort:
         Seconds that a loop or a product is repeated for.
     rows, widths, wide, visits : tuple of int
         Sizes of products, of float64 matrices, and widths of networks whose visits are timed.
-    visit_rows : int
-        Rows of these, fewer at large widths.
+    visit_rows, visit_iterations : int
+        Rows of a chunk of theirs, fewer at large widths, and iterations.
     chunk : int
         Bytes of a chunk of the store.
     chunks, generations : int
@@ -79,7 +80,8 @@ class Effort:
     widths: tuple[int, ...] = WIDTHS
     wide: tuple[int, ...] = WIDE
     visits: tuple[int, ...] = VISITS
-    visit_rows: int = 8192
+    visit_rows: int = 4096
+    visit_iterations: int = 6
     chunk: int = 8 * 2**20
     chunks: int = 12
     generations: int = 6
@@ -110,6 +112,8 @@ def calibrate(folder: str | Path = ".", effort: Effort | None = None) -> Machine
         disk = stack.enter_context(tempfile.TemporaryDirectory(prefix=".dadmm-", dir=folder))
         alone = _rates(1, disk, effort)
         together = alone if cores == 1 else _rates(cores, disk, effort)
+        alone = replace(alone, visits=visit_ratios(1, alone, effort))
+        together = replace(together, visits=visit_ratios(cores, together, effort))
         dask_figures = of_dask(disk, effort)
     return Machine(
         cores=cores,
@@ -179,36 +183,15 @@ def _measure(disk: str, effort: Effort) -> Rates:
         memory = _memory_rate(effort)
         _together()
         wide = {width: _wide_rate(width, effort.each) for width in effort.wide}
-        shared = Path("/dev/shm")
-        with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-            read, write, *_ = store_rates(folder, False, effort)
-        disk_read, disk_write, cold, drain, file, seek = store_rates(
-            f"{disk}/{os.getpid()}", True, effort
-        )
-        rates = Rates(
-            products=products,
-            wide=wide,
-            loops=loops,
-            call=call,
-            memory=memory,
-            shared_read=read,
-            shared_write=write,
-            disk_read=disk_read,
-            disk_cold=cold,
-            disk_write=disk_write,
-            disk_drain=drain,
-            file=file,
-            seek=seek,
-        )
-        _together()
-        solvers = [made for made in map(make_solver, STORED) if isinstance(made, Counted)]
-        visits = {
-            solver.name: {
-                width: _visit_ratio(solver, width, rates, effort) for width in effort.visits
-            }
-            for solver in solvers
-        }
-        return Rates(**{f.name: getattr(rates, f.name) for f in fields(Rates)} | {"visits": visits})
+        place = Path("/dev/shm")
+        with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as folder:
+            shared = store_rates(folder, False, effort)
+        stored = store_rates(f"{disk}/{os.getpid()}", True, effort)
+    found: dict[str, Any] = {"products": products, "wide": wide, "loops": loops}
+    found |= {f"shared_{name}": shared[name] for name in ("read", "write", "delete")}
+    found |= {f"disk_{name}": stored[name] for name in ("read", "write", "delete", "cold", "drain")}
+    found |= {name: stored[name] for name in ("file", "seek", "unlink")}
+    return Rates(call=call, memory=memory, **found)
 
 
 def timed(function: Callable[[], Any], budget: float) -> float:
@@ -337,11 +320,11 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
 # -------------------------------------------------------------------------------------- the store
 
 
-def store_rates(folder: str, durable: bool, effort: Effort) -> tuple[float, ...]:
-    """Return bytes per second: reading, writing, reading cold, onto the disk; and seconds a file.
+def store_rates(folder: str, durable: bool, effort: Effort) -> dict[str, float]:
+    """Return bytes per second of "read", "write", "cold", "drain" (onto the disk) and "delete".
 
-    The latter of a small file that is cached, and of one that is not.  As workers do it: whole
-    chunks with checksums, synced once all are written.
+    And seconds of a small chunk: "file" if cached, "seek" if not, "unlink" to delete it.  As
+    workers do it: whole chunks with checksums, synced once all are written.
     """
     blocks = ZarrBlocks(folder, durable=durable)
     blocks.files.save("zarr.json", b"{}", new=True)
@@ -351,6 +334,7 @@ def store_rates(folder: str, durable: bool, effort: Effort) -> tuple[float, ...]
     count, size = effort.chunks, block.nbytes
     clock = time.perf_counter if durable else time.thread_time
     written: list[float] = []
+    deleted: list[float] = []
     drained = 0.0
     for generation in range(effort.generations):
         group = f"state/{generation}"
@@ -367,7 +351,7 @@ def store_rates(folder: str, durable: bool, effort: Effort) -> tuple[float, ...]
         drained = time.perf_counter() - began
         # A disk may be several times as fast where something has been deleted, as it has in a run.
         if generation > 1:
-            blocks.delete(f"state/{generation - 2}")
+            deleted.append(_timed_once(partial(blocks.delete, f"state/{generation - 2}")))
     kept = f"state/{effort.generations - 1}/v"
     few = f"state/{effort.generations - 1}/few"
     blocks.create(few, (count, 1), 1, "<f4", ("a", "b"))
@@ -380,15 +364,18 @@ def store_rates(folder: str, durable: bool, effort: Effort) -> tuple[float, ...]
     _together()
     cold = [_timed_once(partial(blocks.read, kept, chunk)) for chunk in range(count)]
     seeks = [_timed_once(partial(blocks.read, few, chunk)) for chunk in range(count)]
+    unlinked = _timed_once(partial(blocks.delete, few))
     blocks.delete("state")
-    return (
-        size / median(read),
-        size / median(written),
-        size / median(cold),
-        count * size / drained,
-        median(files),
-        median(seeks),
-    )
+    return {
+        "read": size / median(read),
+        "write": size / median(written),
+        "cold": size / median(cold),
+        "drain": count * size / drained,
+        "delete": count * size / median(deleted),
+        "file": median(files),
+        "seek": median(seeks),
+        "unlink": unlinked / count,
+    }
 
 
 def _timed_once(
@@ -416,42 +403,68 @@ def _forget(folder: Path) -> None:
 # ----------------------------------------------------------------------------------- whole visits
 
 
-def _visit_ratio(solver: Counted, width: int, rates: Rates, effort: Effort) -> float:
-    """Return how much longer a visit takes than its counted operations."""
-    rows = max(256, min(effort.visit_rows, effort.visit_rows * 256 // width))
-    if solver.name == "nmf":
-        arch = Architecture((width, min(FACTORS, width // 2)), (False,), "identity")
-        problem = Problem(arch, "squared", 0.0, 100 * rows, dtype=solver.dtype, supervised=False)
+def visit_ratios(workers: int, rates: Rates, effort: Effort) -> dict[str, dict[int, float]]:
+    """Return, by solver and width, how much longer visits take than their counted operations.
+
+    In small runs, where chunks come from the store and others want the processors, too.
+    """
+    with _workers(workers) as client, client.as_current():
+        return {
+            name: {
+                width: _visit_ratio(name, width, workers, rates, effort) for width in effort.visits
+            }
+            for name in STORED
+        }
+
+
+def _visit_ratio(name: str, width: int, workers: int, rates: Rates, effort: Effort) -> float:
+    from dadmm.decomposition import NMF
+    from dadmm.estimator import ADMMClassifier
+
+    rows = max(64, min(effort.visit_rows, effort.visit_rows * 256 // width))
+    chunks = 4 * workers
+    x, y = _random(rows * chunks, width), np.arange(rows * chunks) % CLASSES
+    options: dict[str, Any] = {
+        "max_iter": effort.visit_iterations,
+        "tol": 0,
+        "random_state": 0,
+        "chunks": rows,
+    }
+    found: list[float] = []
+
+    def note(iteration: int, row: Mapping[str, float]) -> None:
+        found.append(row[f"{PREFIX}visit"])
+
+    if name == "nmf":
+        r = min(FACTORS, width // 2)
+        NMF(r, init="random", **options).fit(np.abs(x, out=x), callback=note)
+        arch = Architecture((width, r), (False,), "identity")
+        problem = Problem(arch, "squared", 0.0, len(x), supervised=False)
     else:
+        ADMMClassifier((width,) * 3, solver=name, standardize="none", **options).fit(
+            x, y, callback=note
+        )
         arch = Architecture.build(width, (width,) * 3, CLASSES)
-        problem = Problem(arch, "cross_entropy", 1e-3, 100 * rows, CLASSES, dtype=solver.dtype)
-    params = solver.initial(problem, 0)
-    weights: dict[str, Array] = {}
-    for layer in solver.layers(problem):
-        weights |= solver.prepare(problem, layer, params)
-    x = _random(rows, width) if problem.supervised else np.abs(_random(rows, width))
-    y = get_loss("cross_entropy").encode(np.arange(rows) % CLASSES, CLASSES, np.float32)
-    state, _ = solver.start(problem, weights, Chunk(x, y, {}, (0, 0, 0)))
-    part = solver.passes(problem, 1)[0].parts[0]
-    chunk = Chunk(x, y, state, (0, 0, 0))
-    visit = partial(solver.visit, problem, part, weights, chunk)
-    visit()
-    _together()
-    taken = timed(visit, 5 * effort.each)
-    return taken / seconds(solver.visit_work(problem, part, rows), rates, problem.dtype)
+        problem = Problem(arch, "cross_entropy", 1e-3, len(x), CLASSES)
+    solver = make_solver(name)
+    assert isinstance(solver, Counted)
+    (part,) = solver.passes(problem, chunks)[0].parts
+    counted = seconds(solver.visit_work(problem, part, rows), rates, problem.dtype)
+    return median(found[len(found) // 2 :]) / chunks / counted
 
 
 # -------------------------------------------------------------------------------------------- Dask
 
 
-def of_dask(disk: str, effort: Effort) -> dict[str, float]:
-    """Return what Dask adds, and the driver: see the parameters of `Machine`."""
+@contextmanager
+def _workers(count: int) -> Iterator[Any]:
+    """Give a client of so many worker processes of one thread."""
     from distributed import Client, LocalCluster
 
     with (
         dask.config.set(WORKER_SETTINGS),
         LocalCluster(
-            n_workers=2,
+            n_workers=count,
             threads_per_worker=1,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
@@ -459,6 +472,12 @@ def of_dask(disk: str, effort: Effort) -> dict[str, float]:
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
+        yield client
+
+
+def of_dask(disk: str, effort: Effort) -> dict[str, float]:
+    """Return what Dask adds, and the driver: see the parameters of `Machine`."""
+    with _workers(2) as client:
         _trivial(client, effort.tasks // 10)
         task = min(_trivial(client, effort.tasks) for _ in range(3)) / effort.tasks
         hop = _chain(client, max(effort.tasks // 10, 5))

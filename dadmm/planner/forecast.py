@@ -186,7 +186,7 @@ def forecast(
         waiting -= lost
     phases["waiting"] = waiting
     phases["settle"] = _settle(subject, setting, machine, workers, given, trace)
-    phases["driver"] = machine.driver + workers * cluster.task
+    phases["driver"] = machine.driver + workers * cluster.task + _delete(subject, setting)
     return Forecast(
         workers,
         trace.seconds + phases["settle"] + phases["driver"],
@@ -251,6 +251,15 @@ def _settle(
     arrays = len(solver.variables(problem)) + len(solver.memory(problem))
     arrays += sum(len(solver.parameters(problem, i)) for i in solver.layers(problem))
     return max(0.0, left) + arrays * machine.sync
+
+
+def _delete(subject: Subject, setting: Setting) -> float:
+    """Return how long the driver deletes the generation before the last."""
+    solver, problem, rates = subject.solver, subject.problem, setting.rates
+    speed = rates.disk_delete if subject.on_disk else rates.shared_delete
+    chunks = (len(solver.variables(problem)) + len(solver.memory(problem))) * len(subject.chunks)
+    chunks += sum(len(solver.parameters(problem, i)) for i in solver.layers(problem))
+    return (subject.state_bytes + subject.parameter_bytes) / speed + chunks * rates.unlink
 
 
 # ------------------------------------------------------------------------------- of many chunks

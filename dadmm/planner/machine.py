@@ -51,11 +51,15 @@ class Rates:
         its cache.
     disk_drain : float
         At which the system gets what was written onto the disk, synced.
+    shared_delete, disk_delete : float
+        At which a generation is deleted, which the driver does alone.
+    unlink : float
+        Seconds that deleting a chunk takes however small it is.
     file, seek : float
         Seconds that reading or writing a chunk takes however small it is; and that reading one
         takes that is not cached.
     visits : dict of str to dict of int to float
-        Solver, then width, to how much longer a visit takes than its counted operations.
+        Solver, then width, to how much longer visits of a run take than their counted operations.
     """
 
     products: dict[int, Table]
@@ -69,6 +73,9 @@ class Rates:
     disk_cold: float
     disk_write: float
     disk_drain: float
+    shared_delete: float
+    disk_delete: float
+    unlink: float
     file: float
     seek: float
     visits: dict[str, Table] = field(default_factory=dict)
@@ -309,6 +316,9 @@ def typical() -> Machine:
         disk_cold=1.2e9,
         disk_write=1.0e9,
         disk_drain=0.7e9,
+        shared_delete=6e9,
+        disk_delete=4e9,
+        unlink=1e-4,
         file=3e-4,
         seek=1e-3,
         visits={name: {256: 1.0} for name in ("block", "nmf", "relaxed")},

@@ -27,7 +27,7 @@ PHASES = {
     "scheduler": "the scheduler, messages to it, and starting tasks",
     "waiting": "for slower workers, sums and solves",
     "settle": "the driver's wait for the disk before the commit",
-    "driver": "the graph, the commit, collecting what was measured",
+    "driver": "the graph, the commit, deleting what is old, collecting what was measured",
 }
 
 
