@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests at once: many start two workers, of up to 2 GiB each.
+SIDE_BY_SIDE ?= -n 2 --dist worksteal
 
 .PHONY: demo test chaos lint types docs bench clean
 
@@ -10,7 +12,7 @@ demo: $(STAMP)  ## train on digits on two worker processes, beside scikit-learn'
 	$(BIN)/dadmm demo --run runs/demo
 
 test: $(STAMP)  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 chaos: $(STAMP)  ## the long set: a hundred random kills, full disks, damage, fuzzing, memory, wall time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/chaos tests/test_memory.py \
