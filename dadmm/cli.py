@@ -256,7 +256,7 @@ def _next_steps(path: str) -> None:
 )
 @click.option("--price", type=click.FloatRange(0, 1e9), help="Of a worker's hour.")
 @click.option("--html", "page", metavar="PATH", help="Write it as one .html file too.")
-@click.option("--calibrate", is_flag=True, help="Measure this machine first: 2 minutes, idle.")
+@click.option("--calibrate", is_flag=True, help="Measure this machine first: 4 minutes, idle.")
 def plan(
     config: str | None,
     workers: int | None,

@@ -186,7 +186,7 @@ def forecast(
         waiting -= lost
     phases["waiting"] = waiting
     phases["settle"] = _settle(subject, setting, machine, workers, given, trace)
-    phases["driver"] = machine.driver + workers * cluster.task + _delete(subject, setting)
+    phases["driver"] = machine.driver + workers * cluster.task + _delete(subject, setting, given)
     return Forecast(
         workers,
         trace.seconds + phases["settle"] + phases["driver"],
@@ -253,10 +253,15 @@ def _settle(
     return max(0.0, left) + arrays * machine.sync
 
 
-def _delete(subject: Subject, setting: Setting) -> float:
-    """Return how long the driver deletes the generation before the last."""
+def _delete(subject: Subject, setting: Setting, given: Conditions) -> float:
+    """Return how long the driver deletes the generation before the last.
+
+    It is by itself, chunk after chunk; what the system had cached of them is given back, too.
+    """
     solver, problem, rates = subject.solver, subject.problem, setting.rates
     speed = rates.disk_delete if subject.on_disk else rates.shared_delete
+    if given.disk is not None:
+        speed = np.inf
     chunks = (len(solver.variables(problem)) + len(solver.memory(problem))) * len(subject.chunks)
     chunks += sum(len(solver.parameters(problem, i)) for i in solver.layers(problem))
     return (subject.state_bytes + subject.parameter_bytes) / speed + chunks * rates.unlink
