@@ -34,12 +34,11 @@ from dadmm.activations import TANH, get_activation
 from dadmm.cluster import WORKER_SETTINGS
 from dadmm.losses import get_loss
 from dadmm.measure import PREFIX
-from dadmm.network import Architecture
-from dadmm.options import STORED, make_solver
+from dadmm.options import STORED
 from dadmm.planner.costs import seconds
 from dadmm.planner.machine import ROWS, VISITS, WIDE, WIDTHS, Machine, Rates
 from dadmm.solvers.algebra import inverse_spd, solve_spd
-from dadmm.solvers.base import Counted, Problem
+from dadmm.solvers.base import Counted
 from dadmm.store.blocks import ZarrBlocks
 
 Array = NDArray[Any]
@@ -113,8 +112,6 @@ def calibrate(folder: str | Path = ".", effort: Effort | None = None) -> Machine
         disk = stack.enter_context(tempfile.TemporaryDirectory(prefix=".dadmm-", dir=folder))
         alone = _rates(1, disk, effort)
         together = alone if cores == 1 else _rates(cores, disk, effort)
-        alone = replace(alone, visits=visit_ratios(1, alone, effort))
-        together = replace(together, visits=visit_ratios(cores, together, effort))
         dask_figures = of_dask(disk, effort)
     return Machine(
         cores=cores,
@@ -143,9 +140,10 @@ def _rates(processes: int, disk: str, effort: Effort) -> Rates:
     with context.Pool(processes, _join, (barrier,)) as pool:
         jobs = [pool.apply_async(_measure, (disk, effort)) for _ in range(processes)]
         found = [job.get() for job in jobs]
-    return Rates(
+    rates = Rates(
         **{f.name: _mean([getattr(each, f.name) for each in found]) for f in fields(Rates)}
     )
+    return replace(rates, visits=visit_ratios(processes, rates, effort))
 
 
 def _mean(values: list[Any]) -> Any:
@@ -422,33 +420,24 @@ def _visit_ratio(name: str, width: int, workers: int, rates: Rates, effort: Effo
     from dadmm.decomposition import NMF
     from dadmm.estimator import ADMMClassifier
 
-    rows = max(64, effort.visit_rows * 256 // width) * (4 if name == "nmf" else 1)
-    chunks = 4 * workers
+    rows, chunks = max(64, effort.visit_rows * 256 // width), 4 * workers
+    made: ADMMClassifier | NMF
+    if name == "nmf":
+        rows *= 4  # there is little to do for each
+        made = NMF(min(FACTORS, width // 2), init="random")
+    else:
+        made = ADMMClassifier((width,) * 3, solver=name, standardize="none")
     x, y = _random(rows * chunks, width), np.arange(rows * chunks) % CLASSES
-    options: dict[str, Any] = {
-        "max_iter": effort.visit_iterations,
-        "tol": 0,
-        "random_state": 0,
-        "chunks": rows,
-    }
     found: list[float] = []
 
     def note(iteration: int, row: Mapping[str, float]) -> None:
         found.append(row[f"{PREFIX}visit"])
 
-    if name == "nmf":
-        r = min(FACTORS, width // 2)
-        NMF(r, init="random", **options).fit(np.abs(x, out=x), callback=note)
-        arch = Architecture((width, r), (False,), "identity")
-        problem = Problem(arch, "squared", 0.0, len(x), supervised=False)
-    else:
-        ADMMClassifier((width,) * 3, solver=name, standardize="none", **options).fit(
-            x, y, callback=note
-        )
-        arch = Architecture.build(width, (width,) * 3, CLASSES)
-        problem = Problem(arch, "cross_entropy", 1e-3, len(x), CLASSES)
-    solver = make_solver(name)
+    made.set_params(max_iter=effort.visit_iterations, tol=0, random_state=0, chunks=rows)
+    made.fit(np.abs(x) if name == "nmf" else x, y, callback=note)
+    solver = made._make_solver()
     assert isinstance(solver, Counted)
+    problem = made._problem(x.shape, *made._target(y, len(x)), solver)
     (part,) = solver.passes(problem, chunks)[0].parts
     counted = seconds(solver.visit_work(problem, part, rows), rates, problem.dtype)
     return median(found[len(found) // 3 :]) / chunks / counted

@@ -77,6 +77,13 @@ class Subject:
         return sum(solved.result for _, solved in works)
 
     @property
+    def arrays(self) -> tuple[int, int]:
+        """Arrays of one generation, of state and of parameters."""
+        solver, problem = self.solver, self.problem
+        state = len(solver.variables(problem)) + len(solver.memory(problem))
+        return state, sum(len(solver.parameters(problem, i)) for i in solver.layers(problem))
+
+    @property
     def disk_bytes(self) -> float:
         """Bytes on the disk while an iteration is written: generations, and what is copied."""
         copied = self.data_bytes
@@ -244,13 +251,10 @@ def _settle(
     """Return how long the driver waits for the disk: what was not written while tasks went on."""
     if not subject.on_disk:
         return 0.0
-    solver, problem = subject.solver, subject.problem
     drain = setting.rates.disk_drain if given.disk is None else given.disk
     written = subject.state_bytes + subject.parameter_bytes
     left = written / (workers * drain) - 0.9 * trace.seconds
-    arrays = len(solver.variables(problem)) + len(solver.memory(problem))
-    arrays += sum(len(solver.parameters(problem, i)) for i in solver.layers(problem))
-    return max(0.0, left) + arrays * machine.sync
+    return max(0.0, left) + sum(subject.arrays) * machine.sync
 
 
 def _delete(subject: Subject, setting: Setting, given: Conditions) -> float:
@@ -258,12 +262,12 @@ def _delete(subject: Subject, setting: Setting, given: Conditions) -> float:
 
     It is by itself, chunk after chunk; what the system had cached of them is given back, too.
     """
-    solver, problem, rates = subject.solver, subject.problem, setting.rates
+    rates = setting.rates
     speed = rates.disk_delete if subject.on_disk else rates.shared_delete
     if given.disk is not None:
         speed = np.inf
-    chunks = (len(solver.variables(problem)) + len(solver.memory(problem))) * len(subject.chunks)
-    chunks += sum(len(solver.parameters(problem, i)) for i in solver.layers(problem))
+    state, parameters = subject.arrays
+    chunks = state * len(subject.chunks) + parameters
     return (subject.state_bytes + subject.parameter_bytes) / speed + chunks * rates.unlink
 
 

@@ -581,7 +581,7 @@ class BlockADMM:
         self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
     ) -> tuple[Arrays, Sums]:
         """Form the consensus of a block; carry the numbers of the report along."""
-        before: Mapping[str, Any] = weights.get("details", {})  # type: ignore[assignment]
+        before: Sums = dict(weights.get("details", {}))
         details = dict(before)
         last = layer == self.layers(problem)[-1]
         own = [f"{kind}_{layer}" for kind in ("residual", "factor_error", "factor_energy")]

@@ -67,39 +67,32 @@ def solve(solver: BlockADMM, problem: Problem, layer: int) -> Work:
     work = Work(moved=moved, calls=20, result=item * kept)
     found = _factors(solver, problem, layer)
     if found is not None:
-        _, features, r = found
+        features, r = found
         facto_work.settled(work, features, r, SWEEPS)
     return work
 
 
-def _factors(solver: BlockADMM, problem: Problem, t: int) -> tuple[NMFBlock, int, int] | None:
-    """Return a block that factorises, with its features and factors; None for others."""
-    chain, at = solver.chain(problem), solver.spans(problem)[t - 1][0]
-    block = chain.blocks[at - 1]
-    if not isinstance(block, NMFBlock):
+def _factors(solver: BlockADMM, problem: Problem, t: int) -> tuple[int, int] | None:
+    """Return the features and factors of a block that factorises; None for others."""
+    if solver._factors(problem, t) is None:
         return None
-    return block, chain.widths[at - 1], chain.widths[at]
+    ((r, features),) = solver._shapes(problem, t).values()
+    return features, r
 
 
 def _kept(solver: BlockADMM, problem: Problem, t: int) -> int:
     """Return how many numbers are stored of a block: parameters and moments, or sums."""
     found = _factors(solver, problem, t)
-    return 3 * _size(solver, problem, t) if found is None else _learnt(solver, problem, t)
+    return 3 * solver._size(problem, t) if found is None else _learnt(solver, problem, t)
 
 
 def _learnt(solver: BlockADMM, problem: Problem, t: int) -> int:
     """Return how many numbers the consensus on a block is formed of."""
     found = _factors(solver, problem, t)
     if found is not None:
-        _, features, r = found
+        features, r = found
         return r * (2 * features + r)
-    return (3 if solver.optimizer == "adam" else 2) * _size(solver, problem, t)
-
-
-def _size(solver: BlockADMM, problem: Problem, layer: int) -> int:
-    chain = solver.chain(problem)
-    lo, hi = solver.spans(problem)[layer - 1]
-    return sum(size(chain.shapes_of(i)) for i in range(lo, hi + 1))
+    return (3 if solver.optimizer == "adam" else 2) * solver._size(problem, t)
 
 
 def _trained(solver: BlockADMM, rows: int) -> int:
@@ -180,9 +173,9 @@ def _learn(work: Work, solver: BlockADMM, problem: Problem, t: int, rows: int, p
     _backward(work, solver, problem, lo, hi, rows, gradients=True, pull=pull)
     factors = _factors(solver, problem, t)
     if factors is not None:
-        facto_work.absorbed(work, rows, *factors[1:])
+        facto_work.absorbed(work, rows, *factors)
         return
-    count = _size(solver, problem, t)
+    count = solver._size(problem, t)
     calls = 4 * (hi - lo + 1)
     work.loop("adam" if solver.optimizer == "adam" else "pass", count, calls)
     if solver.consensus == "admm":
@@ -236,7 +229,7 @@ def _contribution(work: Work, solver: BlockADMM, problem: Problem, layers: tuple
     item = np.dtype(problem.dtype).itemsize
     kept = sum(_kept(solver, problem, t) for t in layers)
     learnt = sum(_learnt(solver, problem, t) for t in layers)
-    remembered = sum(_size(solver, problem, t) for t in solver.multiplied(problem) if t in layers)
+    remembered = sum(solver._size(problem, t) for t in solver.multiplied(problem) if t in layers)
     work.moved += item * (2 * kept + 3 * learnt + 8 * remembered)
     work.calls += 20 * len(layers)
     work.result += item * learnt + 64

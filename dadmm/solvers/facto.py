@@ -450,9 +450,8 @@ class Factorization:
         """Return one pass over all chunks; or rounds of chunks from all over the data."""
         kept = tuple(self.variables(problem))
         parts = (self._part("visit-chunk", reads=kept, writes=kept),)
-        rounds = 1
-        if self.mode == "online":
-            rounds = -(-chunks // max(TOGETHER, isqrt(chunks)))
+        online = self.mode == "online"
+        rounds = -(-chunks // max(TOGETHER, isqrt(chunks))) if online else 1
         if rounds == 1:
             return (Pass(parts, (1,)),)
         return tuple(Pass(parts, (1,), tuple(range(j, chunks, rounds))) for j in range(rounds))
@@ -619,7 +618,7 @@ class Factorization:
         self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
     ) -> tuple[Arrays, Sums]:
         """Sweep over the dictionary on the sums; report the objective (batch: after it)."""
-        before: Mapping[str, Any] = weights.get("details", {})  # type: ignore[assignment]
+        before: Sums = dict(weights.get("details", {}))
         online, n, s = self.mode == "online", problem.rows, weights["s_1"]
         here = sums["rows"] if online else n  # of this round
         gram, cross = sums["gram"] / here, sums["cross"] / here
@@ -645,7 +644,7 @@ class Factorization:
             "error": error,
             "mass": mass,
             "objective": value,
-            "explained": 1.0 - error / energy,
+            "train_score": 1.0 - error / energy,
             "reseeded": before.get("reseeded", 0.0) + dead,
             "step": float(np.linalg.norm(new - anchor["s_1"])),
             "size": float(np.linalg.norm(new)),
@@ -653,11 +652,8 @@ class Factorization:
 
     def report(self, problem: Problem, details: Sums) -> dict[str, float]:
         """One row of history; the score is the share of the squares that is explained."""
-        return {
-            "objective": float(details["objective"]),
-            "train_score": float(details["explained"]),
-            **{name: float(details[name]) for name in ("reseeded", "step", "size")},
-        }
+        names = ("objective", "train_score", "reseeded", "step", "size")
+        return {name: float(details[name]) for name in names}
 
     def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
         """Half the mean squared error of the codes that prediction gives."""
