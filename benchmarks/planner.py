@@ -47,7 +47,6 @@ from dadmm.options import make_solver
 from dadmm.planner import machine as machines
 from dadmm.planner.calibrate import calibrate
 from dadmm.planner.forecast import Conditions, Subject, forecast
-from dadmm.solvers.base import Problem
 
 CLASSES = 10
 # Iterations that are wanted of each case; those before, which compile, warm up, and write where no
@@ -79,8 +78,9 @@ class Case:
 
     def problem(self):
         """Return what is minimised."""
-        arch = dadmm.Architecture.build(self.features, self.hidden, CLASSES, self.activation)
-        return Problem(arch, "cross_entropy", 1e-3, self.rows, CLASSES, dtype=self.solver.dtype)
+        made, labels = self.estimator(), np.arange(self.rows) % CLASSES
+        target = made._target(labels, self.rows)
+        return made._problem((self.rows, self.features), *target, self.solver)
 
     def estimator(self):
         """Return it as people have it."""
@@ -99,11 +99,6 @@ class Case:
 
 class Factors(Case):
     """A factorisation; `hidden` are its factors, and the data not negative."""
-
-    def problem(self):
-        """See `Case.problem`."""
-        arch = dadmm.Architecture((self.features, *self.hidden), (False,), "identity")
-        return Problem(arch, "squared", 0.0, self.rows, dtype="float32", supervised=False)
 
     def estimator(self):
         """See `Case.estimator`."""
