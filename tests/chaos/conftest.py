@@ -1,5 +1,5 @@
 """Fixtures of the chaos tests."""
 
-from runs import made
+from chaos_helpers import made
 
 __all__ = ["made"]

@@ -9,10 +9,10 @@ import time
 import dask
 import psutil
 import pytest
+from chaos_helpers import bits, data, model
 from distributed import Client
 from distributed.core import Status
 from helpers import processes
-from runs import bits, data, model
 
 from dadmm import RelaxedADMM, resume
 from dadmm.errors import RunError

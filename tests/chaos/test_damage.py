@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import bits
+from chaos_helpers import bits
 
 from dadmm import load, resume
 from dadmm.errors import DadmmError, RecoveryWarning

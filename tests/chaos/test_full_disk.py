@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dask
 import pytest
-from runs import bits, data, model
+from chaos_helpers import bits, data, model
 
 from dadmm import load, resume
 from dadmm.errors import RunError, StoreError

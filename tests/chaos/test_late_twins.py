@@ -1,8 +1,8 @@
 """Tasks that run again, late: after newer generations exist, and after other sessions began."""
 
 import pytest
+from chaos_helpers import ITERATIONS, bits, data, model
 from helpers import repeat
-from runs import ITERATIONS, bits, data, model
 
 from dadmm import graph, resume
 from dadmm.errors import StoreError
