@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from scipy import special
 
 from dadmm.engine import graph, tasks
-from dadmm.estimators.load import open_plan
+from dadmm.engine.session import Session
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.relaxed.method import RelaxedADMM
@@ -184,7 +184,7 @@ def flip(path, at=None):
 
 def repeat(path, step, limit):
     """Do an iteration of a run of `limit` by hand, as workers would that are late."""
-    late = open_plan(stored.open(path))
+    late = Session.open(path).plan
     solver, problem = late.solver, late.problem
     count = len(stored.open(path).attributes["chunks"])
     weights = {i: tasks.load_weights(late, step.source, i) for i in solver.layers(problem)}

@@ -21,7 +21,7 @@ from dadmm.cluster.worker import BASE_BYTES, LIBRARIES, WORKER_SETTINGS
 from dadmm.engine import loop
 from dadmm.engine.memory import worker_bytes
 from dadmm.engine.result import save_scaling
-from dadmm.estimators.load import open_plan
+from dadmm.engine.session import Session
 from dadmm.estimators.nmf import NMF
 from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
 from dadmm.networks.architecture import Architecture
@@ -198,11 +198,11 @@ def _warm_up(plan):
 
 def main(url, iterations):
     """Do the run of a store and print the figures."""
-    plan = open_plan(Run.open(url))
+    plan = Session.open(url).plan
     with dask.config.set(scheduler="synchronous"):
         _warm_up(plan)
         idle = memory("VmRSS")
-        loop.train(plan, int(iterations), 0.0)
+        loop.train(plan, loop.Until(int(iterations)))
     more = max(0, LIBRARIES - memory("RssFile"))
     print(json.dumps({"peak": memory("VmHWM") + more, "idle": idle + more}))
 

@@ -122,7 +122,7 @@ def test_online_needs_fewer_passes_than_batch():
 
 @pytest.mark.parametrize("chunks", [1, 8, 9, 64, 100, 1000])
 def test_rounds_take_every_chunk_once_and_many_side_by_side(chunks):
-    solver = NMF(2, mode="online")._make_solver()
+    solver = NMF(2, mode="online").make_solver()
     passes = solver.passes(None, chunks)
     taken = [range(chunks) if each.chunks is None else each.chunks for each in passes]
     assert sorted(c for each in taken for c in each) == list(range(chunks))
@@ -457,7 +457,7 @@ def test_codes_of_a_visit_are_those_of_prediction():
     )
     arch = Architecture.build(64, (16, 6), 10)
     problem = Problem(arch, "cross_entropy", 0.0, len(z), 10)
-    solver = model._make_solver()
+    solver = model.make_solver()
     weights = solver.initial(problem, 0) | {"theta_2": network.params["s_2"].reshape(-1)}
     made = FactorSpan(solver, problem, weights, 2)
     np.testing.assert_allclose(made.forward(z), model.transform(DIGITS), rtol=1e-4, atol=1e-4)
@@ -586,7 +586,7 @@ def test_factors_are_drawn(tmp_path):
 def test_a_chunk_of_fewer_rows_than_a_mini_batch_is_no_fault():
     arch = Architecture((5, 2), (False,), "identity")
     problem = Problem(arch, "squared", 0.0, 3, supervised=False)
-    solver = replace(NMF(2)._make_solver(), mode="online")
+    solver = replace(NMF(2).make_solver(), mode="online")
     x = np.abs(np.random.default_rng(0).normal(size=(3, 5))).astype(np.float32)
     weights = solver.initial(problem, 0)
     found = solver.visit(

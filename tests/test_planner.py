@@ -47,8 +47,8 @@ SOLVERS = {
     "block, batch grid": BlockADMM(schedule="grid", mode="batch", blocks=2),
     "block, factors": BlockADMM(blocks=[Dense(12), NMFBlock(12)]),
     "block, factors, batch": BlockADMM(blocks=[Dense(12), NMFBlock(12)], mode="batch"),
-    "factors": NMF()._make_solver(),
-    "factors, online": NMF(mode="online")._make_solver(),
+    "factors": NMF().make_solver(),
+    "factors, online": NMF(mode="online").make_solver(),
 }
 MACHINE = typical()
 
@@ -154,7 +154,7 @@ def test_operations_of_block_admm_are_those_of_backpropagation(epochs):
 
 @pytest.mark.parametrize(("mode", "sweeps"), [("batch", 1), ("online", 31)])
 def test_operations_of_a_factorisation_are_those_counted_by_hand(mode, sweeps):
-    solver = NMF(mode=mode)._make_solver()
+    solver = NMF(mode=mode).make_solver()
     one = Problem(Architecture((50, 7), (False,), "identity"), "squared", 0.0, 4096)
     (part,) = solver.passes(one, 2)[0].parts
     work = solver.visit_work(one, part, 1024)

@@ -15,8 +15,8 @@ from terminal import command
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, RelaxedADMM, load
 from dadmm.app.report import outcome, report
+from dadmm.engine.session import Session
 from dadmm.engine.timing import PREFIX
-from dadmm.estimators.load import open_plan
 from dadmm.store import Run
 
 RNG = np.random.default_rng(0)
@@ -100,7 +100,7 @@ def test_a_report_says_all_of_a_run_and_needs_nothing_else(run):
 
 def test_the_confusion_matrix_counts_every_row(run):
     made = load(run)
-    found = outcome.outcome(open_plan(Run.open(run)), made.network_)
+    found = outcome.outcome(Session.open(run), made.network_)
     codes = np.searchsorted(made.classes_, LABELS)
     predicted = np.searchsorted(made.classes_, made.predict(X))
     expected = np.zeros((3, 3), int)
@@ -112,7 +112,7 @@ def test_the_confusion_matrix_counts_every_row(run):
 def test_several_labels_are_counted_each_by_itself():
     several = X[:, :2] > 0
     made = fit("run", y=several)
-    found = outcome.outcome(open_plan(Run.open("run")), made.network_)
+    found = outcome.outcome(Session.open("run"), made.network_)
     expected = multilabel_confusion_matrix(several, made.predict(X))
     np.testing.assert_array_equal(found.confusion, expected)
     text = " ".join(Text(written("run")).text.split())
@@ -122,7 +122,7 @@ def test_several_labels_are_counted_each_by_itself():
 
 def test_a_regression_shows_its_residuals():
     made = fit("run", "numbers")
-    found = outcome.outcome(open_plan(Run.open("run")), made.network_)
+    found = outcome.outcome(Session.open("run"), made.network_)
     np.testing.assert_allclose(found.residuals, TARGETS - made.predict(X), atol=1e-6)
     page = written("run")
     assert "residuals of target 2" in page
@@ -153,8 +153,7 @@ def test_the_report_knows_every_phase(solver):
 
 def test_of_large_data_some_rows_of_some_chunks_are_looked_at(monkeypatch, run):
     monkeypatch.setattr(outcome, "MOST_ROWS", 50)
-    plan = open_plan(Run.open(run))
-    found = outcome.outcome(plan, load(run).network_)
+    found = outcome.outcome(Session.open(run), load(run).network_)
     assert found.chunks == 2
     assert found.rows <= 50
     assert found.confusion.sum() == found.rows

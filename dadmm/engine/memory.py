@@ -70,6 +70,13 @@ def budget(plan: Plan, memory_limit: int | str | None, threads: int) -> dict[str
     return {"memory_planned": float(planned), **given}
 
 
+def check_workers(plan: Plan, memory_limit: int | str | None, threads: int) -> None:
+    """Raise `OptionError` if workers have too little memory for the chunks of a stored run."""
+    stored = plan.run.attributes
+    sizes = memory_limit, threads, stored["input_bytes"]
+    chunk_rows(plan.solver, plan.problem, plan.chunks, *sizes, in_place=bool(stored.get("sources")))
+
+
 def _needs(
     solver: Solver, problem: Problem, chunks: int, threads: int, inputs: int
 ) -> tuple[int, int]:

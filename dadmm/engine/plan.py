@@ -106,6 +106,12 @@ class Position:
     rows: list[dict[str, float]]
     fresh: int
 
+    @classmethod
+    def of(cls, record: Mapping[str, Any], rows: list[dict[str, float]]) -> Position:
+        """Return the position that a commit record and its history say."""
+        iteration, generation = int(record["iteration"]), int(record["generation"])
+        return cls(iteration, generation, record["previous"], rows, int(record["next"]))
+
     def best(self, iteration: int | None) -> tuple[int, int]:
         """Return the iteration to finish with, and its generation; the last if there is no best."""
         row = self.rows[iteration - 1] if iteration else {}

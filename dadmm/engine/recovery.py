@@ -84,9 +84,7 @@ def check_forms(plan: Plan) -> None:
         if record is None or not isinstance(blocks, ZarrBlocks):
             return
         with suppress(DamageError):
-            load_network(
-                run, solver, problem
-            )  # raises for one that does not fit; so its size is known
+            load_network(plan)  # raises for one that does not fit; so its size is known
         g, chunks = record["generation"], plan.chunks
         forms: dict[str, tuple[tuple[int, ...], int]] = {
             f"params/{g}/{name}": (array.shape, 0)

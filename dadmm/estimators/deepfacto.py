@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from dadmm.errors import OptionError
+from dadmm.estimators.codes import Codes, as_numpy, given_dictionary
 from dadmm.estimators.supervised import ADMMClassifier
 from dadmm.networks.blocks import Dense, NMFBlock, Residual
 from dadmm.networks.chain import Chain
@@ -27,10 +28,8 @@ from dadmm.solvers.solver import Problem, Solver
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-from dadmm.estimators.codes import _Codes, as_numpy, given_dictionary
 
-
-class DeepFacto(_Codes, ADMMClassifier):
+class DeepFacto(Codes, ADMMClassifier):
     """A classifier through factors: a network with a non-negative factorisation inside.
 
     Hidden layers make features that are not negative; an `NMFBlock` codes these by factors; the
@@ -143,14 +142,15 @@ class DeepFacto(_Codes, ADMMClassifier):
 
     # --------------------------------------------------------------------------------- training
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Check the options about factors too; see `Trainable.check_options`."""
         self._check_widths("head_layer_sizes")
         self._check_numbers(("n_components", int, 1), ("code_sweeps", int, 1))
         self._check_numbers(("factor_weight", float, 0), ("sparsity", float, 0))
         self._check_numbers(("overlap", float, 0))
-        super()._check_options()
+        super().check_options()
 
-    def _layers(self) -> list[Any]:
+    def layers(self) -> list[Any]:
         """Return the blocks of the network, without its head."""
         found: list[Any] = []
         for sizes in (self.hidden_layer_sizes, self.head_layer_sizes):
@@ -173,13 +173,15 @@ class DeepFacto(_Codes, ADMMClassifier):
             init=self.factor_init if isinstance(self.factor_init, str) else "random",
         )
 
-    def _make_solver(self) -> Solver:
-        solver = super()._make_solver()
+    def make_solver(self) -> Solver:
+        """Return Block-ADMM with the blocks of this network."""
+        solver = super().make_solver()
         if not isinstance(solver, BlockADMM):
             raise OptionError(f"DeepFacto needs solver='block', not {solver.name!r}")
-        return replace(solver, blocks=self._layers())
+        return replace(solver, blocks=self.layers())
 
-    def _initial(self, problem: Problem) -> dict[str, Array] | None:
+    def given_parameters(self, problem: Problem) -> dict[str, Array] | None:
+        """Return the dictionary that `factor_init` is, or has; None if it is a word."""
         if isinstance(self.factor_init, str):
             return None
         t = len(self.hidden_layer_sizes) + 1
@@ -188,22 +190,24 @@ class DeepFacto(_Codes, ADMMClassifier):
         s = s / np.maximum(np.linalg.norm(s, axis=1, keepdims=True), 1e-30)
         return {f"theta_{t}": s.astype(problem.dtype).reshape(-1)}
 
-    def _config(self, solver: Solver) -> dict[str, Any]:
+    def config(self, solver: Solver) -> dict[str, Any]:
+        """Return the options without the numbers of a dictionary, which the store has."""
         if isinstance(self.factor_init, str):
-            return super()._config(solver)
-        return dict(clone(self).set_params(factor_init="random")._config(solver))
+            return super().config(solver)
+        return dict(clone(self).set_params(factor_init="random").config(solver))
 
     def _widths(self) -> tuple[int, ...]:
         return (*self.hidden_layer_sizes, int(self.n_components), *self.head_layer_sizes)
 
     # ------------------------------------------------------------------------------- prediction
 
-    def _fitted(self, network: Network) -> dict[str, Any]:
+    def fitted(self, network: Network) -> dict[str, Any]:
+        """Return what `Trained.fitted` does, and the dictionary."""
         at = _factor_at(network)
         s = network.params[f"s_{at}"]
         scale = network.inputs.scale
         found = {"components_": s * scale.astype(s.dtype) if at == 1 else s}
-        return super()._fitted(network) | found
+        return super().fitted(network) | found
 
     def transform(self, X: Any) -> Any:
         """Return the codes of each row, (rows, n_components): what the head of the network reads.
@@ -268,7 +272,7 @@ class DeepFacto(_Codes, ADMMClassifier):
         check_is_fitted(self, "network_")
         check_type("columns", columns, int)
         codes = as_numpy(self.transform(X)).reshape(-1, self._n_features_out)
-        x = as_numpy(self._contain(X).matrix(self._form))
+        x = as_numpy(self.matrix(X))
         names = self._form.names
         named = names is not None and len(names) == x.shape[1]  # one-hot columns have none
         return factors(x, codes, image_shape, columns, names if named else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from dask.base import compute
@@ -16,11 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from dadmm.data.containers import check_width
 from dadmm.engine import loop
-from dadmm.engine.plan import Plan
+from dadmm.engine.session import Session
 from dadmm.errors import FactorWarning, ShapeError, unknown
 from dadmm.estimators.base import Trained
 from dadmm.estimators.callbacks import with_callbacks
-from dadmm.estimators.codes import _Codes, given_dictionary
+from dadmm.estimators.codes import Codes, given_dictionary
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.network import Network
 from dadmm.numerics.algebra import square
@@ -31,14 +31,11 @@ from dadmm.solvers.registry import make_solver
 from dadmm.solvers.rows import batches
 from dadmm.solvers.solver import Problem, Solver
 
-if TYPE_CHECKING:
-    pass
-
 # Rows that are scored at once.
 BLOCK = 8192
 
 
-class NMF(_Codes, Trained):
+class NMF(Codes, Trained):
     """Non-negative matrix factorisation on Dask, for data larger than memory.
 
     ``X`` (samples, features) is approximated by ``M S``, with codes ``M >= 0`` and a dictionary
@@ -182,7 +179,8 @@ class NMF(_Codes, Trained):
         """How the data is scaled: not at all, or shifted so that its least values are 0."""
         return "shift" if self.shift else "none"
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Check the options of factorisations too; see `Trainable.check_options`."""
         check_type("shift", self.shift, bool)
         if isinstance(self.init, str) and self.init not in STARTS:
             raise unknown("init", self.init, STARTS)
@@ -191,9 +189,10 @@ class NMF(_Codes, Trained):
         self._check_numbers(("alpha_W", float, 0), ("l1_ratio", float, 0))
         if self.alpha_H != "same":
             self._check_numbers(("alpha_H", float, 0))
-        super()._check_options()
+        super().check_options()
 
-    def _make_solver(self) -> Solver:
+    def make_solver(self) -> Solver:
+        """Return the solver that factorises, with this estimator's options."""
         alpha_h = self.alpha_W if self.alpha_H == "same" else self.alpha_H
         table = {
             "name": "nmf",
@@ -206,9 +205,10 @@ class NMF(_Codes, Trained):
         }
         return make_solver(table)
 
-    def _problem(
+    def make_problem(
         self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
     ) -> Problem:
+        """Return the factorisation's squared error; see `Trainable.make_problem`."""
         if self.n_components not in (None, "auto"):
             r = int(self.n_components)
         elif self.init is None or isinstance(self.init, str):
@@ -218,34 +218,38 @@ class NMF(_Codes, Trained):
         arch = Architecture((shape[1], r), (False,), "identity")
         return Problem(arch, "squared", 0.0, rows=shape[0], dtype=solver.dtype, supervised=False)
 
-    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+    def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+        """Return nothing: there is nothing to predict."""
         return None, None
 
-    def _initial(self, problem: Problem) -> dict[str, Array] | None:
+    def given_parameters(self, problem: Problem) -> dict[str, Array] | None:
+        """Return the dictionary that `init` is, or has; None if it is a word."""
         if self.init is None or isinstance(self.init, str):
             return None
         given = given_dictionary(self.init, "init", problem.architecture.widths[::-1])
         return {"s_1": given.astype(problem.dtype)}
 
-    def _config(self, solver: Solver) -> dict[str, Any]:
+    def config(self, solver: Solver) -> dict[str, Any]:
+        """Return the options without the numbers of a dictionary, which the store has."""
         if isinstance(self.init, (str, type(None))):
-            return super()._config(solver)
-        config = clone(self).set_params(init=None)._config(solver)  # the store has the numbers
-        return dict(config)
+            return super().config(solver)
+        return dict(clone(self).set_params(init=None).config(solver))
 
     # ------------------------------------------------------------------------------- prediction
 
-    def _fitted(self, network: Network) -> dict[str, Any]:
+    def fitted(self, network: Network) -> dict[str, Any]:
+        """Return what `Trained.fitted` does, and the dictionary."""
         s = network.params["s_1"]
         scale = network.inputs.scale
         found = {"components_": s if (scale == 1).all() else s * scale.astype(s.dtype)}
-        return super()._fitted(network) | found | {"n_components_": len(s)}
+        return super().fitted(network) | found | {"n_components_": len(s)}
 
-    def _take(self, plan: Plan) -> None:
-        super()._take(plan)
+    def adopt(self, session: Session) -> None:
+        """Set the reconstruction error too; see `Trained.adopt`."""
+        super().adopt(session)
         loss = self.history_.attrs.get("forward_loss", np.nan)
         size = float(self.network_.inputs.scale[0])
-        self.reconstruction_err_ = float(np.sqrt(2.0 * loss * plan.problem.rows)) * size
+        self.reconstruction_err_ = float(np.sqrt(2.0 * loss * session.problem.rows)) * size
 
     def transform(self, X: Any) -> Any:
         """Return the codes of each row, (rows, n_components).
@@ -266,7 +270,7 @@ class NMF(_Codes, Trained):
         ``1 - |X - M S|^2 / |X|^2``, after the shift, if there is one.
         """
         check_is_fitted(self, "network_")
-        matrix = self._contain(X).matrix(self._form)
+        matrix = self.matrix(X)
         check_width(matrix.shape[1], self.network_.architecture.widths[0])
         if hasattr(matrix, "to_delayed"):
             blocks = matrix.rechunk({1: -1}).to_delayed()[:, 0]

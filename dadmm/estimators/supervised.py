@@ -17,12 +17,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from dadmm.data import arrays, ingest, targets
-from dadmm.data.containers import Container, check_width
-from dadmm.data.prepare import prepare_training, rows_of, take_targets
+from dadmm.data.prepare import rows_of, take_targets
 from dadmm.engine import loop
 from dadmm.errors import DadmmError, OptionError, ShapeError
 from dadmm.estimators.base import Trained, same
 from dadmm.estimators.callbacks import with_callbacks
+from dadmm.estimators.problem import pose
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
@@ -133,10 +133,10 @@ class _ADMMEstimator(Trained):
         """
         return self._run(X, y, sample_weight, callback)
 
-    def _problem(
+    def make_problem(
         self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
     ) -> Problem:
-        """Return what is to be minimised over so many rows of so many features."""
+        """Return the loss of a residual network; see `Trainable.make_problem`."""
         n_outputs = target.shape[1] if classes is None else len(classes)
         arch = Architecture.build(
             shape[1],
@@ -155,29 +155,25 @@ class _ADMMEstimator(Trained):
         )
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
-        self._check_options()
-        solver = self._make_solver()
+        solver = self.make_solver()
         assert isinstance(solver, BlockADMM)
         if self.run is not None:
             raise OptionError("partial_fit keeps its state in the estimator: leave run=None")
         # One pass is no schedule, and its rows are too few to hold some out.
         solver = replace(solver, learning_rate_schedule="constant", early_stopping=False)
-        before = self if hasattr(self, "network_") else None
-        form = None if before is None else self._form
-        given = prepare_training(X, y, self.categorical, self.missing, self.sample_dims, form)
-        if before is not None:
-            check_width(given.x.shape[1], self.network_.architecture.widths[0])
-        known = getattr(self, "classes_", None) if before is not None else classes
-        target, found = self._target(given.y, given.x.shape[0], known)
-        return self._fit(solver, given, target, found, sample_weight, before, None, max_iter=1)
+        continues = hasattr(self, "network_")
+        known = getattr(self, "classes_", None) if continues else classes
+        posed = pose(self, X, y, sample_weight, solver=solver, classes=known, continues=continues)
+        return self._fit(posed, max_iter=1)
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Check the options of networks too; see `Trainable.check_options`."""
         for option in ("activation", "loss", "stem", "standardize"):
             check_type(option, getattr(self, option), str)
         self._check_widths("hidden_layer_sizes")
         self._check_numbers(("alpha", float, 0))
         ingest.check_standardize(self.standardize)
-        super()._check_options()
+        super().check_options()
 
     def _check_widths(self, option: str) -> None:
         sizes = getattr(self, option)
@@ -207,8 +203,19 @@ class _ADMMEstimator(Trained):
             raise OptionError(f"loss={self.loss!r} is for {which} per row: use {other!r}")
         return str(loss.name)
 
-    def _scored(self, X: Any, y: Any) -> tuple[Array, Array, Container]:
-        """Return predictions and targets as NumPy arrays of as many dimensions, in one pass."""
+    def compare(
+        self, X: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[Array, Array, Array | None]:
+        """Return what is predicted, what is true, and the samples' weights, in one pass.
+
+        Both are NumPy arrays of one shape: labels, labels that hold or not, or numbers, one column
+        per target.
+
+        Raises
+        ------
+        DataError, ShapeError
+            If `y` has labels that training never saw, or not as many targets.
+        """
         check_is_fitted(self, "network_")
         container, y, _ = take_targets(self._contain(X), y, self._form.targets)
         predicted = self.predict(container)
@@ -216,10 +223,16 @@ class _ADMMEstimator(Trained):
             if hasattr(predicted, "partitions"):  # a frame cannot be computed together with arrays
                 predicted = predicted.compute()
             predicted, y = compute(predicted, arrays.unwrap(y))
-        flat = np.asarray(predicted)
-        if self._flat:
-            return flat.reshape(-1), y, container
-        return flat.reshape(-1, self.n_outputs_), y, container
+        predicted = np.asarray(predicted)
+        y = self._truth(y, len(predicted))
+        weights = rows_of(container, sample_weight)
+        if weights is not None:
+            weights = np.asarray(targets.as_weights(weights, y))[:, 0]
+        return predicted.reshape(y.shape), y, weights
+
+    def _truth(self, y: Any, rows: int) -> Array:
+        """Return true labels or targets, checked, in the form of predictions."""
+        raise NotImplementedError  # pragma: no cover
 
 
 class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
@@ -366,7 +379,8 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         """
         return self._partial_fit(X, y, classes, sample_weight)
 
-    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+    def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+        """Return codes of labels, and the labels; see `Trainable.encode_target`."""
         given, y = y, targets.as_column(y, rows)
         if y.ndim == 2:
             labels = np.arange(y.shape[1]) if classes is None else np.unique(classes)
@@ -375,7 +389,7 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
             warnings.warn(
                 "A column-vector y was passed when a 1d array was expected: use y[:, 0]",
                 DataConversionWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         classes = targets.find_classes(y if classes is None else np.asarray(classes))
         if arrays.is_dask(y):
@@ -423,23 +437,20 @@ class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
         DataError
             If `y` has a label that training never saw.
         """
-        predicted, y, container = self._scored(X, y)
-        y = targets.as_column(y, len(predicted))
+        predicted, y, weights = self.compare(X, y, sample_weight)
+        right = predicted == y
+        return float(np.average(right if y.ndim == 1 else right.all(axis=1), weights=weights))
+
+    def _truth(self, y: Any, rows: int) -> Array:
+        y = targets.as_column(y, rows)
         if self._multi_label:
-            right = (predicted == targets.as_indicators(y, len(self.classes_))).all(axis=1)
-        else:
-            targets.encode_labels(y, self.classes_)
-            right = predicted == y
-        weights = _score_weights(rows_of(container, sample_weight), y)
-        return float(np.average(right, weights=weights))
+            return np.asarray(targets.as_indicators(y, len(self.classes_)))
+        targets.encode_labels(y, self.classes_)  # names labels that training never saw
+        return np.asarray(y)
 
     @property
     def _multi_label(self) -> bool:
         return get_loss(self.network_.target.loss).multi_label
-
-    @property
-    def _flat(self) -> bool:
-        return not self._multi_label
 
     @property
     def _labels(self) -> Sequence[Any]:
@@ -491,7 +502,8 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+    def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+        """Return the targets as numbers; see `Trainable.encode_target`."""
         return targets.as_targets(y, rows), None
 
     def predict(self, X: Any) -> Any:
@@ -500,31 +512,23 @@ class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
         They come in the container of `X`, as those of `ADMMClassifier.predict`.
         """
         dtype = self.network_.dtype if hasattr(self, "network_") else None
-        if self._flat:
+        if getattr(self, "_one_column", True):
             return self._outputs(X, _first_column, None, dtype)
         labels = self._form.targets or range(self.n_outputs_)
         return self._outputs(X, same, labels, dtype)
-
-    @property
-    def _flat(self) -> bool:
-        return getattr(self, "_one_column", True)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2 on `X` and `y`, averaged over targets."""
         from sklearn.metrics import r2_score
 
-        predicted, y, container = self._scored(X, y)
-        y = targets.as_targets(y, len(predicted))
-        if y.shape[1] != self.n_outputs_:
-            raise ShapeError(f"y has {y.shape[1]} targets, training had {self.n_outputs_}")
-        weights = _score_weights(rows_of(container, sample_weight), y)
+        predicted, y, weights = self.compare(X, y, sample_weight)
         return float(r2_score(y, predicted, sample_weight=weights))
 
-
-def _score_weights(sample_weight: Any, y: Array) -> Array | None:
-    if sample_weight is None:
-        return None
-    return np.asarray(targets.as_weights(sample_weight, y))[:, 0]
+    def _truth(self, y: Any, rows: int) -> Array:
+        y = targets.as_targets(y, rows)
+        if y.shape[1] != self.n_outputs_:
+            raise ShapeError(f"y has {y.shape[1]} targets, training had {self.n_outputs_}")
+        return np.asarray(y)
 
 
 def _likely(outputs: Array) -> Array:

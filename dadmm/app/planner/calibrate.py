@@ -416,6 +416,7 @@ def visit_ratios(workers: int, rates: Rates, effort: Effort) -> dict[str, dict[i
 
 def _visit_ratio(name: str, width: int, workers: int, rates: Rates, effort: Effort) -> float:
     from dadmm.estimators.nmf import NMF
+    from dadmm.estimators.problem import pose
     from dadmm.estimators.supervised import ADMMClassifier
 
     rows, chunks = max(64, effort.visit_rows * 256 // width), 4 * workers
@@ -433,9 +434,9 @@ def _visit_ratio(name: str, width: int, workers: int, rates: Rates, effort: Effo
 
     made.set_params(max_iter=effort.visit_iterations, tol=0, random_state=0, chunks=rows)
     made.fit(np.abs(x) if name == "nmf" else x, y, callback=note)
-    solver = made._make_solver()
+    posed = pose(made, x, y)
+    solver, problem = posed.solver, posed.problem
     assert isinstance(solver, Counted)
-    problem = made._problem(x.shape, *made._target(y, len(x)), solver)
     (part,) = solver.passes(problem, chunks)[0].parts
     counted = seconds(solver.visit_work(problem, part, rows), rates, problem.dtype)
     return median(found[len(found) // 3 :]) / chunks / counted

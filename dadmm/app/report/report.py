@@ -18,8 +18,7 @@ from dadmm.engine.live import charts
 from dadmm.engine.live.curves import CONVERGENCE
 from dadmm.engine.live.markup import Content, Element, html, styled, tag
 from dadmm.engine.memory import USABLE
-from dadmm.engine.plan import Plan
-from dadmm.engine.result import load_scaling
+from dadmm.engine.session import Session
 from dadmm.engine.timing import PREFIX
 from dadmm.errors import DadmmError, InputError
 from dadmm.numerics.types import Array
@@ -48,14 +47,14 @@ HISTORY_ROWS = 25
 DEPTH = 6
 
 
-def write_report(estimator: Any, plan: Plan, path: str | Path) -> None:
+def write_report(estimator: Any, session: Session, path: str | Path) -> None:
     """Write the report of a stored run.
 
     Parameters
     ----------
     estimator : ADMMClassifier or ADMMRegressor
         As `dadmm.load` returns it.
-    plan : Plan
+    session : Session
         Of the same run.
     path : path
         A file that ends in .html; one that is there is replaced.
@@ -67,7 +66,7 @@ def write_report(estimator: Any, plan: Plan, path: str | Path) -> None:
     """
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{path}: end the report's name in .html")
-    text = report(estimator, plan)
+    text = report(estimator, session)
     try:
         # A lone surrogate, which no encoding has, can come from a store that others made.
         Path(path).write_bytes(text.encode("utf-8", "backslashreplace"))
@@ -76,20 +75,19 @@ def write_report(estimator: Any, plan: Plan, path: str | Path) -> None:
         raise InputError(f"{path} cannot be written: {why}") from error
 
 
-def report(estimator: Any, plan: Plan) -> str:
+def report(estimator: Any, session: Session) -> str:
     """Return the report of a stored run as HTML."""
-    run = plan.run
-    history = run.history(mend=True)
+    run, history = session.run, session.history(mend=True)
     name = Path(str(run.url)).name
     body = tag(
         "body",
         tag("h1", f"Run {name}"),
-        _facts(summary(estimator, run)),
-        _section("Data", _facts(_data(plan))),
+        _facts(summary(estimator, session)),
+        _section("Data", _facts(_data(session))),
         _section("Convergence", _convergence(history), _history(history)),
-        _section("Time", _time(history, plan.problem.rows)),
+        _section("Time", _time(history, session.problem.rows)),
         _section("Memory", _memory(history)),
-        _section("Predictions", _predictions(estimator, plan)),
+        _section("Predictions", _predictions(estimator, session)),
         _section("Config", _facts(_flat(run.attributes["config"]))),
         _section("Versions", _facts(_versions(run.attributes))),
     )
@@ -106,8 +104,8 @@ def report(estimator: Any, plan: Plan) -> str:
 # ---------------------------------------------------------------------------------------- sections
 
 
-def _data(plan: Plan) -> dict[str, str]:
-    stored, problem = plan.run.attributes, plan.problem
+def _data(session: Session) -> dict[str, str]:
+    stored, problem, plan = session.run.attributes, session.problem, session.plan
     sizes = f"{plan.chunks[0]:,} rows each" if len(plan.chunks) > 1 else "all rows"
     facts = {
         "rows": f"{problem.rows:,}",
@@ -125,7 +123,7 @@ def _data(plan: Plan) -> dict[str, str]:
         facts["classes"] = f"{problem.classes}: {shown}" + ", ..." * (len(labels) > MOST_CLASSES)
     elif problem.supervised:
         facts["targets"] = f"{problem.architecture.widths[-1]:,}"
-    scaling = load_scaling(plan.run)["x"]
+    scaling = session.scaling["x"]
     if not (scaling.scale == 1).all() or scaling.centre.any():
         least, most = (charts.number(f(scaling.centre)) for f in (np.min, np.max))
         low, high = (charts.number(f(scaling.scale)) for f in (np.min, np.max))
@@ -217,14 +215,14 @@ def _memory(history: xr.Dataset) -> Content:
     ]
 
 
-def _predictions(estimator: Any, plan: Plan) -> Content:
+def _predictions(estimator: Any, session: Session) -> Content:
     try:
-        found = outcome(plan, estimator.network_)
+        found = outcome(session, estimator.network_)
     except (DadmmError, OSError) as error:
         return _note(f"There is nothing to show: {error}.")
-    seen = f"{found.rows:,} of {plan.problem.rows:,} training rows"
-    if found.rows < plan.problem.rows:
-        seen += f", from {found.chunks:,} of {len(plan.chunks):,} chunks"
+    seen = f"{found.rows:,} of {session.problem.rows:,} training rows"
+    if found.rows < session.problem.rows:
+        seen += f", from {found.chunks:,} of {len(session.plan.chunks):,} chunks"
     if found.confusion is not None and found.confusion.ndim == 3:
         return _several(found.confusion, [str(c) for c in estimator.classes_], seen)
     if found.confusion is not None:
