@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 from dadmm import errors
 
 if TYPE_CHECKING:
+    from dadmm.estimators.classifier import ADMMClassifier
     from dadmm.estimators.deepfacto import DeepFacto
     from dadmm.estimators.load import load, resume
     from dadmm.estimators.nmf import NMF
-    from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+    from dadmm.estimators.regressor import ADMMRegressor
     from dadmm.networks.architecture import Architecture
     from dadmm.networks.blocks import Dense, NMFBlock, Residual
     from dadmm.networks.files import save, to_torch
@@ -43,8 +44,8 @@ __all__ = [
 _MODULES = ("cluster",)
 # Where each name is: a module is imported when its name is first asked for.
 _HOMES = {
-    "ADMMClassifier": "estimators.supervised",
-    "ADMMRegressor": "estimators.supervised",
+    "ADMMClassifier": "estimators.classifier",
+    "ADMMRegressor": "estimators.regressor",
     "Architecture": "networks.architecture",
     "BlockADMM": "solvers.block.method",
     "DeepFacto": "estimators.deepfacto",

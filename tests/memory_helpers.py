@@ -22,8 +22,9 @@ from dadmm.engine import loop
 from dadmm.engine.memory import worker_bytes
 from dadmm.engine.result import save_scaling
 from dadmm.engine.session import Session
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+from dadmm.estimators.regressor import ADMMRegressor
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.chain import as_chain
 from dadmm.networks.form import Form

@@ -13,10 +13,11 @@ from dadmm.app.config import check_config, differences
 from dadmm.data.open import is_table
 from dadmm.engine.session import Session
 from dadmm.errors import InputError, OptionError, StoreError
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.deepfacto import DeepFacto
 from dadmm.estimators.nmf import NMF
 from dadmm.estimators.problem import Trainable
-from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+from dadmm.estimators.regressor import ADMMRegressor
 from dadmm.solvers.registry import make_solver
 
 # What of a config a run keeps.

@@ -14,7 +14,7 @@ from rich.table import Table
 from dadmm.app.report.plot import plot_history
 from dadmm.engine.session import Session
 from dadmm.errors import InputError, StoreError
-from dadmm.estimators.supervised import ADMMClassifier
+from dadmm.estimators.classifier import ADMMClassifier
 
 CONFIG: dict[str, Any] = {
     "data": {"dataset": "digits", "test_fraction": 0.25, "seed": 0},

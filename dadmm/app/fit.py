@@ -14,8 +14,8 @@ from dadmm.datasets import load_data
 from dadmm.engine.live.dashboard import open_page
 from dadmm.engine.session import Session
 from dadmm.errors import StoreError
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMClassifier
 
 
 def run_config(

@@ -10,9 +10,9 @@ from inspect import signature
 from typing import Any
 
 from dadmm.datasets import DATASETS
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.deepfacto import DeepFacto
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMClassifier
 from dadmm.numerics.activations import ACTIVATIONS
 from dadmm.numerics.losses import LOSSES
 from dadmm.solvers.registry import DEFAULT, SOLVERS

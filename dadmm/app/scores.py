@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMRegressor
+from dadmm.estimators.regressor import ADMMRegressor
 
 
 def count_rows(model: Any, x: Any, y: Any) -> int:

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from dadmm.errors import OptionError
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.codes import Codes, as_numpy, given_dictionary
-from dadmm.estimators.supervised import ADMMClassifier
 from dadmm.networks.blocks import Dense, NMFBlock, Residual
 from dadmm.networks.chain import Chain
 from dadmm.networks.network import Network

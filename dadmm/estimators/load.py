@@ -13,9 +13,10 @@ from dadmm.engine.memory import check_workers
 from dadmm.engine.session import Session
 from dadmm.errors import DamageError, StoreError, unknown
 from dadmm.estimators.base import Trained
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.deepfacto import DeepFacto
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+from dadmm.estimators.regressor import ADMMRegressor
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.blocks import Block, Dense, NMFBlock
 from dadmm.networks.chain import Chain

@@ -415,9 +415,9 @@ def visit_ratios(workers: int, rates: Rates, effort: Effort) -> dict[str, dict[i
 
 
 def _visit_ratio(name: str, width: int, workers: int, rates: Rates, effort: Effort) -> float:
+    from dadmm.estimators.classifier import ADMMClassifier
     from dadmm.estimators.nmf import NMF
     from dadmm.estimators.problem import pose
-    from dadmm.estimators.supervised import ADMMClassifier
 
     rows, chunks = max(64, effort.visit_rows * 256 // width), 4 * workers
     made: ADMMClassifier | NMF
@@ -533,7 +533,7 @@ def _transfer(client: Any, size: int) -> float:
 
 def _driver(run: str | None, effort: Effort) -> float:
     """Return the seconds of an iteration that computes next to nothing."""
-    from dadmm.estimators.supervised import ADMMClassifier
+    from dadmm.estimators.classifier import ADMMClassifier
 
     rows = 64
     x, y = _random(rows, 4), np.arange(rows) % 2
