@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from dadmm.networks.blocks import Dense, NMFBlock
 from dadmm.networks.chain import size
 from dadmm.numerics.activations import PIECEWISE, get_activation
 from dadmm.solvers.block.minibatch import EVALUATED
+from dadmm.solvers.block.options import BlockOptions
 from dadmm.solvers.counts import Work
 from dadmm.solvers.nmf import counts
 from dadmm.solvers.nmf.dictionary import SWEEPS
 from dadmm.solvers.solver import Part, Problem
 
-if TYPE_CHECKING:
-    from dadmm.solvers.block.method import BlockADMM
-
 # Calls from Python per mini-batch beside those of its blocks.
 PER_BATCH = 25
 
 
-def visit(solver: BlockADMM, problem: Problem, part: Part, rows: int) -> Work:
-    """Return the work of a part on a chunk, see `BlockADMM.visit`."""
+def visit(solver: BlockOptions, problem: Problem, part: Part, rows: int) -> Work:
+    """Return the work of a part on a chunk, see `BlockOptions.visit`."""
     work = Work()
     if part.evaluate:
         share = solver.validation_fraction if part.name == "validate-chunk" else 1.0
@@ -54,13 +50,13 @@ def visit(solver: BlockADMM, problem: Problem, part: Part, rows: int) -> Work:
     return work
 
 
-def prepare(solver: BlockADMM, problem: Problem, layer: int) -> Work:
+def prepare(solver: BlockOptions, problem: Problem, layer: int) -> Work:
     """Return the work of making a block's parameters ready: none, but for reading them."""
     bytes_ = np.dtype(problem.dtype).itemsize * _kept(solver, problem, layer)
     return Work(moved=bytes_, result=bytes_)
 
 
-def solve(solver: BlockADMM, problem: Problem, layer: int) -> Work:
+def solve(solver: BlockOptions, problem: Problem, layer: int) -> Work:
     """Return the work of a block's consensus, see `dadmm.solvers.block.consensus.update`."""
     item = np.dtype(problem.dtype).itemsize
     kept = _kept(solver, problem, layer)
@@ -73,30 +69,30 @@ def solve(solver: BlockADMM, problem: Problem, layer: int) -> Work:
     return work
 
 
-def _factors(solver: BlockADMM, problem: Problem, t: int) -> tuple[int, int] | None:
+def _factors(solver: BlockOptions, problem: Problem, t: int) -> tuple[int, int] | None:
     """Return the features and factors of a block that factorises; None for others."""
-    if solver._factors(problem, t) is None:
+    if solver.factors(problem, t) is None:
         return None
-    ((r, features),) = solver._shapes(problem, t).values()
+    ((r, features),) = solver.shapes(problem, t).values()
     return features, r
 
 
-def _kept(solver: BlockADMM, problem: Problem, t: int) -> int:
+def _kept(solver: BlockOptions, problem: Problem, t: int) -> int:
     """Return how many numbers are stored of a block: parameters and moments, or sums."""
     found = _factors(solver, problem, t)
-    return 3 * solver._size(problem, t) if found is None else _learnt(solver, problem, t)
+    return 3 * solver.size(problem, t) if found is None else _learnt(solver, problem, t)
 
 
-def _learnt(solver: BlockADMM, problem: Problem, t: int) -> int:
+def _learnt(solver: BlockOptions, problem: Problem, t: int) -> int:
     """Return how many numbers the consensus on a block is formed of."""
     found = _factors(solver, problem, t)
     if found is not None:
         features, r = found
         return r * (2 * features + r)
-    return (3 if solver.optimizer == "adam" else 2) * solver._size(problem, t)
+    return (3 if solver.optimizer == "adam" else 2) * solver.size(problem, t)
 
 
-def _trained(solver: BlockADMM, rows: int) -> int:
+def _trained(solver: BlockOptions, rows: int) -> int:
     if not solver.early_stopping:
         return rows
     return max(1, min(round(rows * (1 - solver.validation_fraction)), rows - 1))
@@ -116,7 +112,9 @@ def _measure(work: Work, problem: Problem, rows: int) -> None:
         work.loop("loss", 3 * rows * outputs, 12)
 
 
-def _forward(work: Work, solver: BlockADMM, problem: Problem, lo: int, hi: int, rows: int) -> None:
+def _forward(
+    work: Work, solver: BlockOptions, problem: Problem, lo: int, hi: int, rows: int
+) -> None:
     chain = solver.chain(problem)
     for i in range(lo, hi + 1):
         inner, outer = chain.widths[i - 1], chain.widths[i]
@@ -144,7 +142,7 @@ def _gate(work: Work, block: object, elements: float) -> None:
 
 def _backward(
     work: Work,
-    solver: BlockADMM,
+    solver: BlockOptions,
     problem: Problem,
     lo: int,
     hi: int,
@@ -169,14 +167,16 @@ def _backward(
                 work.loop("pass", rows * inner)
 
 
-def _learn(work: Work, solver: BlockADMM, problem: Problem, t: int, rows: int, pull: bool) -> None:
+def _learn(
+    work: Work, solver: BlockOptions, problem: Problem, t: int, rows: int, pull: bool
+) -> None:
     lo, hi = solver.spans(problem)[t - 1]
     _backward(work, solver, problem, lo, hi, rows, gradients=True, pull=pull)
     factors = _factors(solver, problem, t)
     if factors is not None:
         counts.absorbed(work, rows, *factors)
         return
-    count = solver._size(problem, t)
+    count = solver.size(problem, t)
     calls = 4 * (hi - lo + 1)
     work.loop("adam" if solver.optimizer == "adam" else "pass", count, calls)
     if solver.consensus == "admm":
@@ -185,7 +185,7 @@ def _learn(work: Work, solver: BlockADMM, problem: Problem, t: int, rows: int, p
         work.loop("pass", 2 * count, 2)
 
 
-def _online(work: Work, solver: BlockADMM, problem: Problem, rows: int) -> None:
+def _online(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> None:
     """One mini-batch, see `Local._online`."""
     chain, spans = solver.chain(problem), solver.spans(problem)
     work.calls += PER_BATCH
@@ -198,7 +198,7 @@ def _online(work: Work, solver: BlockADMM, problem: Problem, rows: int) -> None:
         _learn(work, solver, problem, t, rows, pull=t > 1)
 
 
-def _sweeps(work: Work, solver: BlockADMM, problem: Problem, rows: int) -> None:
+def _sweeps(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> None:
     """One mini-batch, see `Local._sweeps` and `Local._batch`."""
     chain, spans = solver.chain(problem), solver.spans(problem)
     inner = [chain.widths[hi] for _, hi in spans[:-1]]
@@ -225,18 +225,20 @@ def _sweeps(work: Work, solver: BlockADMM, problem: Problem, rows: int) -> None:
         work.loop("pass", 2 * rows * sum(inner), 2 * len(inner))
 
 
-def _contribution(work: Work, solver: BlockADMM, problem: Problem, layers: tuple[int, ...]) -> None:
+def _contribution(
+    work: Work, solver: BlockOptions, problem: Problem, layers: tuple[int, ...]
+) -> None:
     """Count copies of the parameters at a visit's begin, and their sums at its end."""
     item = np.dtype(problem.dtype).itemsize
     kept = sum(_kept(solver, problem, t) for t in layers)
     learnt = sum(_learnt(solver, problem, t) for t in layers)
-    remembered = sum(solver._size(problem, t) for t in solver.multiplied(problem) if t in layers)
+    remembered = sum(solver.size(problem, t) for t in solver.multiplied(problem) if t in layers)
     work.moved += item * (2 * kept + 3 * learnt + 8 * remembered)
     work.calls += 20 * len(layers)
     work.result += item * learnt + 64
 
 
-def _grid(solver: BlockADMM, problem: Problem, work: Work, part: Part, rows: int) -> None:
+def _grid(solver: BlockOptions, problem: Problem, work: Work, part: Part, rows: int) -> None:
     """One block of one chunk, see `dadmm.solvers.block.grid`."""
     (t,) = part.couple
     chain, spans = solver.chain(problem), solver.spans(problem)

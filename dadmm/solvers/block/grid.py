@@ -18,36 +18,21 @@ Batch steps look at their neighbours' Z of before (Jacobi).  Derived, like the r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dadmm.numerics.algebra import row_squares, square
 from dadmm.numerics.losses import get_loss
-from dadmm.numerics.types import Array, Arrays
+from dadmm.numerics.types import Array
 from dadmm.solvers.block import consensus
-from dadmm.solvers.block.minibatch import EVALUATED, Local, Span, held_out, mini_batches, project
+from dadmm.solvers.block.minibatch import EVALUATED, Learner, Local, held_out, mini_batches, project
+from dadmm.solvers.block.options import BlockOptions
 from dadmm.solvers.rows import batches, gather, inputs
 from dadmm.solvers.solver import Chunk, Part, Problem, Sums
 
-if TYPE_CHECKING:
-    from dadmm.solvers.block.factor_span import FactorSpan
-    from dadmm.solvers.block.method import BlockADMM
 
-
-def variables(solver: BlockADMM, problem: Problem) -> dict[str, int]:
-    """Name and width of what lies between the tasks, beside Z and U in batch mode."""
-    chain, spans = solver.chain(problem), solver.spans(problem)
-    widths = {t: chain.widths[hi] for t, (_, hi) in enumerate(spans[:-1], start=1)}
-    if solver.mode == "online":
-        return {f"{kind}_{t}": width for t, width in widths.items() for kind in ("z", "target")}
-    found = {
-        f"{kind}_{t}": width for t, width in widths.items() for kind in ("z", "u", "f", "pull")
-    }
-    return found | {f"bend_{t}": 1 for t in widths}
-
-
-def parts(solver: BlockADMM, problem: Problem) -> tuple[Part, ...]:
+def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
     """Return the tasks of a chunk; those that read what another wrote wait for it."""
     layers = solver.layers(problem)
     last = layers[-1]
@@ -116,17 +101,12 @@ def parts(solver: BlockADMM, problem: Problem) -> tuple[Part, ...]:
     return (*pull, *move, *train)
 
 
-def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
-    """Do one of the tasks."""
-    (t,) = part.couple
-    state, dtype = chunk.state, np.dtype(problem.dtype)
-    if part.name.startswith("move-block"):
-        _move(solver, problem, t, chunk)
-        return {}
-    span = solver.span(problem, weights, t, state)
-    below = chunk.x if t == 1 else state[f"z_{t - 1}"]
+def visit(solver: BlockOptions, problem: Problem, part: Part, span: Learner, chunk: Chunk) -> Sums:
+    """Do one of the tasks on a block; `move` is the one that needs no parameters."""
+    t = span.number
+    below = chunk.x if t == 1 else chunk.state[f"z_{t - 1}"]
     assert below is not None
-    task = _Task(solver, problem, span, below, chunk, dtype)
+    task = _Task(solver, problem, span, below, chunk, np.dtype(problem.dtype))
     if part.name.startswith("forward-block"):
         task.forward()
         return {}
@@ -136,7 +116,7 @@ def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chun
     return task.learn()
 
 
-def _move(solver: BlockADMM, problem: Problem, t: int, chunk: Chunk) -> None:
+def move(solver: BlockOptions, problem: Problem, t: int, chunk: Chunk) -> None:
     """One gradient step on Z_t, at the length that the row's curvature allows."""
     state, train = chunk.state, held_out(solver, chunk)[0]
     rho = np.dtype(problem.dtype).type(solver.rho)
@@ -157,9 +137,9 @@ class _Task:
 
     def __init__(
         self,
-        solver: BlockADMM,
+        solver: BlockOptions,
         problem: Problem,
-        span: Span | FactorSpan,
+        span: Learner,
         below: Array,
         chunk: Chunk,
         dtype: np.dtype[Any],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,12 +22,9 @@ from dadmm.numerics.losses import Loss, get_loss
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
 from dadmm.solvers.block.learning_rate import rate
+from dadmm.solvers.block.options import BlockOptions
 from dadmm.solvers.rows import batches, gather, inputs
 from dadmm.solvers.solver import Chunk, Pace, Problem, Sums
-
-if TYPE_CHECKING:
-    from dadmm.solvers.block.factor_span import FactorSpan
-    from dadmm.solvers.block.method import BlockADMM
 
 _work = lasting()
 # Rows of a forward pass at once: its activations stay in a core's cache.
@@ -58,6 +55,52 @@ class Link:
     tape: Tape
 
 
+class Learner(Protocol):
+    """One of the T blocks during a visit: a function of its input, and how it learns.
+
+    Attributes
+    ----------
+    number : int
+        t.
+    width : int
+        Of the block's output.
+    anchor, theta : (size,) arrays
+        The parameters of the consensus, and this copy's.
+    count : float
+        Optimiser steps behind the copy.
+    """
+
+    number: int
+    width: int
+    anchor: Array
+
+    @property
+    def theta(self) -> Array:
+        """The copy's parameters, flat."""
+
+    @property
+    def count(self) -> float:
+        """Optimiser steps behind the copy."""
+
+    def forward(self, v: Array, /) -> Array:
+        """Return the block's output for the input `v`, not projected."""
+
+    def pull(self, g: Array, /) -> Array:
+        """Return the gradient in the input, row by row, from that in the output."""
+
+    def bend(self, upstream: Any, pull: Any, curvature: float, /) -> Any:
+        """Return the curvature of the block's term in its input."""
+
+    def learn(self, g: Array, rate: float, beta1: float, pull: bool) -> Array | None:
+        """Take a step, given the gradient of a mean over rows; return the pull if wanted."""
+
+    def learnt(self) -> dict[str, Array]:
+        """Return what the consensus is formed of, by kind."""
+
+    def numbers(self) -> Sums:
+        """Return what was measured, as sums."""
+
+
 class Span:
     """One of the T blocks: its parameters during a visit, and how they learn.
 
@@ -85,7 +128,7 @@ class Span:
 
     def __init__(
         self,
-        solver: BlockADMM,
+        solver: BlockOptions,
         problem: Problem,
         weights: Arrays,
         number: int,
@@ -228,9 +271,7 @@ class Local:
         Sum of ``|Z_t - f_t(Z_{t-1})|^2``.
     """
 
-    def __init__(
-        self, solver: BlockADMM, problem: Problem, spans: Sequence[Span | FactorSpan]
-    ) -> None:
+    def __init__(self, solver: BlockOptions, problem: Problem, spans: Sequence[Learner]) -> None:
         self.solver, self.problem, self.spans = solver, problem, spans
         self.criterion: Loss = get_loss(problem.loss)
         self.constraints = solver.boundaries(problem)
@@ -431,7 +472,7 @@ class Local:
 
 
 def mini_batches(
-    solver: BlockADMM, problem: Problem, rows: Array, seed: Sequence[int], pace: Pace
+    solver: BlockOptions, problem: Problem, rows: Array, seed: Sequence[int], pace: Pace
 ) -> Iterator[tuple[Array, float, float, int]]:
     """Yield (rows of a mini-batch, learning rate, momentum, epoch), in fresh random orders."""
     rng = np.random.default_rng(seed)
@@ -451,7 +492,7 @@ def project(constraint: Constraint | None, v: Array) -> Array:
     return v if constraint is None else constraint.project(v)
 
 
-def steps(solver: BlockADMM, problem: Problem, params: Arrays, v: Array) -> Iterator[Array]:
+def steps(solver: BlockOptions, problem: Problem, params: Arrays, v: Array) -> Iterator[Array]:
     """Yield the outputs of the chain's links, which stay until the next call."""
     chain = solver.chain(problem)
     return chain.steps(params, v, [Tape(_work, str(i)) for i in range(1, chain.depth + 1)])
@@ -468,7 +509,7 @@ def _ones(rows: int, dtype: np.dtype) -> Array:
     return ones
 
 
-def held_out(solver: BlockADMM, chunk: Chunk) -> tuple[Array, Array]:
+def held_out(solver: BlockOptions, chunk: Chunk) -> tuple[Array, Array]:
     """Return the rows of a chunk to train on, and those held out for validation.
 
     Drawn from (seed, chunk), so that they stay the same in all iterations.

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from dadmm.solvers.counts import Work
+from dadmm.solvers.nmf.options import FactorizationOptions
 from dadmm.solvers.solver import Part, Problem
-
-if TYPE_CHECKING:
-    from dadmm.solvers.nmf.method import Factorization
 
 
 def coded(work: Work, rows: int, features: int, r: int, sweeps: int, fresh: bool = True) -> None:
@@ -51,7 +47,7 @@ def pulled(work: Work, rows: int, features: int, r: int, sweeps: int, pull: bool
         work.loop("pass", 2 * rows * features + rows * r, 3)
 
 
-def visit(solver: Factorization, problem: Problem, part: Part, rows: int, each: int) -> Work:
+def visit(solver: FactorizationOptions, problem: Problem, part: Part, rows: int, each: int) -> Work:
     """Return the work of a part on a chunk, so many rows at a time, see `Factorization.visit`."""
     work, item = Work(), np.dtype(problem.dtype).itemsize
     features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
@@ -78,13 +74,13 @@ def visit(solver: Factorization, problem: Problem, part: Part, rows: int, each: 
     return work
 
 
-def prepare(solver: Factorization, problem: Problem) -> Work:
+def prepare(solver: FactorizationOptions, problem: Problem) -> Work:
     """Return the work of making the dictionary ready: none, but for reading it."""
     kept = _kept(solver, problem)
     return Work(moved=kept, result=kept)
 
 
-def solve(solver: Factorization, problem: Problem, sweeps: int) -> Work:
+def solve(solver: FactorizationOptions, problem: Problem, sweeps: int) -> Work:
     """Return the work of an update of the dictionary, see `Factorization.solve`."""
     features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
     work = Work(result=_kept(solver, problem), constants=8.0)
@@ -93,7 +89,7 @@ def solve(solver: Factorization, problem: Problem, sweeps: int) -> Work:
     return work
 
 
-def _kept(solver: Factorization, problem: Problem) -> float:
+def _kept(solver: FactorizationOptions, problem: Problem) -> float:
     """Return the bytes of the dictionary, and of the sums behind it."""
     features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
     numbers = r * features if solver.mode == "batch" else r * (2 * features + r)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
@@ -11,10 +10,6 @@ from dadmm.errors import OptionError
 from dadmm.numerics import nonnegative
 from dadmm.numerics.types import Array
 from dadmm.solvers.solver import Sums
-
-if TYPE_CHECKING:
-    pass
-
 
 RECENT = 16.0
 
@@ -102,7 +97,7 @@ def settled(
     return wide.astype(s.dtype), len(dead)
 
 
-def _negative(z: Array, first: bool) -> str:
+def negative(z: Array, first: bool) -> str:
     if first:
         return (
             f"x has numbers as low as {z.min():.3g}, and a factorisation has none below 0: shift "
@@ -111,7 +106,7 @@ def _negative(z: Array, first: bool) -> str:
         )
     return (
         f"an NMFBlock reads features as low as {z.min():.3g}, and factorises none below 0: put a "
-        "relu, or constraints='non_negative', before it"
+        "relu, or constraints='nonnegative', before it"
     )
 
 

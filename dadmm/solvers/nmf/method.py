@@ -41,14 +41,12 @@ with it in 0.9.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import isqrt
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from dadmm.errors import DataError, OptionError, unknown
-from dadmm.networks.blocks import MOST_SWEEPS, NMFBlock
+from dadmm.errors import DataError
 from dadmm.networks.chain import Chain
 from dadmm.numerics import nonnegative
 from dadmm.numerics.algebra import square
@@ -56,23 +54,17 @@ from dadmm.numerics.types import Array, Arrays
 from dadmm.solvers.counts import Work
 from dadmm.solvers.nmf import counts
 from dadmm.solvers.nmf.dictionary import (
-    MOST_FEATURES,
     SWEEPS,
     Dictionary,
-    _negative,
-    check_features,
     look,
     looked,
+    negative,
     settled,
 )
+from dadmm.solvers.nmf.options import FactorizationOptions
 from dadmm.solvers.rows import batches, inputs
 from dadmm.solvers.solver import Chunk, Footprint, Part, Pass, Problem, Sums, combine
 
-if TYPE_CHECKING:
-    pass
-
-MODES = ("batch", "online")
-STARTS = ("auto", "nndsvd", "random")
 PATIENCE = 10
 # Rows of a mini-batch online, and of what is coded at once: z of 784 float32 stays in the cache.
 ROWS = 512
@@ -81,116 +73,18 @@ ROWS = 512
 TOGETHER = 8
 
 
-# ----------------------------------------------------------------------------------- in a network
-
-
-# ------------------------------------------------------------------------------------------ alone
-
-
-@dataclass(frozen=True)
-class Factorization:
-    """Options of non-negative matrix factorisation by itself; `dadmm.NMF` is its estimator.
-
-    Parameters
-    ----------
-    mode : {"batch", "online"}
-        Keep the codes of every sample, as scikit-learn's NMF does; or nothing, and improve the
-        dictionary after every mini-batch.
-    init : {"auto", "nndsvd", "random"}
-        Form the first dictionary from two looks at the data, or draw it; "auto" draws it of more
-        than 4096 features.
-    sweeps : int
-        Of a visit over the codes of its rows: on those kept (batch); online, and at prediction,
-        `code_sweeps` from nothing.
-    code_sweeps : int
-    alpha_codes, alpha_dictionary, l1_ratio : float
-        Penalties as scikit-learn has them: that of the codes weighs features times `alpha_codes`,
-        that of the dictionary samples times `alpha_dictionary`; sums have the share `l1_ratio`.
-    batch_size : int
-        Rows of a mini-batch (online).
-    window : int
-        Mini-batches that the sums behind the dictionary remember (online).
-    dtype : {"float32", "float64"}
-    """
-
-    mode: str = "batch"
-    init: str = "auto"
-    sweeps: int = 1
-    code_sweeps: int = nonnegative.SWEEPS
-    alpha_codes: float = 0.0
-    alpha_dictionary: float = 0.0
-    l1_ratio: float = 0.0
-    batch_size: int = 512
-    window: int = 1024
-    dtype: str = "float32"
+class Factorization(FactorizationOptions):
+    """Non-negative matrix factorisation by itself; `dadmm.NMF` is its estimator."""
 
     name: ClassVar[str] = "nmf"
     raw: ClassVar[bool] = True
     hint: ClassVar[str] = "Scale the data down, or use dtype='float64'."
 
-    def check(self, problem: Problem) -> None:
-        """Raise `OptionError`, naming the option and its range, for options that cannot work."""
-        for option, known in (
-            ("mode", MODES),
-            ("init", STARTS),
-            ("dtype", ("float32", "float64")),
-        ):
-            if getattr(self, option) not in known:
-                raise unknown(option, getattr(self, option), known)
-        for option in ("sweeps", "code_sweeps", "batch_size", "window"):
-            if getattr(self, option) < 1:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use 1 or more")
-        for option in ("sweeps", "code_sweeps"):
-            if getattr(self, option) > MOST_SWEEPS:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use at most {MOST_SWEEPS}")
-        for option, most in (
-            ("alpha_codes", np.inf),
-            ("alpha_dictionary", np.inf),
-            ("l1_ratio", 1.0),
-        ):
-            if not 0 <= getattr(self, option) <= most or getattr(self, option) == np.inf:
-                bound = "or more" if most == np.inf else "to 1"
-                raise OptionError(f"{option}={getattr(self, option)!r}: use 0 {bound}")
-        if problem.supervised:
-            raise OptionError("solver='nmf' learns no targets: use dadmm.NMF")
-        features, r = self._sizes(problem)
-        most = min(features, problem.rows)
-        if r > most:
-            raise OptionError(
-                f"n_components={r}: use at most {most}, for {problem.rows} rows of {features} "
-                "features"
-            )
-        if self.init == "nndsvd":
-            check_features(features)
-
-    def _from_data(self, problem: Problem) -> bool:
-        """Whether the first dictionary is formed from the data."""
-        few = self._sizes(problem)[0] <= MOST_FEATURES
-        return self.init == "nndsvd" or (self.init == "auto" and few)
-
-    def _penalties(self, problem: Problem) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the weights of the codes' sum and squares per sample, and of the dictionary's."""
-        codes = self.alpha_codes * self._sizes(problem)[0]
-        both = [
-            {"l1": a * self.l1_ratio, "l2": a * (1 - self.l1_ratio)}
-            for a in (codes, self.alpha_dictionary)
-        ]
-        return both[0], both[1]
-
-    @staticmethod
-    def _sizes(problem: Problem) -> tuple[int, int]:
-        """Return (features, factors)."""
-        return problem.architecture.widths[0], problem.architecture.widths[-1]
-
-    def _block(self, problem: Problem) -> NMFBlock:
-        _, r = self._sizes(problem)
-        return NMFBlock(r, sweeps=self.code_sweeps, **self._penalties(problem)[0])
-
     # ------------------------------------------------------------------ what the method is made of
 
     def variables(self, problem: Problem) -> dict[str, int]:
         """M, in batch mode."""
-        return {"m": self._sizes(problem)[1]} if self.mode == "batch" else {}
+        return {"m": self.sizes(problem)[1]} if self.mode == "batch" else {}
 
     def memory(self, problem: Problem) -> dict[str, int]:
         """Nothing is kept per chunk."""
@@ -214,7 +108,7 @@ class Factorization:
 
     def model(self, problem: Problem) -> Chain:
         """Return the network that predicts: it maps inputs to codes."""
-        return Chain.build(self._sizes(problem)[0], [self._block(problem)])
+        return Chain.build(self.sizes(problem)[0], [self.block(problem)])
 
     def _part(self, name: str, **more: Any) -> Part:
         return Part(name, layers=(1,), x=True, **more)
@@ -239,7 +133,7 @@ class Factorization:
 
     def looks(self, problem: Problem) -> tuple[Part, ...]:
         """Return two looks at the data, for its singular vectors; or one, for its size."""
-        stages = ("gram", "signs") if self._from_data(problem) else ("scale",)
+        stages = ("gram", "signs") if self.from_data(problem) else ("scale",)
         return tuple(self._part(f"look-{stage}") for stage in stages)
 
     def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
@@ -255,7 +149,7 @@ class Factorization:
 
     def initial(self, problem: Problem, seed: int) -> Arrays:
         """Draw a dictionary of numbers of size 1, which the first look at the data replaces."""
-        d, r = self._sizes(problem)
+        d, r = self.sizes(problem)
         drawn = np.abs(np.random.default_rng((seed, 1)).normal(size=(r, d)))
         found: Arrays = {"s_1": drawn.astype(problem.dtype)}
         if self.mode == "online":
@@ -268,10 +162,10 @@ class Factorization:
 
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
         """First codes of a chunk, from nothing; and the sum of squares of its rows."""
-        energy, m = 0.0, np.empty((chunk.rows, self._sizes(problem)[1]), problem.dtype)
+        energy, m = 0.0, np.empty((chunk.rows, self.sizes(problem)[1]), problem.dtype)
         for rows, z in _pieces(chunk, problem, ROWS):
             if z.min() < 0:
-                raise DataError(_negative(z, first=True))
+                raise DataError(negative(z, first=True))
             energy += square(z)
             if self.mode == "batch":
                 m[rows] = self._codes(problem, z, weights["s_1"])
@@ -292,7 +186,7 @@ class Factorization:
     def footprint(self, problem: Problem, inputs: int, chunks: int) -> Footprint:
         """Return what a run holds in memory; see `Solver.footprint`."""
         size = np.dtype(problem.dtype).itemsize
-        d, r = self._sizes(problem)
+        d, r = self.sizes(problem)
         row = inputs * d + size * r * (self.mode == "batch") + 8
         rows = max(ROWS, self.batch_size)
         # The sums in float64, what is added to them, and a few rows with their codes.
@@ -300,7 +194,7 @@ class Factorization:
         weights = size * (2 * r * d + r * r) * (1 if len(self.passes(problem, chunks)) == 1 else 2)
         sums = (8 if self.mode == "batch" else size) * (2 * r * d + r * r)
         solve = 8 * 4 * r * d
-        if self._from_data(problem):  # once, before the first pass
+        if self.from_data(problem):  # once, before the first pass
             visit = max(visit, 2 * 8 * d * d)
             sums, solve = max(sums, 8 * d * d), max(solve, 3 * 8 * d * d)
         return Footprint(row, visit, weights, sums, sums, solve)
@@ -322,7 +216,7 @@ class Factorization:
 
     def _codes(self, problem: Problem, z: Array, s: Array, start: Array | None = None) -> Array:
         sweeps = self.code_sweeps if start is None else self.sweeps
-        return nonnegative.codes(z, s, sweeps, start, **self._penalties(problem)[0])
+        return nonnegative.codes(z, s, sweeps, start, **self.penalties(problem)[0])
 
     def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Code the rows of a chunk; return the sums that the dictionary is improved on."""
@@ -352,7 +246,7 @@ class Factorization:
         total: Sums = {}
         for _, z in _pieces(chunk, problem, ROWS):
             if z.min() < 0:
-                raise DataError(_negative(z, first=True))
+                raise DataError(negative(z, first=True))
             found["look_energy"] += square(z)
             found["look_sum"] += float(z.sum(dtype=np.float64))
             if stage != "scale":
@@ -364,7 +258,7 @@ class Factorization:
         names = (weights[f"{kind}_1"] for kind in ("s", "gram", "cross", "count"))
         s, gram, cross, count = names
         own = Dictionary(
-            s, gram, cross, float(count), self.window, False, **self._penalties(problem)[1]
+            s, gram, cross, float(count), self.window, False, **self.penalties(problem)[1]
         )
         error = mass = 0.0
         order = np.random.default_rng(chunk.seed).permutation(chunk.rows)
@@ -396,7 +290,7 @@ class Factorization:
         here = sums["rows"] if online else n  # of this round
         gram, cross = sums["gram"] / here, sums["cross"] / here
         begin = (sums["s"] / here).astype(s.dtype) if online else s
-        on_codes, on_s = self._penalties(problem)
+        on_codes, on_s = self.penalties(problem)
         # A factor that a penalty has switched off is meant to be off.
         free = not any((*on_codes.values(), *on_s.values()))
         new, dead = settled(begin, gram, cross, False, revive=free, **on_s)

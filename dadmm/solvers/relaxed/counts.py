@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from dadmm.numerics.activations import PIECEWISE, get_activation
 from dadmm.solvers.counts import Work
+from dadmm.solvers.relaxed.options import RelaxedOptions
 from dadmm.solvers.relaxed.sweep import tile_rows
 from dadmm.solvers.solver import Part, Problem
-
-if TYPE_CHECKING:
-    from dadmm.solvers.relaxed.method import RelaxedADMM
 
 # Steps on a subproblem without a closed form, per row and sweep, as a rule: a row rests once it
 # has settled, but its tile goes on.
@@ -20,8 +16,8 @@ STEPS = 4
 TRIALS = 1.3
 
 
-def visit(solver: RelaxedADMM, problem: Problem, part: Part, rows: int) -> Work:
-    """Return the work of a part on a chunk, see `RelaxedADMM.visit`."""
+def visit(solver: RelaxedOptions, problem: Problem, part: Part, rows: int) -> Work:
+    """Return the work of a part on a chunk, see `RelaxedOptions.visit`."""
     work = Work()
     keeps = solver.state == "keep"
     if not keeps and part.sweep is not None:
@@ -38,7 +34,7 @@ def visit(solver: RelaxedADMM, problem: Problem, part: Part, rows: int) -> Work:
     return work
 
 
-def prepare(solver: RelaxedADMM, problem: Problem, layer: int) -> Work:
+def prepare(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
     """Return the work of making a layer's weights ready, see `dadmm.solvers.relaxed.weights.prepare`."""
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     work = Work()
@@ -55,7 +51,7 @@ def prepare(solver: RelaxedADMM, problem: Problem, layer: int) -> Work:
     return work
 
 
-def solve(solver: RelaxedADMM, problem: Problem, layer: int) -> Work:
+def solve(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
     """Return the work of a layer's weight update, see `dadmm.solvers.relaxed.weights.solve`."""
     arch = problem.architecture
     work = Work()
@@ -66,7 +62,7 @@ def solve(solver: RelaxedADMM, problem: Problem, layer: int) -> Work:
         work.dense(width, 4.0 * width**3)  # the largest eigenvalue, which memory limits
     work.moved = 8.0 * (4 * width * width + 10 * width * out)
     work.result = np.dtype(problem.dtype).itemsize * width * out
-    if solver.constants(problem, layer):
+    if layer == 1:
         work.constants = 8.0 * width * width
     return work
 
@@ -97,7 +93,9 @@ def _forward(work: Work, problem: Problem, rows: int, tile: int, to: int) -> Non
     work.moved += size * rows * arch.widths[0]
 
 
-def _evaluate(solver: RelaxedADMM, problem: Problem, work: Work, rows: int, forward: bool) -> None:
+def _evaluate(
+    solver: RelaxedOptions, problem: Problem, work: Work, rows: int, forward: bool
+) -> None:
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     width, out = arch.widths[-2], arch.widths[-1]
     if forward:
@@ -121,7 +119,7 @@ def _gram(work: Work, problem: Problem, rows: int, width: int) -> None:
     work.result += np.dtype(problem.dtype).itemsize * (width + 1) ** 2
 
 
-def _couple(solver: RelaxedADMM, problem: Problem, work: Work, i: int, rows: int) -> None:
+def _couple(solver: RelaxedOptions, problem: Problem, work: Work, i: int, rows: int) -> None:
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     below, out = arch.widths[i - 1], arch.widths[i]
     if i > 1:
@@ -142,7 +140,7 @@ def _couple(solver: RelaxedADMM, problem: Problem, work: Work, i: int, rows: int
 
 
 def _sweep(
-    solver: RelaxedADMM, problem: Problem, work: Work, span: tuple[int, int], rows: int
+    solver: RelaxedOptions, problem: Problem, work: Work, span: tuple[int, int], rows: int
 ) -> None:
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     lo, hi = span
@@ -174,7 +172,7 @@ def _sweep(
 
 
 def _three(
-    solver: RelaxedADMM,
+    solver: RelaxedOptions,
     problem: Problem,
     work: Work,
     i: int,
@@ -203,7 +201,7 @@ def _three(
 
 
 def _two(
-    solver: RelaxedADMM, problem: Problem, work: Work, i: int, tile: int, tiles: float
+    solver: RelaxedOptions, problem: Problem, work: Work, i: int, tile: int, tiles: float
 ) -> None:
     arch = problem.architecture
     below, width, above = arch.widths[i - 1 : i + 2]

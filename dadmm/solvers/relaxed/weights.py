@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,13 +10,11 @@ from dadmm.numerics.activations import get_activation
 from dadmm.numerics.algebra import inverse_spd, largest_eigenvalue, solve_spd, square
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array, Arrays
+from dadmm.solvers.relaxed.options import RelaxedOptions
 from dadmm.solvers.solver import Problem, Sums, numbers
 
-if TYPE_CHECKING:
-    from dadmm.solvers.relaxed.method import RelaxedADMM
 
-
-def prepare(solver: RelaxedADMM, problem: Problem, layer: int, params: Arrays) -> Arrays:
+def prepare(solver: RelaxedOptions, problem: Problem, layer: int, params: Arrays) -> Arrays:
     """Return a layer's parameters and the inverse of M, the curvature of V in the layer below.
 
     M is the same for every sample.  It is inverted in float64: its condition is that of
@@ -61,7 +58,7 @@ def prepare(solver: RelaxedADMM, problem: Problem, layer: int, params: Arrays) -
 
 
 def solve(
-    solver: RelaxedADMM,
+    solver: RelaxedOptions,
     problem: Problem,
     layer: int,
     anchor: Arrays,
