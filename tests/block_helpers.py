@@ -8,7 +8,9 @@ from helpers import data
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.block.method import BlockADMM
-from dadmm.solvers.solver import Chunk, Pace, Problem, iterate
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.parts import Pace
+from dadmm.solvers.solver import iterate
 
 HIDDEN = (6, 6, 4)
 

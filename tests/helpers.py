@@ -19,7 +19,10 @@ from dadmm.estimators.load import open_plan
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.relaxed.method import RelaxedADMM
-from dadmm.solvers.solver import Chunk, Pace, Problem, combine, iterate
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.parts import Pace
+from dadmm.solvers.sums import combine
+from dadmm.solvers.solver import iterate
 from dadmm.store import Run as stored  # noqa: N813
 
 ACTIVATION = {

@@ -30,7 +30,7 @@ from dadmm.networks.form import Form
 from dadmm.networks.scaling import Scaling
 from dadmm.networks.target import labels_to_json
 from dadmm.solvers.registry import make_solver, solver_table
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 from dadmm.store import Run
 
 MIB = 2**20

@@ -13,7 +13,10 @@ from dadmm.networks.blocks import Dense, Residual
 from dadmm.networks.chain import views
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.block.minibatch import Local, Span, held_out
-from dadmm.solvers.solver import Chunk, Pace, Problem, combine, iterate
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.parts import Pace
+from dadmm.solvers.sums import combine
+from dadmm.solvers.solver import iterate
 
 LOSSES = ("squared", "huber", "hinge", "cross_entropy", "binary_cross_entropy")
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from block_helpers import begin, block, go, problem
 
-from dadmm.solvers.solver import combine, iterate
+from dadmm.solvers.sums import combine
+from dadmm.solvers.solver import iterate
 
 
 def test_an_average_is_weighted_by_rows():

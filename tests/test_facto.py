@@ -19,7 +19,7 @@ from dadmm.networks.architecture import Architecture
 from dadmm.numerics import nonnegative
 from dadmm.solvers.block.factor_span import FactorSpan
 from dadmm.solvers.nmf.dictionary import Dictionary
-from dadmm.solvers.solver import Chunk, Problem
+from dadmm.solvers.problem import Chunk, Problem
 from dadmm.store import Run
 
 DIGITS, LABELS = load_digits(return_X_y=True)

@@ -22,7 +22,8 @@ from dadmm.engine.plan import Plan, Step
 from dadmm.engine.tasks import aligned
 from dadmm.errors import StoreError
 from dadmm.estimators.load import open_plan
-from dadmm.solvers.solver import Problem, combine
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.sums import combine
 from dadmm.store import Run
 
 SOLVERS = {

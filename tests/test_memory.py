@@ -14,7 +14,7 @@ from dadmm.engine.memory import USABLE, worker_bytes
 from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
 from dadmm.solvers.registry import make_solver
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 
 pytestmark = pytest.mark.processes
 

@@ -13,7 +13,7 @@ from dadmm.errors import OptionError, ShapeError
 from dadmm.networks.architecture import Architecture
 from dadmm.solvers.block.method import BlockADMM
 from dadmm.solvers.relaxed.method import RelaxedADMM
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 
 SOLVER = RelaxedADMM()
 

@@ -29,7 +29,7 @@ from dadmm.engine import graph
 from dadmm.engine.memory import worker_bytes
 from dadmm.engine.plan import Plan, Step
 from dadmm.solvers.nmf.method import Factorization
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 from dadmm.store import Run
 
 SOLVERS = {

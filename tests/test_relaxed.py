@@ -25,7 +25,9 @@ from dadmm.networks.architecture import layers as forward_layers
 from dadmm.numerics.activations import get_activation
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.relaxed.method import RelaxedADMM
-from dadmm.solvers.solver import Chunk, Part, Pass, combine
+from dadmm.solvers.problem import Chunk
+from dadmm.solvers.parts import Part, Pass
+from dadmm.solvers.sums import combine
 
 SMOOTH = ("tanh", "sigmoid", "softplus")
 KINKED = ("relu", "leaky_relu")

@@ -10,7 +10,8 @@ from dadmm.networks.network import Network
 from dadmm.networks.scaling import Scaling
 from dadmm.networks.target import Target, labels_from_json
 from dadmm.numerics.types import Array
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import Solver
 from dadmm.store import Run
 
 
@@ -25,15 +26,15 @@ def load_network(
         If the stored parameters do not fit the run's config.
     """
     params: dict[str, Array] = {}
-    model, scaling = solver.model(problem), load_scaling(run)
+    layout, scaling = solver.layout(problem), load_scaling(run)
+    model = layout.network
     record = run.committed() or {}
     if record.get("final"):
         group = f"network/{record['network']}"
         params = {name: run.blocks.get(f"{group}/{name}") for name in model.shapes}
     else:
         generation = record["generation"] if generation is None else generation
-        for layer in solver.finish(problem).parts[0].layers:
-            names = list(solver.exported(problem, layer))
+        for layer, names in layout.exported.items():
             stored = run.load_params(generation, names)
             try:
                 params |= solver.export(problem, layer, stored)

@@ -44,8 +44,9 @@ from dadmm.numerics import algebra
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
 from dadmm.options import TYPES, check_type
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver, solver_table
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.solver import Solver, check_weights
 from dadmm.store import Run, ZarrBlocks
 
 
@@ -101,6 +102,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         weight = self._weights(given.rows(sample_weight), target, classes)
         problem = self._problem(X.shape, target, classes, solver)
         problem = replace(problem, weighted=weight is not None)
+        check_weights(solver, problem)
         solver.check(problem)
         initial = self._initial(problem)
         if before is not None:
@@ -205,7 +207,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             tell = telling(client if page else None, plan, most, earlier)
 
             def so_far() -> dict[str, Any]:
-                best = plan.solver.best(rows_of(plan.run.history()))
+                best = plan.judge(rows_of(plan.run.history())).keep
                 return self._fitted(
                     load_network(plan.run, plan.solver, plan.problem, plan.run.generation(best))
                 )
@@ -245,19 +247,17 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
     def _take(self, plan: Plan) -> None:
         """Set the fitted attributes from what the run has committed."""
-        run, problem = plan.run, plan.problem
+        run = plan.run
         record = run.committed() or {}
         history = run.history()
-        generation = run.generation(plan.solver.best(rows_of(history)))
+        generation = run.generation(plan.judge(rows_of(history)).keep)
         hidden = [name for name in history if name == "generation" or is_measured(str(name))]
         self.history_ = history.drop_vars(hidden)
         self._take_network(load_network(plan.run, plan.solver, plan.problem, generation))
         self._parameters = {
             name: array
-            for layer in plan.solver.layers(problem)
-            for name, array in run.load_params(
-                generation, plan.solver.parameters(problem, layer)
-            ).items()
+            for names in plan.layout.layers.values()
+            for name, array in run.load_params(generation, names).items()
         }
         self.n_iter_ = int(record["iteration"])
         if {"stationarity", "step"} <= set(self.history_):  # damage may have taken either
@@ -422,7 +422,7 @@ def _continue_from(
         same
         and get_loss(problem.loss).multi_label == get_loss(before.network_.target.loss).multi_label
     )
-    same = same and solver.model(problem) == before.network_.architecture
+    same = same and solver.layout(problem).network == before.network_.architecture
     found, wanted = ({n: a.shape for n, a in arrays.items()} for arrays in (params, needed))
     if not same or found != wanted:
         raise ShapeError(
@@ -449,7 +449,7 @@ def _shared_folder(problem: Problem, solver: Solver) -> Iterator[str]:
             "that all of them reach"
         )
     memory = Path("/dev/shm")
-    width = problem.architecture.widths[0] + 3 * sum(solver.variables(problem).values())
+    width = problem.architecture.widths[0] + 3 * sum(solver.layout(problem).state.values())
     needed = 2 * problem.rows * width * np.dtype(problem.dtype).itemsize
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > needed
     with tempfile.TemporaryDirectory(prefix="dadmm-", dir=memory if roomy else None) as folder:

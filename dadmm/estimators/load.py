@@ -13,7 +13,7 @@ from dadmm.engine import loop
 from dadmm.engine.memory import chunk_rows
 from dadmm.engine.plan import Plan
 from dadmm.engine.recovery import check_forms, last_record
-from dadmm.errors import DamageError, InputError, OptionError, StoreError, unknown
+from dadmm.errors import DamageError, InputError, StoreError, unknown
 from dadmm.estimators.base import Trained
 from dadmm.estimators.deepfacto import DeepFacto
 from dadmm.estimators.nmf import NMF
@@ -29,8 +29,9 @@ from dadmm.numerics.losses import get_loss
 from dadmm.options import check_type
 from dadmm.solvers.block.cut import frozen
 from dadmm.solvers.nmf.method import Factorization
-from dadmm.solvers.registry import make_solver, solver_table
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.registry import stored_solver
+from dadmm.solvers.solver import Solver, check_weights
 from dadmm.store import Run
 
 ESTIMATORS: dict[str, type[Trained]] = {
@@ -54,10 +55,8 @@ def open_plan(run: Run, solver: Solver | None = None) -> Plan:
         arch = Architecture(tuple(shape["widths"]), tuple(shape["skips"]), shape["activation"])
         problem = Problem(**{**stored["problem"], "architecture": arch})
         _check_stored(problem, stored)
-        if solver is None:
-            solver = make_solver(stored["config"]["solver"])
-        elif solver_table(solver) != stored["config"]["solver"]:
-            raise OptionError("it was trained by another solver than the one passed")
+        solver = stored_solver(stored["config"]["solver"], solver)
+        check_weights(solver, problem)
         solver.check(problem)
         return Plan(run, solver, problem, tuple(stored["chunks"]), stored["seed"])
     except (KeyError, TypeError, ValueError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,9 +26,9 @@ from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
 from dadmm.options import check_type
-from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.solver import Solver
 
 
 def _has_partial_fit(estimator: Any) -> bool:
@@ -38,7 +37,7 @@ def _has_partial_fit(estimator: Any) -> bool:
         solver = make_solver(estimator.solver)
     except DadmmError:
         return True  # the call says what is wrong
-    if not isinstance(solver, BlockADMM):
+    if solver.incremental() is None:
         raise OptionError(f"partial_fit needs solver='block', not {solver.name!r}")
     return True
 
@@ -156,12 +155,10 @@ class _ADMMEstimator(Trained):
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         self._check_options()
-        solver = self._make_solver()
-        assert isinstance(solver, BlockADMM)
+        solver = self._make_solver().incremental()
+        assert solver is not None  # or there would be no such method
         if self.run is not None:
             raise OptionError("partial_fit keeps its state in the estimator: leave run=None")
-        # One pass is no schedule, and its rows are too few to hold some out.
-        solver = replace(solver, learning_rate_schedule="constant", early_stopping=False)
         before = self if hasattr(self, "network_") else None
         form = None if before is None else self._form
         given = prepare_training(X, y, self.categorical, self.missing, self.sample_dims, form)

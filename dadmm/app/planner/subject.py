@@ -13,7 +13,7 @@ from dadmm.data.prepare import prepare_training
 from dadmm.datasets import load_data
 from dadmm.engine.memory import chunk_rows
 from dadmm.estimators.nmf import NMF
-from dadmm.solvers.solver import Counted
+from dadmm.solvers.solver import check_weights
 
 
 def of_config(
@@ -36,13 +36,13 @@ def of_config(
     estimator = make_estimator(table, "run")
     estimator._check_options()
     solver = estimator._make_solver()
-    assert isinstance(solver, Counted)  # as all are
     x, y, *_ = load_data(table["data"], supervised=not isinstance(estimator, NMF))
     given = prepare_training(x, y, estimator.categorical, estimator.missing, None, None)
     target, classes = estimator._target(given.y, given.x.shape[0])
     problem = estimator._problem(given.x.shape, target, classes, solver)
     weighted = getattr(estimator, "class_weight", None) is not None
     problem = replace(problem, rows=rows or problem.rows, weighted=weighted)
+    check_weights(solver, problem)
     solver.check(problem)
     in_place = given.stored is not None and not estimator.copy_data
     size = given.x.dtype.itemsize

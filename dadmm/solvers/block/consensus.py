@@ -25,7 +25,8 @@ import numpy as np
 from dadmm.numerics.types import Arrays
 from dadmm.solvers.block.minibatch import Learner
 from dadmm.solvers.block.options import BlockOptions
-from dadmm.solvers.solver import Chunk, Problem, Sums
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.sums import Sums
 
 
 def start(solver: BlockOptions, problem: Problem, weights: Arrays) -> Arrays:

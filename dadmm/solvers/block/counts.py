@@ -2,52 +2,122 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from dadmm.networks.blocks import Dense, NMFBlock
 from dadmm.networks.chain import size
 from dadmm.numerics.activations import PIECEWISE, get_activation
-from dadmm.solvers.block.minibatch import EVALUATED
-from dadmm.solvers.block.options import BlockOptions
-from dadmm.solvers.counts import Work
+from dadmm.solvers.block.grid import Task
+from dadmm.solvers.block.options import HELD_OUT, BlockOptions
+from dadmm.solvers.counts import Footprint, Granularity, Work, target_bytes
+from dadmm.solvers.evaluate import EVALUATED
 from dadmm.solvers.nmf import counts
 from dadmm.solvers.nmf.dictionary import SWEEPS
-from dadmm.solvers.solver import Part, Problem
+from dadmm.solvers.parts import Part, Phase
+from dadmm.solvers.problem import Problem
 
 # Calls from Python per mini-batch beside those of its blocks.
 PER_BATCH = 25
 
 
-def visit(solver: BlockOptions, problem: Problem, part: Part, rows: int) -> Work:
-    """Return the work of a part on a chunk, see `BlockOptions.visit`."""
-    work = Work()
-    if part.evaluate:
-        share = solver.validation_fraction if part.name == "validate-chunk" else 1.0
-        seen = max(rows * share, 1.0)
-        chain = solver.chain(problem)
-        _inputs(work, problem, seen, seen / EVALUATED)
+class BlockCounts:
+    """What a run of Block-ADMM costs."""
+
+    whole_inputs = False
+
+    def granularity(self, solver: BlockOptions, problem: Problem) -> Granularity:
+        """Return chunks that the agents share evenly."""
+        return Granularity(solver.agents, solver.agents, 64 * 2**20)
+
+    def footprint(
+        self, solver: BlockOptions, problem: Problem, inputs: int, chunks: int
+    ) -> Footprint:
+        """Return what a run holds in memory."""
+        size = np.dtype(problem.dtype).itemsize
+        chain, spans = solver.chain(problem), solver.spans(problem)
+        widths, grid = chain.widths, solver.schedule == "grid"
+        sizes = [solver.size(problem, t) for t in solver.layers(problem)]
+
+        # Inputs and targets; the rows in some order; what is kept, and (grid) what is being made.
+        row = inputs * widths[0] + target_bytes(problem) + 24
+        row += size * sum(solver.variables(problem).values())
+        ends = [widths[hi] for _, hi in spans[:-1]]
+        if grid and ends:
+            made = max(a + b for a, b in pairwise([0, *ends, 0]))
+            row += size * (max(ends) if solver.mode == "online" else made + 1)
+
+        # Parameters, both moments and the gradient, of one block in the grid; consensus ADMM's
+        # multiplier, what was sent, and what is to be sent.
+        at_once = max(sizes) if grid else sum(sizes)
+        visit = 4 * size * at_once
+        if solver.consensus == "admm":
+            visit += size * (2 * sum(sizes) + max(sizes))
+        # A mini-batch: its inputs, what each link keeps, Z and U.  More rows of the same in the
+        # grid, and of the outputs of all links in an evaluation.
+        links = [5 * sum(widths[lo - 1 : hi + 1]) for lo, hi in spans]
+        batch = solver.batch_rows(problem)
+        batch_bytes = (
+            max(batch, EVALUATED) * max(links) if grid else batch * (sum(links) + 6 * sum(ends))
+        )
+        visit += size * (batch_bytes + EVALUATED * (widths[0] + 2 * sum(widths[1:])))
+
+        # Parameters and moments; between rounds also those that the iteration started from.
+        rounds = -(-chunks // solver.agents) + solver.early_stopping
+        weights = 3 * size * sum(sizes) * (1 if rounds == 1 else 2)
+        weights += max(getattr(block, "library", 0) for block in chain.blocks)
+        summed = sum(sizes) * (3 if solver.optimizer == "adam" else 2)
+        # The new ones, how far they moved, and (consensus ADMM) the step in float64.
+        solve = max(sizes) * (4 * size + (8 if solver.consensus == "admm" else 0))
+        share = at_once / sum(sizes)
+        sums, total = size * summed, 8 * summed
+        # Factorisations: a dictionary and its sums in float64; before the first pass, products of
+        # all features with each other.
+        for i, block in enumerate(chain.blocks):
+            if isinstance(block, NMFBlock):
+                solve = max(solve, 8 * 4 * widths[i] * widths[i + 1])
+                if block.init == "nndsvd":
+                    square_bytes = 8 * widths[i] ** 2
+                    visit, solve = max(visit, 3 * square_bytes), max(solve, 3 * square_bytes)
+                    sums, total = max(sums, square_bytes), max(total, square_bytes)
+        return Footprint(row, visit, weights, sums, total, solve, share)
+
+    def visit(self, solver: BlockOptions, problem: Problem, part: Part, rows: int) -> Work:
+        """Return the work of a part on a chunk."""
+        work = Work()
+        if part.phase is Phase.EVALUATE:
+            share = solver.validation_fraction if part.work == HELD_OUT else 1.0
+            seen = max(rows * share, 1.0)
+            chain = solver.chain(problem)
+            _inputs(work, problem, seen, seen / EVALUATED)
+            batch = Work()
+            _forward(batch, solver, problem, 1, chain.depth, EVALUATED)
+            _measure(batch, problem, EVALUATED)
+            work.add(batch, seen / EVALUATED)
+            work.result += 64
+            return work
+        if solver.schedule == "grid":
+            assert isinstance(part.work, Task)
+            _grid(solver, problem, work, part.work, rows)
+            return work
+        trained = _trained(solver, rows)
+        batch_rows = min(solver.batch_rows(problem), max(trained, 1))
         batch = Work()
-        _forward(batch, solver, problem, 1, chain.depth, EVALUATED)
-        _measure(batch, problem, EVALUATED)
-        work.add(batch, seen / EVALUATED)
-        work.result += 64
+        if solver.plain:
+            _online(batch, solver, problem, batch_rows)
+        else:
+            _sweeps(batch, solver, problem, batch_rows)
+        batches = solver.local_epochs * -(-trained // batch_rows)
+        work.add(batch, batches)
+        _inputs(work, problem, solver.local_epochs * trained, batches)
+        work.loop("pass", solver.local_epochs * trained)
+        _contribution(work, solver, problem, solver.layers(problem))
         return work
-    if solver.schedule == "grid":
-        _grid(solver, problem, work, part, rows)
-        return work
-    trained = _trained(solver, rows)
-    batch_rows = min(solver.batch_rows(problem), max(trained, 1))
-    batch = Work()
-    if solver.plain:
-        _online(batch, solver, problem, batch_rows)
-    else:
-        _sweeps(batch, solver, problem, batch_rows)
-    batches = solver.local_epochs * -(-trained // batch_rows)
-    work.add(batch, batches)
-    _inputs(work, problem, solver.local_epochs * trained, batches)
-    work.loop("pass", solver.local_epochs * trained)
-    _contribution(work, solver, problem, solver.layers(problem))
-    return work
+
+    def weights(self, solver: BlockOptions, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what preparing a block's parameters and their consensus compute."""
+        return prepare(solver, problem, layer), solve(solver, problem, layer)
 
 
 def prepare(solver: BlockOptions, problem: Problem, layer: int) -> Work:
@@ -238,15 +308,15 @@ def _contribution(
     work.result += item * learnt + 64
 
 
-def _grid(solver: BlockOptions, problem: Problem, work: Work, part: Part, rows: int) -> None:
+def _grid(solver: BlockOptions, problem: Problem, work: Work, task: Task, rows: int) -> None:
     """One block of one chunk, see `dadmm.solvers.block.grid`."""
-    (t,) = part.couple
+    t = task.block
     chain, spans = solver.chain(problem), solver.spans(problem)
     lo, hi = spans[t - 1]
     item, trained = np.dtype(problem.dtype).itemsize, _trained(solver, rows)
     below, width = chain.widths[lo - 1], chain.widths[hi]
     work.result = 16
-    if part.name.startswith("move-block"):
+    if task.does == "move":
         work.loop("pass", 10 * trained * width, 20 * trained / EVALUATED)
         work.moved += 5 * item * trained * width
         return
@@ -258,11 +328,11 @@ def _grid(solver: BlockOptions, problem: Problem, work: Work, part: Part, rows: 
     _backward(pull, solver, problem, lo, hi, EVALUATED, gradients=False, pull=True)
     pull.loop("pass", EVALUATED * (3 * width + 3 * below), 8)
     work.moved += item * rows * (below + 2 * width)
-    if part.name.startswith("forward-block"):
+    if task.does == "forward":
         work.add(forward, pieces)
         return
     last = t == len(spans)
-    train = part.name.startswith("train-block")
+    train = task.does == "train"
     if not train or solver.mode == "online" or last:
         work.add(forward, pieces)
         if last:

@@ -13,7 +13,8 @@ from dadmm.numerics.algebra import square
 from dadmm.numerics.types import Array, Arrays
 from dadmm.solvers.block.options import BlockOptions
 from dadmm.solvers.nmf.dictionary import Dictionary, negative
-from dadmm.solvers.solver import Problem, Sums
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.sums import Sums
 
 
 class FactorSpan:

@@ -18,6 +18,7 @@ Batch steps look at their neighbours' Z of before (Jacobi).  Derived, like the r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,21 @@ from dadmm.numerics.algebra import row_squares, square
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
 from dadmm.solvers.block import consensus
-from dadmm.solvers.block.minibatch import EVALUATED, Learner, Local, held_out, mini_batches, project
+from dadmm.solvers.block.minibatch import Learner, Local, mini_batches, project
 from dadmm.solvers.block.options import BlockOptions
-from dadmm.solvers.rows import batches, gather, inputs
-from dadmm.solvers.solver import Chunk, Part, Problem, Sums
+from dadmm.solvers.evaluate import EVALUATED
+from dadmm.solvers.parts import Part
+from dadmm.solvers.problem import Chunk, Problem, gather
+from dadmm.solvers.rows import batches
+from dadmm.solvers.sums import Sums
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a part does, and to which block: "forward", "pull", "move" or "train"."""
+
+    does: str
+    block: int
 
 
 def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
@@ -45,16 +57,22 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
         name: str, t: int, fresh: tuple[str, ...], writes: tuple[str, ...], **more: Any
     ) -> Part:
         return Part(
-            f"{name}-{t}", couple=(t,), fresh=fresh, writes=writes, layers=(t,), x=t == 1, **more
+            f"{name}-block-{t}",
+            fresh=fresh,
+            writes=writes,
+            layers=(t,),
+            x=t == 1,
+            work=Task(name, t),
+            **more,
         )
 
     if solver.mode == "online":
         forward = [
-            part("forward-block", t, between(("z", t - 1)), between(("z", t))) for t in layers[:-1]
+            part("forward", t, between(("z", t - 1)), between(("z", t))) for t in layers[:-1]
         ]
         train = [
             part(
-                "train-block",
+                "train",
                 t,
                 between(("z", t - 1), ("target", t)),
                 between(("target", t - 1)) + memory[t],
@@ -67,7 +85,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
         return (*forward, *train)
     pull = [
         part(
-            "pull-block",
+            "pull",
             t,
             (),
             between(("f", t), ("pull", t - 1), ("bend", t - 1)),
@@ -79,7 +97,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
     move = [
         Part(
             f"move-block-{t}",
-            couple=(t,),
+            work=Task("move", t),
             reads=between(("z", t), ("u", t)),
             fresh=between(("f", t), ("pull", t), ("bend", t)),
             writes=between(("z", t)),
@@ -88,7 +106,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
     ]
     train = [
         part(
-            "train-block",
+            "train",
             t,
             between(("z", t - 1), ("z", t)),
             between(("u", t)) + memory[t],
@@ -101,24 +119,23 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
     return (*pull, *move, *train)
 
 
-def visit(solver: BlockOptions, problem: Problem, part: Part, span: Learner, chunk: Chunk) -> Sums:
-    """Do one of the tasks on a block; `move` is the one that needs no parameters."""
-    t = span.number
-    below = chunk.x if t == 1 else chunk.state[f"z_{t - 1}"]
+def visit(solver: BlockOptions, problem: Problem, task: Task, span: Learner, chunk: Chunk) -> Sums:
+    """Do one of the tasks that need a block's parameters."""
+    below = chunk.inputs if task.block == 1 else chunk.state[f"z_{task.block - 1}"]
     assert below is not None
-    task = _Task(solver, problem, span, below, chunk, np.dtype(problem.dtype))
-    if part.name.startswith("forward-block"):
-        task.forward()
+    visit = _Visit(solver, problem, span, below, chunk, np.dtype(problem.dtype))
+    if task.does == "forward":
+        visit.forward()
         return {}
-    if part.name.startswith("pull-block"):
-        task.pull()
+    if task.does == "pull":
+        visit.pull()
         return {}
-    return task.learn()
+    return visit.learn()
 
 
 def move(solver: BlockOptions, problem: Problem, t: int, chunk: Chunk) -> None:
     """One gradient step on Z_t, at the length that the row's curvature allows."""
-    state, train = chunk.state, held_out(solver, chunk)[0]
+    state, train = chunk.state, solver.split(chunk)[0]
     rho = np.dtype(problem.dtype).type(solver.rho)
     constraint = solver.boundaries(problem)[t - 1]
     for piece in batches(len(train), EVALUATED):
@@ -132,7 +149,7 @@ def move(solver: BlockOptions, problem: Problem, t: int, chunk: Chunk) -> None:
         state[f"z_{t}"][rows] = project(constraint, z - step)
 
 
-class _Task:
+class _Visit:
     """A task on one block of one chunk."""
 
     def __init__(
@@ -151,7 +168,7 @@ class _Task:
         self.lower = solver.boundaries(problem)[self.t - 2] if self.t > 1 else None
         self.criterion = get_loss(problem.loss)
         self.local = Local(solver, problem, [span])
-        self.train, _ = held_out(solver, chunk)
+        self.train, _ = solver.split(chunk)
 
     def _new(self, width: int) -> Array:
         """Return zeros for all rows of the chunk; those held out stay 0."""
@@ -160,7 +177,7 @@ class _Task:
     def _rows(self, rows: Array) -> Array:
         """Return some rows of what the block reads."""
         if self.t == 1:
-            return inputs(self.chunk, rows, self.dtype)
+            return self.chunk.take(rows)
         return gather("below", self.below, rows)
 
     def _pieces(self) -> Iterator[tuple[Array, Array, Array]]:

@@ -11,15 +11,19 @@ from dadmm.errors import OptionError, unknown
 from dadmm.networks.blocks import NMFBlock
 from dadmm.networks.chain import Chain, size
 from dadmm.numerics.constraints import Constraint
+from dadmm.numerics.types import Array
 from dadmm.solvers.block.cut import chain_of, frozen
 from dadmm.solvers.block.learning_rate import check_schedule, momentum
 from dadmm.solvers.nmf.dictionary import check_features
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.stopping import HeldOut
 
 MODES = ("online", "batch")
 OPTIMIZERS = ("adam", "sgd")
 CONSENSUS = ("average", "admm")
 SCHEDULES = ("fused", "grid")
+# The work of parts that evaluate on the rows held out.
+HELD_OUT = "held out"
 
 
 @dataclass(frozen=True)
@@ -277,3 +281,9 @@ class BlockOptions:
             f"{kind}_{t}": width for t, width in widths.items() for kind in ("z", "u", "f", "pull")
         }
         return found | {f"bend_{t}": 1 for t in widths}
+
+    def split(self, chunk: Chunk) -> tuple[Array, Array]:
+        """Return the rows of a chunk to train on, and those held out for validation."""
+        if not self.early_stopping:
+            return np.arange(chunk.rows), np.arange(0)
+        return HeldOut(self.validation_fraction).split(chunk.rows, chunk.seed)

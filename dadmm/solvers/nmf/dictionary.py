@@ -9,8 +9,10 @@ import numpy as np
 from dadmm.errors import OptionError
 from dadmm.numerics import nonnegative
 from dadmm.numerics.types import Array
-from dadmm.solvers.solver import Sums
+from dadmm.solvers.sums import Sums
 
+# The looks at the data that a start from its singular vectors takes.
+STAGES = ("gram", "signs")
 RECENT = 16.0
 
 
@@ -118,7 +120,7 @@ def check_features(count: int) -> None:
         )
 
 
-def look(features: Array, stage: str, s: Array) -> Sums:
+def look(features: Array, stage: object, s: Array) -> Sums:
     """Return what a start from the data needs of some rows, as sums: see `dadmm.numerics.nonnegative.nndsvd`."""
     # Some hundred rows at a time: their products in the features' dtype, added up in float64.
     if stage == "gram":
@@ -128,9 +130,9 @@ def look(features: Array, stage: str, s: Array) -> Sums:
     return {"above": (above**2).sum(axis=0), "below": (below**2).sum(axis=0)}
 
 
-def looked(stage: str, s: Array, sums: Sums, unit: bool) -> Array:
-    """Return the dictionary after a look at all rows."""
-    if stage == "gram":
+def looked(s: Array, sums: Sums, unit: bool) -> Array:
+    """Return the dictionary after a look at all rows, given the sums of `look`."""
+    if "look" in sums:
         return nonnegative.leading(sums["look"], len(s)).astype(s.dtype)
     found = nonnegative.nndsvd(s, sums["above"], sums["below"])
     if unit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,15 @@ from dadmm.errors import OptionError, unknown
 from dadmm.networks.blocks import MOST_SWEEPS, NMFBlock
 from dadmm.numerics import nonnegative
 from dadmm.solvers.nmf.dictionary import MOST_FEATURES, check_features
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 
 MODES = ("batch", "online")
 STARTS = ("auto", "nndsvd", "random")
+# Rows of a mini-batch online, and of what is coded at once: z of 784 float32 stays in the cache.
+ROWS = 512
+# Chunks of a round online, or the root of their number if that is more: more at once are more
+# workers' work, more rounds a better dictionary after a pass.
+TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -111,3 +117,7 @@ class FactorizationOptions:
     def block(self, problem: Problem) -> NMFBlock:
         _, r = self.sizes(problem)
         return NMFBlock(r, sweeps=self.code_sweeps, **self.penalties(problem)[0])
+
+    def rounds(self, chunks: int) -> int:
+        """Return how many rounds of chunks an iteration has."""
+        return -(-chunks // max(TOGETHER, isqrt(chunks))) if self.mode == "online" else 1

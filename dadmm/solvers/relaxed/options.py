@@ -7,10 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from dadmm.errors import OptionError, unknown
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 
 VARIANTS = ("proximal", "linearized")
 STATES = ("keep", "recompute")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a part does.
+
+    Parameters
+    ----------
+    sweep : (int, int) or None
+        First and last layer whose per-sample blocks are updated.
+    couple : tuple of int
+        Layers whose sums for the weight update are formed.
+    evaluate : bool
+        Whether the network is run forward too, for loss, score and head refit.
+    """
+
+    sweep: tuple[int, int] | None = None
+    couple: tuple[int, ...] = ()
+    evaluate: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,8 +86,6 @@ class RelaxedOptions:
     def check(self, problem: Problem) -> None:
         """Raise `OptionError`, naming the option and its range, for options that cannot work."""
         depth = problem.architecture.depth
-        if problem.weighted:
-            raise OptionError("sample_weight and class_weight need solver='block'")
         for option in ("mu", "nu", "beta", "tau", "over_relaxation", "inner_tol"):
             value = getattr(self, option)
             if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):

@@ -15,9 +15,10 @@ from dadmm.numerics.algebra import square
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
+from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.relaxed.options import RelaxedOptions
 from dadmm.solvers.relaxed.subproblems import TwoSplitBlock, u_exact, u_linearized
-from dadmm.solvers.solver import Chunk, Problem, Sums, combine
+from dadmm.solvers.sums import Sums, combine
 
 _work = lasting()
 
