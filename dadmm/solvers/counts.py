@@ -20,7 +20,7 @@ from dadmm.solvers.problem import Problem
 Shape = tuple[int, int, int]
 
 # Elementwise loops whose rates are measured: NumPy's plain passes ("pass") and those of
-# `dadmm.numerics.kernels` and `dadmm.numerics.nonnegative`, with the activation's kind where that decides.
+# `dadmm.numerics`, with the activation's kind where that decides.
 LOOPS = (
     "pass",
     "smooth",

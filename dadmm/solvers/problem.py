@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -80,7 +80,7 @@ class Chunk:
     y: Array | None
     state: Arrays
     seed: tuple[int, ...] = (0,)
-    pace: Pace = Pace()
+    pace: Pace = field(default_factory=Pace)
     weight: Array | None = None
     scaling: Scaling | None = None
     dtype: str = "float32"

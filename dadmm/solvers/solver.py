@@ -122,7 +122,7 @@ class Solver(ABC):
 
     # ------------------------------------------------------------------------------- optional
 
-    def check(self, problem: Problem) -> None:
+    def check(self, problem: Problem) -> None:  # noqa: B027 - by default nothing is refused
         """Raise `OptionError` for options that cannot work on this problem.
 
         What each option may be by itself is checked by its description (`dadmm.options`).

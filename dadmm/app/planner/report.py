@@ -194,7 +194,7 @@ def page(plan: Planned) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", "dadmm plan"),
-        styled(files("dadmm.engine.live").joinpath("report.css").read_text("utf-8")),
+        styled(files("dadmm.app.report").joinpath("report.css").read_text("utf-8")),
     )
     return f"<!DOCTYPE html>\n{html(tag('html', head, body, lang='en'))}\n"
 

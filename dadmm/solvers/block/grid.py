@@ -1,7 +1,7 @@
 """Block-ADMM's grid schedule: one task per block and chunk.
 
 Each task holds one block's parameters and the activations on its two sides, which reach the next
-task through the store.  The updates are those of `dadmm.solvers.block.method`, with Z moved once per
+task through the store.  The updates are those of `BlockADMM`, with Z moved once per
 visit for all rows of the chunk instead of once per mini-batch::
 
     online    forward-block 1 .. T-1     Z_t = P(f_t(Z_{t-1}))

@@ -23,7 +23,7 @@ residual is the step itself: the direction is backpropagation's, found block by 
 Adam's for T = 1.  With more steps, or constraints, it is not.
 
 Over data chunks, every agent trains a copy on its chunk, and the copies meet in a consensus
-(`dadmm.solvers.block.consensus`).  The formulas were rebuilt from the papers' abstracts and published
+(`consensus`).  The formulas were rebuilt from the papers' abstracts and published
 relatives, and checked numerically: derived, not quoted.
 """
 
@@ -93,7 +93,7 @@ class BlockADMM(BlockOptions, Solver):
         return NoBetterLoss(self.n_iter_no_change, rate)
 
     def incremental(self) -> BlockADMM:
-        """Return the method for one pass: that is no schedule, and too few rows to hold some out."""
+        """Return the method for one pass: no schedule, and no rows held out of so few."""
         return replace(self, learning_rate_schedule="constant", early_stopping=False)
 
     def passes(self, problem: Problem, chunks: int) -> Schedule:

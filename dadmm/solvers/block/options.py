@@ -240,9 +240,11 @@ class BlockOptions:
         return block if isinstance(block, NMFBlock) else None
 
     def size(self, problem: Problem, t: int) -> int:
+        """Return how many parameters block t has."""
         return size(self.shapes(problem, t))
 
     def shapes(self, problem: Problem, t: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of block t's parameters, under their names in the network."""
         chain = self.chain(problem)
         lo, hi = self.spans(problem)[t - 1]
         return {

@@ -33,7 +33,7 @@ def absorbed(work: Work, rows: int, features: int, r: int) -> None:
 
 
 def settled(work: Work, features: int, r: int, sweeps: int) -> None:
-    """Count a dictionary's sweeps on the totals, in float64, see `dadmm.solvers.nmf.dictionary.settled`."""
+    """Count a dictionary's sweeps on the totals, in float64, see `dictionary.settled`."""
     work.loop("dictionary_sweep", 2.0 * sweeps * r * r * features, 20)
     work.moved += 8.0 * 4 * r * features
 

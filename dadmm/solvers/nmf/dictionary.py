@@ -100,6 +100,7 @@ def settled(
 
 
 def negative(z: Array, first: bool) -> str:
+    """Return the message about features below 0, read by the `first` block or a later one."""
     if first:
         return (
             f"x has numbers as low as {z.min():.3g}, and a factorisation has none below 0: shift "
@@ -121,7 +122,7 @@ def check_features(count: int) -> None:
 
 
 def look(features: Array, stage: object, s: Array) -> Sums:
-    """Return what a start from the data needs of some rows, as sums: see `dadmm.numerics.nonnegative.nndsvd`."""
+    """Return what a start from the data needs of some rows, as sums: see `nonnegative.nndsvd`."""
     # Some hundred rows at a time: their products in the features' dtype, added up in float64.
     if stage == "gram":
         return {"look": (features.T @ features).astype(np.float64)}

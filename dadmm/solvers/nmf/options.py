@@ -115,6 +115,7 @@ class FactorizationOptions:
         return problem.architecture.widths[0], problem.architecture.widths[-1]
 
     def block(self, problem: Problem) -> NMFBlock:
+        """Return the factorisation as a block of a network."""
         _, r = self.sizes(problem)
         return NMFBlock(r, sweeps=self.code_sweeps, **self.penalties(problem)[0])
 

@@ -104,7 +104,7 @@ class RelaxedCounts:
 
 
 def prepare(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
-    """Return the work of making a layer's weights ready, see `dadmm.solvers.relaxed.weights.prepare`."""
+    """Return the work of making a layer's weights ready, see `weights.prepare`."""
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     work = Work()
     index = min(layer, arch.depth)

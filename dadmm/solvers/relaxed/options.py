@@ -118,6 +118,7 @@ class RelaxedOptions:
             raise OptionError(f"inner_steps={self.inner_steps!r}: use 1 or more")
 
     def blocks(self, problem: Problem) -> dict[str, int]:
+        """Return name and width of each array per sample: V, U in the 3-splitting, and L."""
         arch = problem.architecture
         widths = arch.widths
         kinds = "vu" if self.splitting == 3 else "v"
@@ -144,4 +145,5 @@ class RelaxedOptions:
 
     @property
     def refines(self) -> bool:
+        """Whether passes that repeat only the weight step follow the first one."""
         return self.splitting == 2 and self.variant == "proximal" and self.state == "keep"

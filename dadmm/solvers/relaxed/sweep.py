@@ -1,6 +1,6 @@
 """One sweep of the relaxed ADMM over the per-sample blocks of a chunk.
 
-The updates, their order and their source are described in `dadmm.solvers.relaxed.method`.  A chunk is
+The updates, their order and their source are described in `method.py`.  A chunk is
 swept tile by tile of rows, so that the blocks of a layer stay in a core's cache while they are
 worked on, and no temporary grows with the chunk.
 """
