@@ -18,9 +18,10 @@ chaos: $(STAMP)  ## the long set: a hundred random kills, full disks, damage, fu
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/chaos tests/test_memory.py \
 		tests/test_deployments.py
 
-lint: $(STAMP)  ## style
+lint: $(STAMP)  ## style, and which way imports point
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(STAMP)  ## static types
 	$(BIN)/mypy

@@ -41,7 +41,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dadmm
-from dadmm.cluster import WORKER_SETTINGS
+from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.datasets import load_dataset
 
 HIDDEN = (256, 256, 256)
@@ -340,7 +340,7 @@ def memory(pool):
     for schedule in ("fused", "grid"):
         solver = dadmm.BlockADMM(blocks=8, schedule=schedule, agents=1)
         with tempfile.TemporaryDirectory() as folder, workers(4) as client:
-            client.run(lambda: __import__("dadmm.solvers.grid"))
+            client.run(lambda: __import__("dadmm.solvers.block.grid"))
             client.run(peak)
             before = max(client.run(peak).values())
             dadmm.ADMMClassifier(

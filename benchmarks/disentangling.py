@@ -34,9 +34,9 @@ from rich.table import Table
 from sklearn.decomposition import PCA, FastICA
 
 import dadmm
-from dadmm.attributes import match
 from dadmm.datasets import figures, load_dataset, stroke_attributes
-from dadmm.network import layers
+from dadmm.networks.architecture import layers
+from dadmm.numerics.matching import match
 
 FACTORS, WIDTH, PASSES = 20, 256, 30
 FRACTIONS = (0.01, 0.1, 1.0)

@@ -37,10 +37,10 @@ from rich.table import Table
 from sklearn import decomposition
 
 import dadmm
-from dadmm import factors
-from dadmm.cluster import WORKER_SETTINGS
+from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.datasets import load_dataset
-from dadmm.measure import peak_memory
+from dadmm.engine.timing import peak_memory
+from dadmm.numerics import nonnegative
 
 PASSES = (1, 2, 3, 5, 8, 12, 20, 40, 80)
 CHUNK = 8192
@@ -60,7 +60,7 @@ def images(rows, seed=0):
 def error(s, z):
     """Return the relative error of a dictionary with the best codes."""
     s = np.asarray(s, np.float64)
-    m = factors.codes(z, s, 200)
+    m = nonnegative.codes(z, s, 200)
     return float(np.linalg.norm(z - m @ s) / np.linalg.norm(z))
 
 

@@ -41,10 +41,10 @@ from rich.console import Console
 from rich.table import Table
 
 import dadmm
-from dadmm.cluster import WORKER_SETTINGS
-from dadmm.measure import peak_memory
-from dadmm.plan import chunk_rows
-from dadmm.solvers.base import Problem
+from dadmm.cluster.worker import WORKER_SETTINGS
+from dadmm.engine.memory import chunk_rows
+from dadmm.engine.timing import peak_memory
+from dadmm.solvers.solver import Problem
 
 FEATURES = 784
 FILE = 16 * 2**20

@@ -41,12 +41,12 @@ from rich.console import Console
 from rich.table import Table
 
 import dadmm
-from dadmm.cluster import WORKER_SETTINGS
-from dadmm.measure import peak_memory
-from dadmm.options import make_solver
-from dadmm.planner import machine as machines
-from dadmm.planner.calibrate import calibrate
-from dadmm.planner.forecast import Conditions, Subject, forecast
+from dadmm.app.planner import machine as machines
+from dadmm.app.planner.calibrate import calibrate
+from dadmm.app.planner.forecast import Conditions, Subject, forecast
+from dadmm.cluster.worker import WORKER_SETTINGS
+from dadmm.engine.timing import peak_memory
+from dadmm.solvers.registry import make_solver
 
 CLASSES = 10
 # Iterations that are wanted of each case; those before, which compile, warm up, and write where no

@@ -36,8 +36,8 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 import dadmm
-from dadmm.cluster import WORKER_SETTINGS
-from dadmm.solvers.base import Chunk, Problem, combine, iterate
+from dadmm.cluster.worker import WORKER_SETTINGS
+from dadmm.solvers.solver import Chunk, Problem, combine, iterate
 
 CLASSES = 10
 WORKERS = (1, 2)

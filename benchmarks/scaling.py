@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import dadmm
-from dadmm.planner import machine as machines
-from dadmm.planner.forecast import Conditions, Subject, enough, forecast, sweep
-from dadmm.solvers.base import Problem
+from dadmm.app.planner import machine as machines
+from dadmm.app.planner.forecast import Conditions, Subject, enough, forecast, sweep
+from dadmm.solvers.solver import Problem
 
 WIDTH, DEPTH, CLASSES = 1024, 10, 10
 # Beyond the 4096 that were asked for, to see the end.

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from traffic import Sizes, most_bytes, sent
 
-from dadmm import ADMMClassifier, RelaxedADMM, cluster
+from dadmm import ADMMClassifier, RelaxedADMM
+from dadmm.cluster import connection
 
 ITERATIONS = 4
 
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     given = parser.parse_args()
     print(f"{'rows':>8} {'regions':>8} {'kB sent':>9} {'at most':>9}  by what kind of task")
-    with cluster.connect("local", workers=given.workers, dashboard=-1) as client:
+    with connection.connect("local", workers=given.workers, dashboard=-1) as client:
         client.wait_for_workers(given.workers)
         client.register_plugin(Sizes())
         for rows in given.rows:

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 from dadmm import errors
 
 if TYPE_CHECKING:
-    from dadmm.blocks import Dense, NMFBlock, Residual
-    from dadmm.decomposition import NMF, DeepFacto
-    from dadmm.estimator import ADMMClassifier, ADMMRegressor
-    from dadmm.network import Architecture, Network
-    from dadmm.solvers.block import BlockADMM
-    from dadmm.solvers.relaxed import RelaxedADMM
-    from dadmm.stored import load, resume
-    from dadmm.torchblock import TorchBlock
+    from dadmm.estimators.deepfacto import DeepFacto
+    from dadmm.estimators.load import load, resume
+    from dadmm.estimators.nmf import NMF
+    from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+    from dadmm.networks.architecture import Architecture
+    from dadmm.networks.blocks import Dense, NMFBlock, Residual
+    from dadmm.networks.files import save, to_torch
+    from dadmm.networks.network import Network
+    from dadmm.networks.torch_block import TorchBlock
+    from dadmm.solvers.block.method import BlockADMM
+    from dadmm.solvers.relaxed.method import RelaxedADMM
 
     __version__: str
 
@@ -34,24 +37,28 @@ __all__ = [
     "errors",
     "load",
     "resume",
+    "save",
+    "to_torch",
 ]
 _MODULES = ("cluster",)
 # Where each name is: a module is imported when its name is first asked for.
 _HOMES = {
-    "ADMMClassifier": "estimator",
-    "ADMMRegressor": "estimator",
-    "Architecture": "network",
-    "BlockADMM": "solvers.block",
-    "DeepFacto": "decomposition",
-    "Dense": "blocks",
-    "NMF": "decomposition",
-    "NMFBlock": "blocks",
-    "Network": "network",
-    "RelaxedADMM": "solvers.relaxed",
-    "Residual": "blocks",
-    "TorchBlock": "torchblock",
-    "load": "stored",
-    "resume": "stored",
+    "ADMMClassifier": "estimators.supervised",
+    "ADMMRegressor": "estimators.supervised",
+    "Architecture": "networks.architecture",
+    "BlockADMM": "solvers.block.method",
+    "DeepFacto": "estimators.deepfacto",
+    "Dense": "networks.blocks",
+    "NMF": "estimators.nmf",
+    "NMFBlock": "networks.blocks",
+    "Network": "networks.network",
+    "RelaxedADMM": "solvers.relaxed.method",
+    "Residual": "networks.blocks",
+    "TorchBlock": "networks.torch_block",
+    "load": "estimators.load",
+    "resume": "estimators.load",
+    "save": "networks.files",
+    "to_torch": "networks.files",
 }
 
 

@@ -1,25 +1,12 @@
-"""Solvers by name, and their options to and from plain tables (JSON, TOML)."""
+"""Options of estimators and solvers: each is described once, and checked by its description."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from sys import float_info
-from typing import Any
 
 import numpy as np
 
-from dadmm.blocks import block_from_table, block_to_table
-from dadmm.errors import OptionError, unknown
-from dadmm.solvers.base import Solver
-from dadmm.solvers.block import BlockADMM
-from dadmm.solvers.facto import Factorization
-from dadmm.solvers.relaxed import RelaxedADMM
-
-SOLVERS: dict[str, type] = {"block": BlockADMM, "relaxed": RelaxedADMM}
-# That of `dadmm.NMF` too, which is no choice of other estimators.
-STORED: dict[str, type] = {**SOLVERS, "nmf": Factorization}
-DEFAULT = "block"
+from dadmm.errors import OptionError
 
 TYPES: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool, np.bool_), "True or False"),
@@ -36,58 +23,3 @@ def check_type(option: str, value: object, kind: type) -> None:
         raise OptionError(f"{option}={value!r}: use {words}")
     if kind is float and isinstance(value, int) and abs(value) > float_info.max:
         raise OptionError(f"{option} has {len(str(abs(value)))} digits: use {words} below 1e308")
-
-
-def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
-    """Return the solver that a name, an object, or a config's table stands for.
-
-    Raises
-    ------
-    OptionError
-        For a name or an option that does not exist, with the nearest one that does.
-    """
-    if isinstance(solver, str):
-        solver = {"name": solver}
-    if not isinstance(solver, Mapping):
-        if not isinstance(solver, tuple(STORED.values())):
-            raise OptionError(f"solver={solver!r}: use one of {', '.join(SOLVERS)} or its object")
-        for field in fields(solver):  # type: ignore[arg-type]
-            value = getattr(solver, field.name)
-            if "types" not in field.metadata:
-                check_type(field.name, value, type(field.default))
-            elif not isinstance(value, field.metadata["types"]) or isinstance(value, bool):
-                raise OptionError(f"{field.name}={value!r}: use {field.metadata['words']}")
-        return solver
-    options = dict(solver)
-    name = options.pop("name", DEFAULT)
-    if not isinstance(name, str) or name not in STORED:
-        raise unknown("solver", name, SOLVERS)
-    known = [field.name for field in fields(STORED[name])]
-    for option, value in options.items():
-        homes = [s for s in SOLVERS if option in {f.name for f in fields(SOLVERS[s])}]
-        if option not in known and homes:
-            raise OptionError(
-                f"the {name} solver has no option {option!r}: it belongs to {homes[0]!r}, which "
-                f"name={homes[0]!r} chooses"
-            )
-        if option not in known:
-            raise unknown(f"option of the {name} solver", option, known)
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            options[option] = [
-                block_from_table(item) if isinstance(item, Mapping) else item for item in value
-            ]
-    return make_solver(STORED[name](**options))
-
-
-def solver_table(solver: Solver) -> dict[str, Any]:
-    """Return a solver as `make_solver` takes it, made of plain values only."""
-    table: dict[str, Any] = {"name": solver.name}
-    for field in fields(solver):  # type: ignore[arg-type]
-        value = getattr(solver, field.name)
-        if isinstance(value, np.generic):
-            value = value.item()
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            items = [v.item() if isinstance(v, np.generic) else v for v in value]
-            value = [v if isinstance(v, (int, str)) else block_to_table(v) for v in items]
-        table[field.name] = value
-    return table

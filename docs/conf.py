@@ -7,7 +7,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from dadmm.schema import example
+from dadmm.app.schema import example
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 

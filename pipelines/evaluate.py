@@ -5,7 +5,7 @@ The file is replaced whole; the same network and data give the same file.
     python pipelines/evaluate.py [CONFIG]
 """
 
-from dadmm.jobs import main
+from dadmm.app.jobs import main
 
 if __name__ == "__main__":
     main("evaluate", __file__, __doc__)

@@ -6,7 +6,7 @@ nothing once the output is complete.  The output appears, or is replaced, whole.
     python pipelines/predict.py [CONFIG]
 """
 
-from dadmm.jobs import main
+from dadmm.app.jobs import main
 
 if __name__ == "__main__":
     main("predict", __file__, __doc__)

@@ -6,7 +6,7 @@ once that limit is reached.
     python pipelines/resume.py [CONFIG]
 """
 
-from dadmm.jobs import main
+from dadmm.app.jobs import main
 
 if __name__ == "__main__":
     main("resume", __file__, __doc__)

@@ -6,7 +6,7 @@ finished.  A run of another config in the same place is refused.
     python pipelines/train.py [CONFIG]
 """
 
-from dadmm.jobs import main
+from dadmm.app.jobs import main
 
 if __name__ == "__main__":
     main("train", __file__, __doc__)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 from helpers import data
 
-from dadmm.losses import get_loss
-from dadmm.network import Architecture
-from dadmm.solvers.base import Chunk, Pace, Problem, iterate
-from dadmm.solvers.block import BlockADMM
+from dadmm.networks.architecture import Architecture
+from dadmm.numerics.losses import get_loss
+from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.solver import Chunk, Pace, Problem, iterate
 
 HIDDEN = (6, 6, 4)
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from dadmm import ADMMClassifier, RelaxedADMM
-from dadmm.jobs import parameter_digest
+from dadmm.app.build import parameter_digest
 
 ROOT = Path(__file__).parents[1]
 X = np.random.default_rng(0).normal(size=(240, 6))

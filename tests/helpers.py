@@ -1,4 +1,4 @@
-"""Small problems for the tests, and the formulas of `dadmm.solvers.relaxed` written out plainly."""
+"""Small problems for the tests, and the formulas of `dadmm.solvers.relaxed.method` written out plainly."""
 
 import asyncio
 import json
@@ -14,13 +14,13 @@ from distributed import Client, LocalCluster
 from nbclient import NotebookClient
 from scipy import special
 
-from dadmm import graph
-from dadmm.losses import get_loss
-from dadmm.network import Architecture
-from dadmm.solvers.base import Chunk, Pace, Problem, combine, iterate
-from dadmm.solvers.relaxed import RelaxedADMM
+from dadmm.engine import graph, tasks
+from dadmm.estimators.load import open_plan
+from dadmm.networks.architecture import Architecture
+from dadmm.numerics.losses import get_loss
+from dadmm.solvers.relaxed.method import RelaxedADMM
+from dadmm.solvers.solver import Chunk, Pace, Problem, combine, iterate
 from dadmm.store import Run as stored  # noqa: N813
-from dadmm.stored import open_plan
 
 ACTIVATION = {
     "relu": lambda u: np.where(u > 0, u, 0.0),
@@ -187,7 +187,7 @@ def repeat(path, step, limit):
     late = open_plan(stored.open(path))
     solver, problem = late.solver, late.problem
     count = len(stored.open(path).attributes["chunks"])
-    weights = {i: graph.load_weights(late, step.source, i) for i in solver.layers(problem)}
+    weights = {i: tasks.load_weights(late, step.source, i) for i in solver.layers(problem)}
     anchor = dict(weights)
     passes = solver.passes(problem, count)
     pace = Pace(step.iteration / limit, (step.iteration + 1) / limit)
@@ -196,14 +196,14 @@ def repeat(path, step, limit):
         for c in range(count) if each.chunks is None else each.chunks:
             for part in each.parts:
                 needed = [weights[i] for i in part.layers]
-                sums = graph.visit(late, part, step, c, now, None, needed)
+                sums = tasks.visit(late, part, step, c, now, None, needed)
                 found.setdefault(part.group, []).append(sums)
         totals = {group: added(sums) for group, sums in found.items()}
         last = each is passes[-1]
         for i in anchor if last else each.solves:
             save = f"params/{step.target}" if last else None
             total = totals.get(i, totals.get(0, {}))
-            weights[i] = graph.solve(late, i, save, anchor[i], weights[i], total)
+            weights[i] = tasks.solve(late, i, save, anchor[i], weights[i], total)
 
 
 def added(sums):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dadmm import load
-from dadmm.jobs import parameter_digest
+from dadmm.app.build import parameter_digest
 
 X = np.random.default_rng(0).normal(size=(80, 3)).round(3)
 LABELS = np.array(["cat", "dog"])[(X[:, 0] > 0).astype(int)]

@@ -16,19 +16,22 @@ from pathlib import Path
 import dask
 import numpy as np
 
-from dadmm import Dense, NMFBlock, loop
-from dadmm.blocks import as_chain
-from dadmm.cluster import WORKER_SETTINGS
-from dadmm.data import labels_to_json
-from dadmm.decomposition import NMF
-from dadmm.estimator import ADMMClassifier, ADMMRegressor
-from dadmm.inputs import Form
-from dadmm.network import Architecture, Scaling
-from dadmm.options import make_solver, solver_table
-from dadmm.plan import BASE_BYTES, LIBRARIES, worker_bytes
-from dadmm.solvers.base import Problem
+from dadmm import Dense, NMFBlock
+from dadmm.cluster.worker import BASE_BYTES, LIBRARIES, WORKER_SETTINGS
+from dadmm.engine import loop
+from dadmm.engine.memory import worker_bytes
+from dadmm.engine.result import save_scaling
+from dadmm.estimators.load import open_plan
+from dadmm.estimators.nmf import NMF
+from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+from dadmm.networks.architecture import Architecture
+from dadmm.networks.chain import as_chain
+from dadmm.networks.form import Form
+from dadmm.networks.scaling import Scaling
+from dadmm.networks.target import labels_to_json
+from dadmm.solvers.registry import make_solver, solver_table
+from dadmm.solvers.solver import Problem
 from dadmm.store import Run
-from dadmm.stored import open_plan
 
 MIB = 2**20
 
@@ -118,7 +121,7 @@ def store(case):
             for chunk in range(case.chunks):
                 run.blocks.write(f"data/{name}", chunk, block)
         columns = 1 if problem.classes else problem.architecture.widths[-1]
-        run.save_scaling({"x": Scaling.identity(case.features), "y": Scaling.identity(columns)})
+        save_scaling(run, {"x": Scaling.identity(case.features), "y": Scaling.identity(columns)})
         yield run.url
 
 

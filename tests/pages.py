@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dadmm.cli import commands
+from dadmm.app.cli import commands
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w+)[ \t]*(.*)\n((?:.*\n)*?)```$", re.MULTILINE)

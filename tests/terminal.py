@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import StringIO
 from unittest import mock
 
-from dadmm import cli
+from dadmm.app import cli
 
 
 @dataclass

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import special
 from scipy.optimize import minimize_scalar
 
-from dadmm.activations import ACTIVATIONS, SOFTPLUS, Activation, get_activation
 from dadmm.errors import OptionError
+from dadmm.numerics.activations import ACTIVATIONS, SOFTPLUS, Activation, get_activation
 
 NAMES = sorted(ACTIVATIONS)
 CURVED = ["sigmoid", "softplus", "tanh"]

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dadmm.attributes import correlation, match
 from dadmm.errors import DataError, ShapeError
+from dadmm.numerics.matching import correlation, match
 
 RNG = np.random.default_rng(0)
 

@@ -7,12 +7,13 @@ import pytest
 from block_helpers import begin, block, go, gradient, loss_of, network, problem
 from helpers import data
 
-from dadmm.blocks import Dense, Residual, views
 from dadmm.errors import OptionError
-from dadmm.losses import get_loss
-from dadmm.network import Architecture
-from dadmm.solvers.base import Chunk, Pace, Problem, combine, iterate
-from dadmm.solvers.minibatch import Local, Span, held_out
+from dadmm.networks.architecture import Architecture
+from dadmm.networks.blocks import Dense, Residual
+from dadmm.networks.chain import views
+from dadmm.numerics.losses import get_loss
+from dadmm.solvers.block.minibatch import Local, Span, held_out
+from dadmm.solvers.solver import Chunk, Pace, Problem, combine, iterate
 
 LOSSES = ("squared", "huber", "hinge", "cross_entropy", "binary_cross_entropy")
 

@@ -9,26 +9,15 @@ import pytest
 from helpers import ACTIVATION, numeric_gradient
 
 import dadmm
-from dadmm.activations import ACTIVATIONS
-from dadmm.blocks import (
-    Block,
-    Chain,
-    Dense,
-    Residual,
-    Tape,
-    block_from_table,
-    block_to_table,
-    flatten,
-    own,
-    size,
-    views,
-)
-from dadmm.constraints import Constraint
 from dadmm.errors import OptionError
-from dadmm.network import Architecture
-from dadmm.options import make_solver, solver_table
-from dadmm.solvers.block import BlockADMM
-from dadmm.workspace import Workspace
+from dadmm.networks.architecture import Architecture
+from dadmm.networks.blocks import Block, Dense, Residual, Tape, block_from_table, block_to_table
+from dadmm.networks.chain import Chain, flatten, own, size, views
+from dadmm.numerics.activations import ACTIVATIONS
+from dadmm.numerics.constraints import Constraint
+from dadmm.numerics.workspace import Workspace
+from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.registry import make_solver, solver_table
 
 each_activation = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 

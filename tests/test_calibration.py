@@ -7,10 +7,10 @@ from dataclasses import asdict
 
 import pytest
 
+from dadmm.app.planner.calibrate import Effort, calibrate, timed
+from dadmm.app.planner.machine import VERSION, interpolate, load, parse, place, save, typical
 from dadmm.errors import InputError
-from dadmm.planner.calibrate import Effort, calibrate, timed
-from dadmm.planner.machine import VERSION, interpolate, load, parse, place, save, typical
-from dadmm.solvers.work import LOOPS
+from dadmm.solvers.counts import LOOPS
 
 MACHINE = typical()
 SMALL = Effort(

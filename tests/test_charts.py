@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from dadmm.watch import charts
-from dadmm.watch.markup import html, tag
+from dadmm.engine.live import charts
+from dadmm.engine.live.markup import html, tag
 
 X = np.arange(1, 11)
 

@@ -17,10 +17,11 @@ from helpers import wait_for_iteration
 from rich.console import Console
 from terminal import command
 
-from dadmm import ADMMClassifier, ADMMRegressor, __version__, cli, demo, load
-from dadmm.cli import commands
+from dadmm import ADMMClassifier, ADMMRegressor, __version__, load
+from dadmm.app import cli, demo, fit
+from dadmm.app.cli import commands
+from dadmm.engine.live.progress import progress
 from dadmm.store import Run
-from dadmm.watch.progress import progress
 
 X = np.random.default_rng(0).normal(size=(40, 3)).round(3)
 LABELS = np.array(["cat", "dog"])[(X[:, 0] > 0).astype(int)]
@@ -176,11 +177,11 @@ def test_resume_goes_on_to_a_new_limit(tmp_path, solver):
 def test_the_command_line_chooses_another_cluster(tmp_path):
     table = {"profile": "slurm", "workers": 4, "memory_limit": "2GiB"}
     kept = {"workers": 4, "memory_limit": "2GiB"}
-    assert cli._placed(table, None, None) == table
-    assert cli._placed(table, None, 2) == {**table, "workers": 2}
-    assert cli._placed(table, None, 0) == {**kept, "workers": 0}
-    assert cli._placed(table, "ssh", None) == {**kept, "profile": "ssh"}
-    assert cli._placed(table, "tls://a:1", 0) == {**kept, "scheduler": "tls://a:1", "workers": 0}
+    assert fit._placed(table, None, None) == table
+    assert fit._placed(table, None, 2) == {**table, "workers": 2}
+    assert fit._placed(table, None, 0) == {**kept, "workers": 0}
+    assert fit._placed(table, "ssh", None) == {**kept, "profile": "ssh"}
+    assert fit._placed(table, "tls://a:1", 0) == {**kept, "scheduler": "tls://a:1", "workers": 0}
     done = command("fit", configure(tmp_path), "--run", "never", "--cluster", "slrum")
     assert done.code == 2
     assert "no profile is called 'slrum': did you mean 'slurm'" in done.err
@@ -486,7 +487,7 @@ def test_the_demo_goes_without_matplotlib(small_demo, monkeypatch):
 # ----------------------------------------------------------------------------------------- Ctrl-C
 
 
-@pytest.mark.parametrize("place", ["dadmm.cli.load_data", "dadmm.fitting.data.store"])
+@pytest.mark.parametrize("place", ["dadmm.app.cli.load_data", "dadmm.estimators.base.data.store"])
 def test_a_stop_before_there_is_data_leaves_nothing(tmp_path, monkeypatch, place):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
@@ -503,7 +504,7 @@ def test_sigterm_ends_like_ctrl_c(tmp_path, monkeypatch):
     def stop(*arguments, **options):
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("dadmm.cli.load_data", stop)
+    monkeypatch.setattr("dadmm.app.cli.load_data", stop)
     before = signal.getsignal(signal.SIGTERM)
     done = command("fit", configure(tmp_path), "--run", "run")
     assert done.code == 143
@@ -562,7 +563,7 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("dadmm.cli.load_data", fail)
+    monkeypatch.setattr("dadmm.app.cli.load_data", fail)
     done = command("fit", configure(tmp_path), "--run", "run")
     assert (done.code, done.out) == (1, "")
     assert done.err == "failed: ZeroDivisionError: by zero (DADMM_DEBUG=1 shows where)\n"
@@ -575,7 +576,7 @@ def test_a_full_disk_is_a_failed_run(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dadmm.cli.load_data", fail)
+    monkeypatch.setattr("dadmm.app.cli.load_data", fail)
     done = command("fit", configure(tmp_path), "--run", "run")
     assert done.code == 1
     assert "failed: [Errno 28] No space left on device" in done.err

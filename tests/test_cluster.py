@@ -8,10 +8,11 @@ import pytest
 import yaml
 from distributed import default_client
 
-from dadmm import cluster, deploy
+from dadmm.cluster import connection, deploy
+from dadmm.cluster.profiles import find
+from dadmm.cluster.worker import WORKER_SETTINGS
+from dadmm.engine.live.dashboard import open_page
 from dadmm.errors import RunError
-from dadmm.profiles import find
-from dadmm.watch.dashboard import open_page
 
 
 def flat(tree, prefix=""):
@@ -22,11 +23,11 @@ def flat(tree, prefix=""):
 
 def test_the_file_for_self_started_workers_holds_the_local_clusters_settings():
     path = Path(__file__).parents[1] / "cluster" / "worker.yaml"
-    assert flat(yaml.safe_load(path.read_text())) == cluster.WORKER_SETTINGS
+    assert flat(yaml.safe_load(path.read_text())) == WORKER_SETTINGS
 
 
 def test_no_workers_are_threads():
-    with cluster.connect({}) as client:
+    with connection.connect({}) as client:
         assert client is None
         assert dask.config.get("scheduler") == "threads"
     assert dask.config.get("scheduler", None) is None
@@ -38,7 +39,7 @@ def setting():
 
 @pytest.mark.processes
 def test_workers_run_on_loopback_and_leave_ctrl_c_alone():
-    with cluster.connect({"workers": 1, "memory_limit": "1GiB", "dashboard": -1}) as client:
+    with connection.connect({"workers": 1, "memory_limit": "1GiB", "dashboard": -1}) as client:
         assert client is default_client()
         assert open_page(client) is None
         workers = client.scheduler_info()["workers"]
@@ -69,7 +70,7 @@ def test_workers_that_do_not_start_are_a_failed_run(monkeypatch, error):
     monkeypatch.setattr("distributed.LocalCluster", fail)
     with (
         pytest.raises(RunError, match=r"profile 'local' did not start: no ports left$"),
-        cluster.connect({"workers": 2}),
+        connection.connect({"workers": 2}),
     ):
         pass
 
@@ -77,9 +78,9 @@ def test_workers_that_do_not_start_are_a_failed_run(monkeypatch, error):
 def test_of_a_store_only_what_is_harmless_is_followed():
     """Whoever made it must not choose what runs here."""
     place = {"workers": 2, "memory_limit": "2GiB", "profile": "slurm"}
-    assert cluster.of_a_store(place) == (place, [])
+    assert connection.of_a_store(place) == (place, [])
     bad = {"scheduler": "tcp://10.0.0.1:8786", "tls": "certificates", "profile": "run/x.yaml"}
-    assert cluster.of_a_store({**place, **bad}) == (
+    assert connection.of_a_store({**place, **bad}) == (
         {"workers": 2, "memory_limit": "2GiB"},
         ["scheduler", "tls", "profile"],
     )
@@ -110,7 +111,7 @@ class Workers:
     ],
 )
 def test_the_memory_that_counts_is_that_of_the_worker_with_the_least(workers, asked, expected):
-    assert cluster.resources(Workers(*workers), asked) == expected
+    assert connection.resources(Workers(*workers), asked) == expected
 
 
 @pytest.mark.parametrize(
@@ -119,5 +120,5 @@ def test_the_memory_that_counts_is_that_of_the_worker_with_the_least(workers, as
 )
 def test_without_workers_it_is_that_of_this_process_for_all_its_threads(config, threads):
     with dask.config.set(config):
-        assert cluster.resources(None, "2GiB") == ("2GiB", threads)
-        assert cluster.resources(None, None) == (None, threads)
+        assert connection.resources(None, "2GiB") == ("2GiB", threads)
+        assert connection.resources(None, None) == (None, threads)

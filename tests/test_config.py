@@ -8,10 +8,10 @@ import jsonschema
 import pytest
 
 from dadmm import NMF, ADMMClassifier, ADMMRegressor, DeepFacto
-from dadmm.config import check_config, differences, load_config
+from dadmm.app.config import check_config, differences, load_config
+from dadmm.app.schema import ABOUT, SCHEMA, example, json_schema
 from dadmm.errors import InputError, OptionError
-from dadmm.options import SOLVERS, make_solver, solver_table
-from dadmm.schema import ABOUT, SCHEMA, example, json_schema
+from dadmm.solvers.registry import SOLVERS, make_solver, solver_table
 
 DIGITS = {"data": {"dataset": "digits"}}
 

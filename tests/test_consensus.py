@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from block_helpers import begin, block, go, problem
 
-from dadmm.solvers.base import combine, iterate
+from dadmm.solvers.solver import combine, iterate
 
 
 def test_an_average_is_weighted_by_rows():

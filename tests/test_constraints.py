@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dadmm import prox
-from dadmm.constraints import CONSTRAINTS, Constraint
 from dadmm.errors import OptionError
+from dadmm.numerics import prox
+from dadmm.numerics.constraints import CONSTRAINTS, Constraint
 
 TEXTS = {
     "non_negative": prox.non_negative,

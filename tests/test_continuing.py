@@ -5,7 +5,8 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, loop, resume
+from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, resume
+from dadmm.engine import loop
 from dadmm.errors import DataError, DivergenceError, OptionError, ShapeError
 
 X, XT, Y, YT = train_test_split(*load_digits(return_X_y=True), random_state=0)

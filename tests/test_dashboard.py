@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster, default_client
 
-from dadmm import ADMMClassifier, cluster, resume
-from dadmm.watch import dashboard
+from dadmm import ADMMClassifier, resume
+from dadmm.cluster import connection
+from dadmm.engine.live import dashboard
 
 pytest.importorskip("bokeh", reason="the page needs bokeh")
 
@@ -118,7 +119,7 @@ DRAWN = f"{PIXELS.strip()}.filter(count => count > 80).length"  # entries of leg
 
 @pytest.fixture(scope="module")
 def link():
-    with cluster.connect({"workers": 1, "memory_limit": "1GiB"}) as client:
+    with connection.connect({"workers": 1, "memory_limit": "1GiB"}) as client:
         yield dashboard.open_page(client)
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadmm import data
+from dadmm.data import arrays, ingest, targets
+from dadmm.data.ingest import Moments
 from dadmm.errors import DataError, OptionError, ShapeError
 from dadmm.store import Run
 
@@ -37,7 +38,7 @@ def with_unknown_sizes(array, rows=7):
     ids=["array", "list", "objects", "frame", "fortran", "longdouble", "masked"],
 )
 def test_what_holds_numbers_becomes_a_matrix(given):
-    found = data.as_matrix(given)
+    found = arrays.as_matrix(given)
     assert type(found) is np.ndarray
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, X)
@@ -45,17 +46,17 @@ def test_what_holds_numbers_becomes_a_matrix(given):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8, np.uint64, np.bool_, ">f8"])
 def test_a_matrix_keeps_its_dtype(dtype):
-    assert data.as_matrix(np.ones((3, 2), dtype)).dtype == dtype
+    assert arrays.as_matrix(np.ones((3, 2), dtype)).dtype == dtype
 
 
 def test_a_dask_array_stays_one():
-    assert data.is_dask(data.as_matrix(da.from_array(X, chunks=7)))
+    assert arrays.is_dask(arrays.as_matrix(da.from_array(X, chunks=7)))
 
 
 def test_unknown_chunk_sizes_are_found_out_but_not_in_the_callers_array():
     lazy = with_unknown_sizes(X)
-    assert data.as_matrix(lazy).shape == X.shape
-    assert data.as_column(lazy[:, 0], 20).shape == (20,)
+    assert arrays.as_matrix(lazy).shape == X.shape
+    assert targets.as_column(lazy[:, 0], 20).shape == (20,)
     assert np.isnan(lazy.shape[0])
 
 
@@ -64,7 +65,7 @@ def test_a_lazy_look_computes_nothing():
         raise AssertionError("computed")
 
     with dask.config.set(scheduler=refuse):
-        assert data.as_matrix(with_unknown_sizes(X), lazy=True).shape[1] == 3
+        assert arrays.as_matrix(with_unknown_sizes(X), lazy=True).shape[1] == 3
 
 
 @pytest.mark.parametrize(
@@ -91,16 +92,16 @@ def test_a_lazy_look_computes_nothing():
 )
 def test_what_is_no_matrix_of_numbers_is_named(given, error, words):
     with pytest.raises(error, match=words):
-        data.as_matrix(given)
+        arrays.as_matrix(given)
 
 
 @pytest.mark.parametrize(("value", "what"), [(np.nan, "NaN"), (np.inf, "infinity")])
-@pytest.mark.parametrize("row", [0, 19, data.ROWS_AT_ONCE + 3])
+@pytest.mark.parametrize("row", [0, 19, arrays.ROWS_AT_ONCE + 3])
 def test_the_first_value_that_is_not_finite_is_named(value, what, row):
     x = np.zeros((max(20, row + 1), 2))
     x[row, 1] = value
     with pytest.raises(DataError, match=f"z contains {what} in row {row + 5}, column 1"):
-        data.check_finite(x, "z", 5)
+        arrays.check_finite(x, "z", 5)
 
 
 # -------------------------------------------------------------------------------------- labels
@@ -118,7 +119,7 @@ def test_the_first_value_that_is_not_finite_is_named(value, what, row):
     ],
 )
 def test_classes_are_the_sorted_labels(y, classes):
-    found = data.find_classes(y)
+    found = targets.find_classes(y)
     assert found.tolist() == classes
     assert found.dtype == y.dtype
 
@@ -142,14 +143,14 @@ def test_classes_are_the_sorted_labels(y, classes):
 )
 def test_what_are_no_labels_is_named(y, words):
     with pytest.raises(DataError, match=words.replace("|", r"\|")):
-        data.find_classes(y)
+        targets.find_classes(y)
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1), st.booleans())
 def test_codes_lead_back_to_the_labels(labels, text):
     y = np.array([str(label) for label in labels] if text else labels)
     classes = np.unique(y)
-    codes = data.encode_labels(y, classes)
+    codes = targets.encode_labels(y, classes)
     assert codes.dtype == np.int32
     np.testing.assert_array_equal(classes[codes], y)
 
@@ -158,26 +159,26 @@ def test_codes_lead_back_to_the_labels(labels, text):
 def test_a_label_that_training_never_saw_is_named(label):
     words = rf"label {label!r} in row 11, which is not among the 2 classes of training: 0, 1"
     with pytest.raises(DataError, match=words):
-        data.encode_labels(np.array([1, label], np.array(label).dtype)[1:], np.array([0, 1]), 11)
+        targets.encode_labels(np.array([1, label], np.array(label).dtype)[1:], np.array([0, 1]), 11)
 
 
 def test_a_long_list_of_classes_is_cut_short():
     with pytest.raises(DataError, match=r"8, 9, \.\.\.$"):
-        data.encode_labels(np.array([99]), np.arange(50))
+        targets.encode_labels(np.array([99]), np.arange(50))
 
 
 def test_targets_have_as_many_rows_as_inputs():
-    assert data.as_targets([1, 2], 2).shape == (2, 1)
-    assert data.as_targets(da.ones((4, 2)), 4).shape == (4, 2)
-    assert data.as_column(np.ones((4, 1)), 4).shape == (4,)
+    assert targets.as_targets([1, 2], 2).shape == (2, 1)
+    assert targets.as_targets(da.ones((4, 2)), 4).shape == (4, 2)
+    assert targets.as_column(np.ones((4, 1)), 4).shape == (4,)
     with pytest.raises(ShapeError, match="y has 3 rows, x has 4"):
-        data.as_targets(np.ones(3), 4)
+        targets.as_targets(np.ones(3), 4)
     with pytest.raises(ShapeError, match="y has 3 dimensions"):
-        data.as_targets(np.ones((4, 1, 1)), 4)
+        targets.as_targets(np.ones((4, 1, 1)), 4)
     with pytest.raises(DataError, match="y contains NaN in row 1, column 0"):
-        data.as_targets([0.0, np.nan], 2)
+        targets.as_targets([0.0, np.nan], 2)
     with pytest.raises(DataError, match="y is missing"):
-        data.as_column(None, 4)
+        targets.as_column(None, 4)
 
 
 # ------------------------------------------------------------------------------------- scaling
@@ -192,7 +193,7 @@ def test_targets_have_as_many_rows_as_inputs():
 def test_moments_add_up_over_chunks(seed, chunks, centre):
     x = centre + np.random.default_rng(seed).normal(size=(sum(chunks), 2))
     parts = np.split(x, np.cumsum(chunks)[:-1])
-    total = data.sum_moments([data.Moments.of(part) for part in parts])
+    total = ingest.sum_moments([Moments.of(part) for part in parts])
     assert total.count == len(x)
     np.testing.assert_allclose(total.mean, x.mean(axis=0), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(total.squares, x.var(axis=0) * len(x), rtol=1e-6, atol=1e-8)
@@ -200,7 +201,7 @@ def test_moments_add_up_over_chunks(seed, chunks, centre):
 
 def test_scaling_is_per_feature_or_one_for_all_or_none():
     x = X * [1.0, 10.0, 0.0] + 5.0
-    moments = data.Moments.of(x)
+    moments = Moments.of(x)
     by_feature = moments.scaling("feature")
     np.testing.assert_allclose(by_feature.centre, x.mean(axis=0))
     np.testing.assert_allclose(by_feature.scale, [x[:, 0].std(), x[:, 1].std(), 1.0])
@@ -210,9 +211,9 @@ def test_scaling_is_per_feature_or_one_for_all_or_none():
 
 
 def test_a_way_to_standardize_that_is_none_is_named_with_the_nearest():
-    assert data.check_standardize("global") == "global"
+    assert ingest.check_standardize("global") == "global"
     with pytest.raises(OptionError, match="'globl': did you mean 'global'"):
-        data.check_standardize("globl")
+        ingest.check_standardize("globl")
 
 
 # --------------------------------------------------------------------------------- into the run
@@ -226,7 +227,7 @@ def test_data_is_stored_in_the_runs_chunks(kind, chunks):
     y_given = y if kind == "numpy" else da.from_array(y, chunks=9)
     run = Run.in_memory({})
     with dask.config.set(scheduler="threads"):
-        x_moments, y_moments = data.store(run, x, y_given, chunks)
+        x_moments, y_moments = ingest.store(run, x, y_given, chunks)
     for name, array in (("x", X), ("y", y)):
         stored = [run.blocks.read(f"data/{name}", c) for c in range(len(chunks))]
         assert tuple(len(block) for block in stored) == chunks
@@ -245,9 +246,9 @@ def test_a_bad_row_is_counted_over_all_chunks(kind):
         dask.config.set(scheduler="threads"),
         pytest.raises(DataError, match="x contains NaN in row 17, column 2"),
     ):
-        data.store(Run.in_memory({}), x, X[:, :1], (8, 8, 4))
+        ingest.store(Run.in_memory({}), x, X[:, :1], (8, 8, 4))
 
 
 def test_values_too_large_to_scale_are_refused():
     with pytest.raises(DataError, match="y has values whose squares overflow"):
-        data.store(Run.in_memory({}), X, X * 1e300, (20,))
+        ingest.store(Run.in_memory({}), X, X * 1e300, (20,))

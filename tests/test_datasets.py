@@ -9,9 +9,9 @@ import pytest
 import zarr
 from sklearn.model_selection import train_test_split
 
+from dadmm.data.open import open_path as read_array
 from dadmm.datasets import load_data, load_dataset
 from dadmm.errors import DataError, InputError, OptionError
-from dadmm.inputs.files import open_path as read_array
 
 X = np.random.default_rng(0).normal(size=(20, 3)).round(3)
 Y = (X[:, 0] > 0).astype(int)

@@ -26,9 +26,10 @@ from deployments import (
 )
 from distributed import Client, LocalCluster, default_client
 
-from dadmm import cluster, deploy, load, resume
+from dadmm import load, resume
+from dadmm.app.build import parameter_digest
+from dadmm.cluster import connection, deploy
 from dadmm.errors import InputError, OptionError, RunError, SecurityWarning
-from dadmm.jobs import parameter_digest
 
 pytestmark = pytest.mark.processes
 
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.processes
 @pytest.fixture(scope="module")
 def digest(tmp_path_factory):
     """Give the digest of the parameters that threads find."""
-    with cluster.connect():
+    with connection.connect():
         return train(tmp_path_factory.mktemp("threads") / "run")
 
 
@@ -74,7 +75,7 @@ def worker_pids(client):
 def test_processes_over_tls_give_the_same_bits_though_a_worker_is_killed(
     scheduler_file, tls, digest, tmp_path
 ):
-    with cluster.connect(scheduler_file, tls=tls) as client:
+    with connection.connect(scheduler_file, tls=tls) as client:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
         client.wait_for_workers(2, timeout=30)
         before = worker_pids(client)
@@ -82,7 +83,7 @@ def test_processes_over_tls_give_the_same_bits_though_a_worker_is_killed(
         assert train(tmp_path / "run", kill) == digest
     no_client()
     assert dask.config.get("distributed.comm.require-encryption") is None
-    with cluster.connect(scheduler_file, tls=tls) as client:  # it was not closed with the client
+    with connection.connect(scheduler_file, tls=tls) as client:  # it was not closed with the client
         client.wait_for_workers(2, timeout=30)  # the nanny has started another
         assert before[1] in worker_pids(client)
         assert set(before) != set(worker_pids(client))
@@ -90,17 +91,20 @@ def test_processes_over_tls_give_the_same_bits_though_a_worker_is_killed(
 
 def test_whoever_has_no_certificate_gets_one_line_and_nothing_else(scheduler_file, tls, tmp_path):
     started = time.monotonic()
-    with pytest.raises(RunError) as caught, cluster.connect(scheduler_file, timeout=5):
+    with pytest.raises(RunError) as caught, connection.connect(scheduler_file, timeout=5):
         pass
     assert "wants a certificate: give tls, a folder with ca.pem" in one_line(caught)
     no_client()
     other = make_certificates(tmp_path / "other")
-    with pytest.raises(RunError) as caught, cluster.connect(scheduler_file, tls=other, timeout=3):
+    with (
+        pytest.raises(RunError) as caught,
+        connection.connect(scheduler_file, tls=other, timeout=3),
+    ):
         pass
     assert "and the certificates of tls do not agree" in one_line(caught)
-    with cluster.connect(scheduler_file, tls=tls) as client:
+    with connection.connect(scheduler_file, tls=tls) as client:
         plain = client.scheduler.address.replace("tls://", "tcp://")
-    with pytest.raises(RunError) as caught, cluster.connect(plain, timeout=2):
+    with pytest.raises(RunError) as caught, connection.connect(plain, timeout=2):
         pass
     assert re.search(r"no scheduler answered at tcp://.* within 2 s.*tls://", one_line(caught))
     assert time.monotonic() - started < 30
@@ -108,7 +112,7 @@ def test_whoever_has_no_certificate_gets_one_line_and_nothing_else(scheduler_fil
 
 
 def test_nothing_of_it_listens_beyond_this_machine(scheduler_file, tls):
-    with cluster.connect(scheduler_file, tls=tls) as client:
+    with connection.connect(scheduler_file, tls=tls) as client:
         pids = [*worker_pids(client), client.run_on_scheduler(os.getpid)]
         nannies = [psutil.Process(pid).ppid() for pid in pids[:-1]]
     assert listening({*pids, *nannies}) == {"127.0.0.1"}
@@ -126,12 +130,12 @@ def listening(pids):
 def test_certificates_that_are_not_there_are_named(tmp_path):
     with (
         pytest.raises(InputError, match=r"tls: .* has no ca.pem: make certificates with"),
-        cluster.connect("tcp://127.0.0.1:1", tls=str(tmp_path)),
+        connection.connect("tcp://127.0.0.1:1", tls=str(tmp_path)),
     ):
         pass
     with (
         pytest.raises(OptionError, match=r"tls=true makes certificates for a cluster that is star"),
-        cluster.connect("tls://127.0.0.1:1", tls=True),
+        connection.connect("tls://127.0.0.1:1", tls=True),
     ):
         pass
 
@@ -141,7 +145,7 @@ def test_certificates_that_are_not_there_are_named(tmp_path):
 
 @pytest.mark.parametrize("how", [True, "folder"])
 def test_a_local_cluster_talks_over_tls_if_told(how, tls, digest, tmp_path):
-    with cluster.connect("local", workers=1, tls=tls if how == "folder" else how) as client:
+    with connection.connect("local", workers=1, tls=tls if how == "folder" else how) as client:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
         if how is True:  # the other is tested with processes, above
             assert train(tmp_path / "run") == digest
@@ -169,7 +173,7 @@ def other():
 def test_what_is_there_comes_before_what_would_be_started(other, tmp_path):
     """The current client; then an address, given or in Dask's settings; then a profile."""
     with Client(other) as mine:
-        with cluster.connect("local", workers=2) as client:
+        with connection.connect("local", workers=2) as client:
             assert client is mine
         assert default_client() is mine  # what was there before stays open
         assert mine.submit(abs, -1).result() == 1
@@ -180,11 +184,11 @@ def test_what_is_there_comes_before_what_would_be_started(other, tmp_path):
     ):
         with (
             dask.config.set({"scheduler-address": setting}),
-            cluster.connect(table) as client,
+            connection.connect(table) as client,
         ):
             assert client.scheduler.address == other
         no_client()
-    with cluster.connect("threads") as client:
+    with connection.connect("threads") as client:
         assert client is None
 
 
@@ -192,7 +196,7 @@ def test_what_was_opened_is_closed_when_the_block_fails(tmp_path):
     pids = []
 
     def fail():
-        with cluster.connect({"workers": 1}) as client:
+        with connection.connect({"workers": 1}) as client:
             pids.extend(worker_pids(client))
             raise ZeroDivisionError
 
@@ -213,18 +217,18 @@ def test_a_scheduler_that_is_not_there_is_told_in_time(tmp_path):
         pytest.raises(
             RunError, match=f"no scheduler answered at tcp://127.0.0.1:{port} within 1 s"
         ),
-        cluster.connect(f"tcp://127.0.0.1:{port}", timeout=1),
+        connection.connect(f"tcp://127.0.0.1:{port}", timeout=1),
     ):
         pass
     with (
         pytest.raises(RunError, match=r"no scheduler file appeared at .* within 0.5 s: start dask"),
-        cluster.connect(tmp_path / "scheduler.json", timeout="500 ms"),
+        connection.connect(tmp_path / "scheduler.json", timeout="500 ms"),
     ):
         pass
     (tmp_path / "scheduler.json").write_text("{}")
     with (
         pytest.raises(InputError, match="is no scheduler file: it has no address"),
-        cluster.connect(tmp_path / "scheduler.json", timeout=1),
+        connection.connect(tmp_path / "scheduler.json", timeout=1),
     ):
         pass
     assert time.monotonic() - started < 20
@@ -252,7 +256,7 @@ class Cluster:
         patch.syspath_prepend(tmp_path)
         with (
             pytest.raises(RunError, match=r"mine.yaml' did not start within 0.1 s"),
-            cluster.connect(tmp_path / "mine.yaml"),
+            connection.connect(tmp_path / "mine.yaml"),
         ):
             pass
         import slow_deployment
@@ -266,7 +270,7 @@ def test_a_scheduler_without_workers_is_told_in_time(tmp_path):
     with (
         empty_scheduler() as address,
         pytest.raises(RunError, match=rf"{address}: no worker came within 1 s: see their logs"),
-        cluster.connect(address, timeout=1),
+        connection.connect(address, timeout=1),
     ):
         pass
     no_client()
@@ -303,7 +307,7 @@ def test_workers_with_too_little_memory_are_told(tmp_path):
     with (
         made,
         pytest.raises(RunError, match=r"has 100.00 MiB of memory; Python and its libraries alone"),
-        cluster.connect(made.scheduler_address),
+        connection.connect(made.scheduler_address),
     ):
         pass
 
@@ -316,7 +320,7 @@ def test_a_scheduler_that_anybody_reaches_is_warned_of(tls):
             dashboard_address="127.0.0.1:0",
             **{"protocol": "tcp", "scheduler_kwargs": {"dashboard": False}, **options},
         )
-        with made, cluster.connect(made.scheduler_address, tls=options.get("security") and tls):
+        with made, connection.connect(made.scheduler_address, tls=options.get("security") and tls):
             pass
 
     with pytest.warns(SecurityWarning, match=r"listens on all addresses \(tcp://0.0.0.0:.*TLS"):
@@ -344,7 +348,7 @@ def profile(folder, content):
 
 
 def test_hosts_over_ssh_give_the_same_bits(ssh, digest, tmp_path):
-    with cluster.connect(profile(tmp_path, ssh), memory_limit="1GiB") as client:
+    with connection.connect(profile(tmp_path, ssh), memory_limit="1GiB") as client:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
         (worker,) = client.scheduler_info()["workers"].values()
         assert worker["memory_limit"] == 2**30
@@ -372,7 +376,7 @@ def test_a_host_that_cannot_be_logged_into_is_told_in_one_line(ssh, tmp_path, ch
         change = {"known_hosts": str(tmp_path / "empty")}
     options = {**ssh["cluster"], "connect_options": {**ssh["cluster"]["connect_options"], **change}}
     path = profile(tmp_path, {**ssh, "cluster": options, "timeout": 30})
-    with pytest.raises(RunError, match=words) as caught, cluster.connect(path):
+    with pytest.raises(RunError, match=words) as caught, connection.connect(path):
         pass
     one_line(caught)
     no_client()
@@ -426,7 +430,7 @@ def test_slurm_gives_the_same_bits_though_a_job_is_cancelled(on_slurm, digest, t
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(deploy, "REPLACE_EVERY", 0.5)
-        with cluster.connect(on_slurm()) as client:
+        with connection.connect(on_slurm()) as client:
             assert client.scheduler.address.startswith("tls://127.0.0.1:")
             (first,) = worker_pids(client)
             # The only job; the run waits for the one that replaces it.
@@ -450,7 +454,7 @@ def test_a_job_whose_wall_time_is_over_is_replaced(on_slurm, digest, tmp_path):
     limits = {"walltime": "00:01:00", "worker_extra_args": ["--dashboard-address", "127.0.0.1:0"]}
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "100 ms"}),
-        cluster.connect(on_slurm(limits)) as client,
+        connection.connect(on_slurm(limits)) as client,
     ):
         (first,) = worker_pids(client)
         assert train(tmp_path / "run", at(3, wait)) == digest
@@ -464,7 +468,7 @@ def test_jobs_that_ended_for_good_stop_the_run_in_one_line(on_slurm, digest, tmp
     with (
         dask.config.set({"dadmm.no-workers-timeout": "1 s"}),
         pytest.raises(RunError, match="the cluster has had no workers for 1 s; what is comm"),
-        cluster.connect(on_slurm(replace=False)),
+        connection.connect(on_slurm(replace=False)),
     ):
         train(tmp_path / "run", at(3, lambda: slurm("scancel", *jobs())))
     no_client()
@@ -474,13 +478,13 @@ def test_jobs_that_ended_for_good_stop_the_run_in_one_line(on_slurm, digest, tmp
 def test_what_slurm_refuses_or_keeps_waiting_is_told_in_one_line(on_slurm):
     with (
         pytest.raises(RunError, match=r"did not start its workers: sbatch: error: Memory spec"),
-        cluster.connect(on_slurm({"memory": "100TiB"})),
+        connection.connect(on_slurm({"memory": "100TiB"})),
     ):
         pass
     waiting = {"job_extra_directives": ["--begin=now+3600"]}
     with (
         pytest.raises(RunError, match=r"no worker came within 2 s: .* whether their jobs still wa"),
-        cluster.connect(on_slurm(waiting), timeout=2),
+        connection.connect(on_slurm(waiting), timeout=2),
     ):
         pass
     no_client()

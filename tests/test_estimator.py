@@ -589,7 +589,7 @@ def folders(monkeypatch):
             made.append(Path(super().__enter__()))
             return str(made[-1])
 
-    monkeypatch.setattr("dadmm.fitting.tempfile.TemporaryDirectory", Recorder)
+    monkeypatch.setattr("dadmm.estimators.base.tempfile.TemporaryDirectory", Recorder)
     return made
 
 
@@ -620,6 +620,6 @@ def test_workers_elsewhere_need_a_run_that_all_can_reach(monkeypatch):
         scheduler=SimpleNamespace(address="tcp://10.1.2.3:8786"),
         scheduler_info=lambda n_workers: {"workers": {}},
     )
-    monkeypatch.setattr("dadmm.fitting.current_client", lambda: far)
+    monkeypatch.setattr("dadmm.estimators.base.current_client", lambda: far)
     with pytest.raises(RunError, match=r"tcp://10\.1\.2\.3:8786 may not see.*give run="):
         classifier().fit(X, CODES)

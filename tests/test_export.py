@@ -13,12 +13,17 @@ import pytest
 from terminal import command
 
 import dadmm
-from dadmm import NMF, ADMMClassifier, ADMMRegressor, BlockADMM, DeepFacto, Network, export
-from dadmm.activations import ACTIVATIONS
-from dadmm.blocks import Chain, Dense, NMFBlock, Residual
-from dadmm.constraints import CONSTRAINTS, Constraint
+from dadmm import NMF, ADMMClassifier, ADMMRegressor, BlockADMM, DeepFacto, Network, save, to_torch
 from dadmm.errors import DadmmError, InputError, OptionError, StoreError
-from dadmm.network import Architecture, Scaling, Target
+from dadmm.networks import files
+from dadmm.networks.architecture import Architecture
+from dadmm.networks.blocks import Dense, NMFBlock, Residual
+from dadmm.networks.chain import Chain
+from dadmm.networks.files import onnx_file
+from dadmm.networks.scaling import Scaling
+from dadmm.networks.target import Target
+from dadmm.numerics.activations import ACTIVATIONS
+from dadmm.numerics.constraints import CONSTRAINTS, Constraint
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 needs_onnx = pytest.mark.skipif(
@@ -119,7 +124,7 @@ def agree(network, onnx=False, fewest=0):
             import torch
 
             with torch.no_grad():
-                found = network.to_torch()(torch.from_numpy(x)).numpy()
+                found = to_torch(network)(torch.from_numpy(x)).numpy()
         expected = network.forward(x)
         assert found.dtype == network.dtype
         assert found.shape == expected.shape
@@ -153,7 +158,7 @@ def same(one, other):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_saved_network_is_loaded_to_the_bit(activation, stem, dtype):
     network = layered(activation, stem, dtype=dtype, regression=True)
-    network.save("model.safetensors")
+    save(network, "model.safetensors")
     found = dadmm.load("model.safetensors")
     assert type(found) is ADMMRegressor
     same(network, found.network_)
@@ -166,7 +171,7 @@ def test_a_saved_network_is_loaded_to_the_bit(activation, stem, dtype):
 @pytest.mark.parametrize("text", TEXTS)
 def test_constraints_are_saved_with_all_their_digits(text):
     network = constrained(text, target=Target("cross_entropy", LABELS["text"]))
-    network.save("model.safetensors")
+    save(network, "model.safetensors")
     same(network, dadmm.load("model.safetensors").network_)
 
 
@@ -175,7 +180,7 @@ def test_constraints_are_saved_with_all_their_digits(text):
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_are_saved_with_their_dtype(kind, loss):
     network = layered(target=Target(loss, LABELS[kind], True))
-    network.save("model.safetensors")
+    save(network, "model.safetensors")
     found = dadmm.load("model.safetensors")
     same(network, found.network_)
     assert found.classes_.dtype == LABELS[kind].dtype
@@ -193,7 +198,7 @@ def test_labels_are_saved_with_their_dtype(kind, loss):
 @pytest.mark.parametrize("solver", ["block", "relaxed"])
 def test_a_classifier_predicts_the_same_from_its_file(solver):
     fitted = ADMMClassifier(**SMALL, solver=solver).fit(X, Y)
-    fitted.network_.save("model.safetensors")
+    save(fitted.network_, "model.safetensors")
     found = dadmm.load("model.safetensors")
     assert type(found) is ADMMClassifier
     assert found.predict_proba(X).tobytes() == fitted.predict_proba(X).tobytes()
@@ -205,7 +210,7 @@ def test_a_classifier_predicts_the_same_from_its_file(solver):
 @pytest.mark.parametrize("y", [X[:, 1], X[:, 1:2], X[:, 1:3]], ids=["flat", "column", "two"])
 def test_a_regressor_predicts_the_same_from_its_file(y):
     fitted = ADMMRegressor(**SMALL).fit(X, y)
-    fitted.network_.save("model.safetensors")
+    save(fitted.network_, "model.safetensors")
     found = dadmm.load("model.safetensors").predict(X)
     assert found.shape == y.shape
     assert found.tobytes() == fitted.predict(X).tobytes()
@@ -217,7 +222,7 @@ def test_a_file_knows_the_columns_of_a_table():
     rows.loc[3, "b"] = np.nan
     options = {"categorical": "one_hot", "missing": "impute"}
     fitted = ADMMClassifier(**SMALL, **options).fit(rows, Y)
-    fitted.network_.save("model.safetensors")
+    save(fitted.network_, "model.safetensors")
     found = dadmm.load("model.safetensors")
     assert list(found.feature_names_in_) == ["a", "b", "kind"]
     assert {name: getattr(found, name) for name in options} == options
@@ -226,7 +231,7 @@ def test_a_file_knows_the_columns_of_a_table():
     pd.testing.assert_frame_equal(found.predict_proba(rows[["kind", "b", "a"]]), expected)
     if find_spec("onnx") is not None:
         with pytest.raises(InputError, match="columns of categories"):
-            fitted.network_.save("model.onnx")
+            save(fitted.network_, "model.onnx")
 
 
 @needs_onnx
@@ -234,7 +239,7 @@ def test_missing_numbers_are_filled_in_onnx_runtime():
     x = X.astype(np.float32)
     x[RNG.random(X.shape) < 0.2] = np.nan
     fitted = ADMMClassifier(**SMALL, missing="impute").fit(x, Y)
-    fitted.network_.save("model.onnx")
+    save(fitted.network_, "model.onnx")
     found = runtime("model.onnx")(x)
     np.testing.assert_array_equal(found["labels"], fitted.predict(x))
     np.testing.assert_allclose(found["probabilities"], fitted.predict_proba(x), atol=1e-5)
@@ -245,7 +250,7 @@ def test_missing_numbers_are_filled_in_onnx_runtime():
 @each_factored
 def test_factorisations_are_saved_to_the_bit(kind, dtype):
     network = factored(kind, dtype)
-    network.save("model.safetensors")
+    save(network, "model.safetensors")
     found = dadmm.load("model.safetensors")
     same(network, found.network_)
     alone = len(FACTORED[kind]) == 1
@@ -259,7 +264,7 @@ def test_factorisations_are_saved_to_the_bit(kind, dtype):
 def test_a_factorisation_transforms_the_same_from_its_file(options):
     rows = pd.DataFrame(PARTS).add_prefix("x")
     fitted = NMF(3, max_iter=5, dtype="float64", **options).fit(rows)
-    fitted.network_.save("model.safetensors")
+    save(fitted.network_, "model.safetensors")
     found = dadmm.load("model.safetensors")
     assert type(found) is NMF
     pd.testing.assert_frame_equal(found.transform(rows), fitted.transform(rows))
@@ -285,7 +290,7 @@ def test_a_factorisation_transforms_the_same_from_its_file(options):
 def test_a_network_of_factors_is_the_same_from_its_file(options):
     options = {"n_components": 3, "hidden_layer_sizes": (8,), **options}
     fitted = DeepFacto(max_iter=2, random_state=0, **options).fit(PARTS, Y)
-    fitted.network_.save("model.safetensors")
+    save(fitted.network_, "model.safetensors")
     found = dadmm.load("model.safetensors")
     assert type(found) is DeepFacto
     np.testing.assert_array_equal(found.predict_proba(PARTS), fitted.predict_proba(PARTS))
@@ -307,7 +312,7 @@ def test_a_network_of_factors_is_the_same_from_its_file(options):
 def test_other_networks_with_factors_are_classifiers(blocks):
     solver = BlockADMM(blocks=blocks)
     fitted = ADMMClassifier(max_iter=1, standardize="scale", solver=solver).fit(PARTS, Y)
-    fitted.network_.save("model.safetensors")
+    save(fitted.network_, "model.safetensors")
     found = dadmm.load("model.safetensors")
     assert type(found) is ADMMClassifier
     np.testing.assert_array_equal(found.predict_proba(PARTS), fitted.predict_proba(PARTS))
@@ -315,7 +320,7 @@ def test_other_networks_with_factors_are_classifiers(blocks):
 
 @needs_safetensors
 def test_training_does_not_go_on_from_a_file():
-    ADMMClassifier(**SMALL).fit(X, Y).network_.save("model.safetensors")
+    save(ADMMClassifier(**SMALL).fit(X, Y).network_, "model.safetensors")
     found = dadmm.load("model.safetensors")
     with pytest.raises(OptionError, match="no training state"):
         found.partial_fit(X, Y)
@@ -328,7 +333,7 @@ def test_others_read_the_tensors_by_their_names():
     from safetensors.numpy import load_file
 
     network = layered()
-    network.save("model.safetensors")
+    save(network, "model.safetensors")
     found = load_file("model.safetensors")
     np.testing.assert_array_equal(found["w_2"], network.params["w_2"])
     np.testing.assert_array_equal(found["inputs.centre"], network.inputs.centre)
@@ -345,7 +350,7 @@ def forge(change, path="model.safetensors"):
     target = Target("cross_entropy", LABELS["text"])
     networks = {"chain": lambda: constrained("box:1"), "factors": factored}
     network = networks.get(change.__name__, layered)()
-    replace(network, target=target).save(path)
+    save(replace(network, target=target), path)
     tensors = load_file(path)
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
@@ -473,7 +478,7 @@ def test_a_forged_file_is_refused_in_one_line(what):
 
 @needs_safetensors
 def test_every_length_of_a_torn_file_is_refused():
-    layered().save("model.safetensors")
+    save(layered(), "model.safetensors")
     content = Path("model.safetensors").read_bytes()
     for size in (*range(0, 40, 3), *range(40, len(content), 101)):
         Path("torn.safetensors").write_bytes(content[:size])
@@ -484,7 +489,7 @@ def test_every_length_of_a_torn_file_is_refused():
 @needs_safetensors
 def test_damaged_headers_are_refused_in_one_line_or_say_something_else():
     target = Target("cross_entropy", LABELS["text"])
-    constrained("box:1", target=target).save("model.safetensors")
+    save(constrained("box:1", target=target), "model.safetensors")
     content = Path("model.safetensors").read_bytes()
     rng = np.random.default_rng(0)
     start = content.index(b'"__metadata__"')
@@ -531,7 +536,7 @@ def test_what_is_no_file_is_refused():
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_onnx_runtime_computes_what_the_network_does(activation, stem, dtype):
     network = layered(activation, stem, dtype=dtype, regression=True)
-    agreement = export.save(network, "model.onnx")
+    agreement = files.save(network, "model.onnx")
     assert agreement.jumped == 0
     assert agreement.largest < (1e-5 if dtype == np.float32 else 1e-13)
     agree(network, onnx=True)
@@ -541,7 +546,7 @@ def test_onnx_runtime_computes_what_the_network_does(activation, stem, dtype):
 def test_widths_of_one_keep_their_digits_in_onnx_runtime():
     arch = Architecture.build(1, (1, 1), 1, "leaky_relu")
     network = made(arch, np.float64, regression=True)
-    assert export.save(network, "model.onnx").largest < 1e-13
+    assert files.save(network, "model.onnx").largest < 1e-13
 
 
 @needs_onnx
@@ -549,7 +554,7 @@ def test_widths_of_one_keep_their_digits_in_onnx_runtime():
 @pytest.mark.parametrize("text", TEXTS)
 def test_onnx_runtime_keeps_the_constraints(text, dtype):
     network = constrained(text, dtype=dtype)
-    network.save("model.onnx")
+    save(network, "model.onnx")
     sorts = text in ("simplex", "k_sparse:3")  # ONNX Runtime 1.24 crashes on no rows to sort
     agree(network, onnx=True, fewest=1 if sorts else 0)
 
@@ -566,7 +571,7 @@ def test_of_equal_entries_the_first_is_kept_everywhere():
     zero = np.zeros(4, np.float32)
     params = {"w_1": eye, "b_1": zero, "w_2": eye, "b_2": zero}
     network = Network(arch, params, Scaling.identity(4))
-    network.save("model.onnx")
+    save(network, "model.onnx")
     x = np.array([[1, -1, 1, 1], [0, 0, 0, 0], [2, 3, 3, 3]], np.float32)
     expected = [[1, -1, 0, 0], [0, 0, 0, 0], [0, 3, 3, 0]]
     np.testing.assert_array_equal(network.forward(x), expected)
@@ -578,7 +583,7 @@ def test_of_equal_entries_the_first_is_kept_everywhere():
 @pytest.mark.parametrize("kind", LABELS)
 def test_onnx_runtime_gives_labels_and_probabilities(kind, loss):
     network = layered(target=Target(loss, LABELS[kind], True))
-    network.save("model.onnx")
+    save(network, "model.onnx")
     x = X.astype(np.float32)
     found = runtime("model.onnx")(x)
     outputs = network.forward(x)
@@ -599,7 +604,7 @@ def test_onnx_runtime_gives_labels_and_probabilities(kind, loss):
 def test_labels_that_onnx_cannot_hold_are_refused(labels):
     network = made(Architecture.build(5, (4,), 2), target=Target("cross_entropy", labels))
     with pytest.raises(InputError, match="ONNX has no type for labels such as these"):
-        network.save("model.onnx")
+        save(network, "model.onnx")
     assert not os.listdir()
 
 
@@ -607,7 +612,7 @@ def test_labels_that_onnx_cannot_hold_are_refused(labels):
 @pytest.mark.parametrize("y", [X[:, 1], X[:, 1:2], X[:, 1:3]], ids=["flat", "column", "two"])
 def test_onnx_runtime_predicts_targets_in_their_units(y):
     fitted = ADMMRegressor(**SMALL, solver=BlockADMM(dtype="float64")).fit(X, 100 + 50 * y)
-    fitted.network_.save("model.onnx")
+    save(fitted.network_, "model.onnx")
     found = runtime("model.onnx")(X)
     assert set(found) == {"targets", "outputs"}
     assert found["targets"].shape == y.shape
@@ -618,11 +623,11 @@ def test_onnx_runtime_predicts_targets_in_their_units(y):
 @needs_onnx
 def test_several_labels_are_the_same_from_a_file_and_in_onnx_runtime():
     fitted = ADMMClassifier(**SMALL).fit(X, X[:, :3] > 0)
-    fitted.network_.save("model.safetensors")
+    save(fitted.network_, "model.safetensors")
     loaded = dadmm.load("model.safetensors")
     np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
     assert loaded.score(X, X[:, :3] > 0) == fitted.score(X, X[:, :3] > 0)
-    fitted.network_.save("model.onnx")
+    save(fitted.network_, "model.onnx")
     found = runtime("model.onnx")(X.astype(np.float32))
     assert found["labels"].dtype == np.int64
     np.testing.assert_array_equal(found["labels"], fitted.predict(X))
@@ -633,7 +638,7 @@ def test_several_labels_are_the_same_from_a_file_and_in_onnx_runtime():
 def test_a_trained_constrained_classifier_predicts_the_same_in_onnx_runtime():
     solver = BlockADMM(blocks=2, constraints="binary")
     fitted = ADMMClassifier(**SMALL, activation="tanh", solver=solver).fit(X, Y)
-    fitted.network_.save("model.onnx")
+    save(fitted.network_, "model.onnx")
     found = runtime("model.onnx")(X.astype(np.float32))
     np.testing.assert_array_equal(found["labels"], fitted.predict(X))
     np.testing.assert_allclose(found["probabilities"], fitted.predict_proba(X), atol=1e-5)
@@ -644,7 +649,7 @@ def test_a_trained_constrained_classifier_predicts_the_same_in_onnx_runtime():
 @each_factored
 def test_onnx_runtime_finds_the_codes(kind, dtype):
     network = factored(kind, dtype)
-    agreement = export.save(network, "model.onnx")
+    agreement = files.save(network, "model.onnx")
     assert agreement.largest < (1e-5 if dtype == np.float32 else 1e-13)
     agree(network, onnx=True)
     found = runtime("model.onnx")(X.astype(dtype))
@@ -658,7 +663,7 @@ def test_onnx_runtime_finds_the_codes(kind, dtype):
 @needs_onnx
 def test_a_network_of_factors_gives_labels_and_codes_in_onnx_runtime():
     fitted = DeepFacto(3, (8,), (6,), max_iter=2, random_state=0).fit(PARTS, Y)
-    fitted.network_.save("model.onnx")
+    save(fitted.network_, "model.onnx")
     x = PARTS.astype(np.float32)
     found = runtime("model.onnx")(x)
     assert found["labels"].tolist() == fitted.predict(x).tolist()
@@ -674,7 +679,7 @@ def test_a_graph_is_small_whatever_the_number_of_sweeps():
     for sweeps in (3, 300):
         network = made(Chain.build(5, [NMFBlock(3, sweeps=sweeps)]))
         network = replace(network, params={"s_1": abs(network.params["s_1"])})
-        network.save("model.onnx", overwrite=True)
+        save(network, "model.onnx", overwrite=True)
         agree(network, onnx=True)
         model = onnx.load("model.onnx")
         onnx.checker.check_model(model, full_check=True)
@@ -686,84 +691,79 @@ def test_a_graph_is_small_whatever_the_number_of_sweeps():
 def test_an_onnx_file_is_of_the_opset_that_is_promised():
     import onnx
 
-    layered().save("model.onnx")
+    save(layered(), "model.onnx")
     model = onnx.load("model.onnx")
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 13)]
     onnx.checker.check_model(model, full_check=True)
     first = Path("model.onnx").read_bytes()
-    layered().save("model.onnx", overwrite=True)
+    save(layered(), "model.onnx", overwrite=True)
     assert Path("model.onnx").read_bytes() == first
 
 
 @needs_onnx
 @pytest.mark.parametrize("text", ["box:0.3", "binary"])
 def test_a_file_that_computes_something_else_is_not_left(text, monkeypatch):
-    from dadmm.export import onnx_graph
-
     network = constrained(text)
-    forward = onnx_graph._forward
+    forward = onnx_file._forward
 
     def wrong(g, other, x):
         params = {**other.params, "b_1": other.params["b_1"] + np.float32(0.5)}
         return forward(g, replace(other, params=params), x)
 
-    monkeypatch.setattr(onnx_graph, "_forward", wrong)
+    monkeypatch.setattr(onnx_file, "_forward", wrong)
     with pytest.raises(DadmmError, match=r"nothing is written: for .* of 256 random rows"):
-        network.save("model.onnx")
+        save(network, "model.onnx")
     assert not os.listdir()
 
 
 @needs_onnx
 def test_wrong_codes_are_found_out():
-    from dadmm.export import onnx_graph
 
     network = factored()
     outputs = network.forward(X.astype(np.float32))
     codes = abs(X[:, :4])
     found = {"outputs": outputs, "targets": outputs, "codes": codes * (1 + 1e-6)}
-    assert onnx_graph.compare(network, outputs, found, codes).largest == 0
+    assert onnx_file.compare(network, outputs, found, codes).largest == 0
     for wrong in (codes * 1.01, codes * np.nan):
         with pytest.raises(DadmmError, match="ONNX Runtime's codes are not the network's"):
-            onnx_graph.compare(network, outputs, {**found, "codes": wrong}, codes)
+            onnx_file.compare(network, outputs, {**found, "codes": wrong}, codes)
 
 
 @needs_onnx
 def test_codes_are_tried_where_a_penalty_leaves_some(monkeypatch):
-    from dadmm.export import onnx_graph
 
     network = made(Chain.build(5, [NMFBlock(3, l1=1e4)]))
     network = replace(network, params={"s_1": abs(network.params["s_1"])})
-    network.save("model.onnx")
+    save(network, "model.onnx")
     monkeypatch.setattr(
-        onnx_graph, "_codes", lambda g, block, s, z: g.add("MatMul", z, g.constant(0 * s.T))
+        onnx_file, "_codes", lambda g, block, s, z: g.add("MatMul", z, g.constant(0 * s.T))
     )
     with pytest.raises(DadmmError, match=r"of 256 random rows .*: train in float64"):
-        network.save("other.onnx")
+        save(network, "other.onnx")
     assert os.listdir() == ["model.onnx"]
 
 
 @needs_onnx
 def test_wrong_labels_are_found_out(monkeypatch):
-    from dadmm.export import onnx_graph
 
     network = layered(target=Target("cross_entropy", LABELS["text"]))
     x = X.astype(np.float32)
     outputs = network.forward(x)
-    loss = onnx_graph.get_loss("cross_entropy")
+    loss = onnx_file.get_loss("cross_entropy")
     found = {
         "outputs": outputs,
         "labels": LABELS["objects"][outputs.argmax(axis=1)],
         "probabilities": loss.predict_proba(outputs),
     }
-    assert onnx_graph.compare(network, outputs, found).largest == 0
+    assert onnx_file.compare(network, outputs, found).largest == 0
     for name, bad in (
         ("labels", np.roll(found["labels"], 1)),
         ("probabilities", found["probabilities"][:, ::-1]),
     ):
         with pytest.raises(DadmmError, match=f"ONNX Runtime's {name} are not the network's"):
-            onnx_graph.compare(network, outputs, {**found, name: bad})
+            onnx_file.compare(network, outputs, {**found, name: bad})
     with pytest.raises(DadmmError, match="diverged"):
-        onnx_graph.compare(network, outputs * np.nan, found)
+        onnx_file.compare(network, outputs * np.nan, found)
 
 
 # ------------------------------------------------------------------------------------------ torch
@@ -790,14 +790,14 @@ def test_torch_keeps_the_constraints(text, dtype):
 def test_torch_finds_the_codes(kind, dtype):
     network = factored(kind, dtype)
     agree(network)
-    assert "sweeps" in str(network.to_torch())
+    assert "sweeps" in str(to_torch(network))
 
 
 @needs_torch
 def test_gradients_flow_through_the_sweeps_of_torch():
     import torch
 
-    module = factored(dtype=np.float64).to_torch()
+    module = to_torch(factored(dtype=np.float64))
     x = torch.tensor(X[:7], requires_grad=True)
     assert torch.autograd.gradcheck(module, (x,))
     module(x).square().sum().backward()
@@ -821,7 +821,7 @@ def test_the_torch_module_is_of_its_own_and_can_be_trained():
     network = layered()
     before = {name: array.copy() for name, array in network.params.items()}
     state = torch.get_rng_state()
-    module = network.to_torch()
+    module = to_torch(network)
     assert torch.equal(torch.get_rng_state(), state)
     assert sum(p.numel() for p in module.parameters()) == network.architecture.n_parameters
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
@@ -841,7 +841,7 @@ def test_the_torch_module_centres_as_the_network_does(kind):
     x = (centre + np.arange(-10, 10).reshape(4, 5)).astype(kind)
     network = replace(layered(), inputs=Scaling(np.full(5, centre), np.full(5, 6.0)))
     with torch.no_grad():
-        found = network.to_torch()(torch.from_numpy(x)).numpy()
+        found = to_torch(network)(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(found, network.forward(x), rtol=1e-5, atol=1e-5)
     assert found.std(axis=0).min() > 0.01
 
@@ -859,7 +859,7 @@ def test_blocks_of_torch_modules_go_everywhere_but_into_onnx(dtype):
     fitted = ADMMClassifier(max_iter=1, random_state=0, solver=solver).fit(X, Y)
     network = fitted.network_
     agree(network)
-    network.save("model.safetensors")
+    save(network, "model.safetensors")
     found = dadmm.load("model.safetensors", solver=solver)
     same(network, found.network_)
     np.testing.assert_array_equal(found.predict(X), fitted.predict(X))
@@ -869,13 +869,13 @@ def test_blocks_of_torch_modules_go_everywhere_but_into_onnx(dtype):
         dadmm.load("model.safetensors", solver=BlockADMM(blocks=blocks[::-1]))
     if find_spec("onnx") is not None:
         with pytest.raises(InputError, match=r"block 1 is a TorchBlock.*torch.onnx.export"):
-            network.save("model.onnx")
+            save(network, "model.onnx")
 
 
 @pytest.mark.skipif(find_spec("torch") is not None, reason="torch is installed")
 def test_without_torch_the_cure_is_named():
     with pytest.raises(InputError, match=r"pip install 'dadmm\[torch\]'"):
-        layered().to_torch()
+        to_torch(layered())
 
 
 # ------------------------------------------------------------------------------- files and commands
@@ -894,26 +894,26 @@ def test_without_torch_the_cure_is_named():
 )
 def test_places_that_cannot_be_written_are_refused(path, said):
     with pytest.raises(InputError, match=said):
-        layered().save(path)
+        save(layered(), path)
     assert not os.listdir()
 
 
 @needs_safetensors
 def test_a_file_that_is_there_is_replaced_only_if_told():
     network = layered()
-    network.save("model.safetensors")
+    save(network, "model.safetensors")
     first = Path("model.safetensors").read_bytes()
     other = layered("relu")
     with pytest.raises(InputError, match="exists: choose another name"):
-        other.save("model.safetensors")
+        save(other, "model.safetensors")
     assert Path("model.safetensors").read_bytes() == first
-    other.save("model.safetensors", overwrite=True)
+    save(other, "model.safetensors", overwrite=True)
     same(other, dadmm.load("model.safetensors").network_)
     os.symlink("model.safetensors", "link.safetensors")
     os.mkdir("folder.onnx")
     for name in ("link.safetensors", "folder.onnx"):
         with pytest.raises(InputError, match="not a plain file"):
-            network.save(name, overwrite=True)
+            save(network, name, overwrite=True)
     assert set(os.listdir()) == {"model.safetensors", "link.safetensors", "folder.onnx"}
 
 

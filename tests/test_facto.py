@@ -13,11 +13,13 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 
-from dadmm import NMF, ADMMClassifier, BlockADMM, DeepFacto, Dense, NMFBlock, factors, load, resume
+from dadmm import NMF, ADMMClassifier, BlockADMM, DeepFacto, Dense, NMFBlock, load, resume
 from dadmm.errors import DataError, FactorWarning, OptionError, ShapeError
-from dadmm.network import Architecture
-from dadmm.solvers.base import Chunk, Problem
-from dadmm.solvers.facto import Dictionary, FactorSpan
+from dadmm.networks.architecture import Architecture
+from dadmm.numerics import nonnegative
+from dadmm.solvers.block.factor_span import FactorSpan
+from dadmm.solvers.nmf.dictionary import Dictionary
+from dadmm.solvers.solver import Chunk, Problem
 from dadmm.store import Run
 
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -138,7 +140,7 @@ def test_a_pass_in_rounds_learns_more_and_tells_its_whole_objective(monkeypatch)
     penalty = {"alpha_W": 1e-3, "l1_ratio": 1.0}
     once = NMF(5, max_iter=1, **options).fit(x)
     with monkeypatch.context() as patch:
-        patch.setattr("dadmm.solvers.facto.TOGETHER", 10_000)
+        patch.setattr("dadmm.solvers.nmf.method.TOGETHER", 10_000)
         averaged = NMF(5, max_iter=1, **options).fit(x)
     assert once.reconstruction_err_ < 0.7 * averaged.reconstruction_err_
     fitted = NMF(5, max_iter=30, **options, **penalty).fit(x)
@@ -350,7 +352,7 @@ def test_what_is_asked_of_the_features_is_the_gradient_through_the_codes():
     g /= 1e-9
 
     def value(z):
-        return float((g * factors.codes(z, s, 4000)).sum())
+        return float((g * nonnegative.codes(z, s, 4000)).sum())
 
     slope = np.zeros_like(z)
     for i, j in np.ndindex(*z.shape):
@@ -372,7 +374,7 @@ def test_codes_drawn_to_a_target_are_the_best_of_their_problem():
     g = np.random.default_rng(1).normal(size=m.shape)
     drawn = made._drawn(g)
     target = m - g / 2.0
-    wanted = factors.codes(z, s, 4000, target=target, rho=2.0, l1=0.1)
+    wanted = nonnegative.codes(z, s, 4000, target=target, rho=2.0, l1=0.1)
     np.testing.assert_allclose(drawn, wanted, atol=1e-8)
 
 
@@ -382,7 +384,7 @@ def test_the_dictionary_is_swept_on_the_sums_of_what_the_codes_are_drawn_to():
     g = np.random.default_rng(1).normal(size=m.shape) / len(m)
     drawn = made._drawn(g * len(m))
     made.learn(g, 0.1, 0.9, pull=False)
-    wanted = factors.dictionary(drawn.T @ drawn / 30, drawn.T @ z / 30, s, 1, unit=True)
+    wanted = nonnegative.dictionary(drawn.T @ drawn / 30, drawn.T @ z / 30, s, 1, unit=True)
     np.testing.assert_allclose(made.theta.reshape(s.shape), wanted, atol=1e-12)
 
 

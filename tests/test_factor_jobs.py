@@ -12,9 +12,10 @@ from sklearn.datasets import load_digits
 from terminal import command
 
 from dadmm import NMF, DeepFacto, load
-from dadmm.config import check_config
+from dadmm.app.build import make_estimator
+from dadmm.app.config import check_config
+from dadmm.app.jobs import run_job
 from dadmm.errors import OptionError
-from dadmm.jobs import make_estimator, run_job
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize, nnls
 from sklearn.decomposition._nmf import _initialize_nmf
 
-from dadmm import factors
+from dadmm.numerics import nonnegative
 
 
 def problem(rows, d, r, seed=0, noise=0.1):
@@ -28,7 +28,7 @@ def value(z, s, m, target=0.0, rho=0.0, l1=0.0, l2=0.0):
 
 def test_codes_are_non_negative_least_squares():
     z, s, _ = problem(100, 12, 5)
-    found = factors.codes(z, s, 2000)
+    found = nonnegative.codes(z, s, 2000)
     wanted = np.array([nnls(s.T, row)[0] for row in z])
     np.testing.assert_allclose(found, wanted, atol=1e-9)
 
@@ -37,7 +37,7 @@ def test_codes_are_drawn_to_a_target_and_penalised():
     z, s, m = problem(4, 8, 3, seed=1)
     target = m + np.random.default_rng(2).normal(size=m.shape)
     options = {"rho": 0.7, "l1": 0.2, "l2": 0.3}
-    found = factors.codes(z, s, 2000, target=target, **options)
+    found = nonnegative.codes(z, s, 2000, target=target, **options)
 
     def at(flat):
         return value(z, s, flat.reshape(m.shape), target, **options)
@@ -53,7 +53,7 @@ def test_a_sweep_over_the_codes_never_raises_the_objective(seed, r, dtype):
     z, s, m = (array.astype(dtype) for array in problem(20, 9, r, seed))
     values = [value(z, s, m, l1=0.1)]
     for _ in range(4):
-        m = factors.codes(z, s, 1, start=m, l1=0.1)
+        m = nonnegative.codes(z, s, 1, start=m, l1=0.1)
         values.append(value(z, s, m, l1=0.1))
     assert (m >= 0).all()
     assert (np.diff(values) <= 1e-5 * (1 + values[0])).all()
@@ -62,22 +62,22 @@ def test_a_sweep_over_the_codes_never_raises_the_objective(seed, r, dtype):
 def test_rows_do_not_depend_on_each_other():
     z, s, _ = (array.astype(np.float32) for array in problem(300, 17, 6))
     gram, cross = s @ s.T, z @ s.T
-    whole = factors.coded(gram, cross, 20)
+    whole = nonnegative.coded(gram, cross, 20)
     for picked in (slice(0, 1), slice(5, 77), slice(63, 66), slice(299, 300)):
-        part = factors.coded(gram, np.ascontiguousarray(cross[picked]), 20)
+        part = nonnegative.coded(gram, np.ascontiguousarray(cross[picked]), 20)
         np.testing.assert_array_equal(part, whole[picked])
 
 
 def test_the_start_costs_no_more_than_nothing():
     z, s, _ = problem(50, 9, 4)
-    first = factors.codes(z, s, 0)
+    first = nonnegative.codes(z, s, 0)
     assert value(z, s, first) < value(z, s, 0 * first)
 
 
 def test_rows_and_factors_of_zeros_have_codes_of_zeros():
     z, s, _ = problem(10, 6, 3)
     z[4], s[1] = 0, 0
-    found = factors.codes(z, s, 50)
+    found = nonnegative.codes(z, s, 50)
     assert np.isfinite(found).all()
     assert not found[4].any()
     assert not found[:, 1].any()
@@ -85,7 +85,7 @@ def test_rows_and_factors_of_zeros_have_codes_of_zeros():
 
 def test_the_dictionary_is_non_negative_least_squares_on_the_sums():
     z, s, m = problem(60, 7, 4)
-    found = factors.dictionary(m.T @ m, m.T @ z, s, 3000)
+    found = nonnegative.dictionary(m.T @ m, m.T @ z, s, 3000)
     wanted = np.array([nnls(m, column)[0] for column in z.T]).T
     np.testing.assert_allclose(found, wanted, atol=1e-9)
 
@@ -93,7 +93,7 @@ def test_the_dictionary_is_non_negative_least_squares_on_the_sums():
 def test_a_penalised_dictionary_meets_its_first_order_condition():
     z, s, m = problem(60, 7, 4)
     gram, cross, l1, l2 = m.T @ m, m.T @ z, 3.0, 2.0
-    found = factors.dictionary(gram, cross, s, 3000, l1=l1, l2=l2)
+    found = nonnegative.dictionary(gram, cross, s, 3000, l1=l1, l2=l2)
     gradient = gram @ found - cross + l1 + l2 * found
     assert np.abs(gradient[found > 0]).max() < 1e-8
     assert gradient[found == 0].min() > -1e-8
@@ -104,7 +104,7 @@ def test_a_penalised_dictionary_meets_its_first_order_condition():
 def test_a_row_of_length_one_is_the_best_of_them(overlap):
     z, s, m = problem(60, 5, 3)
     gram, cross = m.T @ m, m.T @ z
-    found = factors.dictionary(gram, cross, s, 500, unit=True, overlap=overlap)
+    found = nonnegative.dictionary(gram, cross, s, 500, unit=True, overlap=overlap)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
 
     def at(s):
@@ -121,7 +121,7 @@ def test_a_row_of_length_one_is_the_best_of_them(overlap):
 
 def test_rows_that_must_not_overlap_share_no_features():
     z, s, m = problem(60, 12, 4)
-    found = factors.dictionary(m.T @ m, m.T @ z, s, 50, unit=True, overlap=1e4)
+    found = nonnegative.dictionary(m.T @ m, m.T @ z, s, 50, unit=True, overlap=1e4)
     assert ((found > 0).sum(axis=0) <= 1).all()
 
 
@@ -133,32 +133,34 @@ def test_a_sweep_over_the_dictionary_never_raises_the_objective(seed, unit):
     m = m[:, : len(s)]
     s /= np.linalg.norm(s, axis=1, keepdims=True)
     gram, cross, energy = m.T @ m, m.T @ z, (z**2).sum()
-    before = factors.objective(energy, gram, cross, s)
-    after = factors.objective(energy, gram, cross, factors.dictionary(gram, cross, s, 1, unit))
+    before = nonnegative.objective(energy, gram, cross, s)
+    after = nonnegative.objective(
+        energy, gram, cross, nonnegative.dictionary(gram, cross, s, 1, unit)
+    )
     assert after <= before * (1 + 1e-12)
 
 
 def test_the_objective_comes_from_sums():
     z, s, m = problem(40, 8, 3)
-    found = factors.objective((z**2).sum(), m.T @ m, m.T @ z, s)
+    found = nonnegative.objective((z**2).sum(), m.T @ m, m.T @ z, s)
     assert found == pytest.approx(0.5 * ((z - m @ s) ** 2).sum(), rel=1e-10)
 
 
 def test_the_start_from_sums_is_scikit_learns():
     z, _, _ = problem(80, 9, 4)
-    v = factors.leading(z.T @ z, 5)
+    v = nonnegative.leading(z.T @ z, 5)
     scores = z @ v.T
     above, below = np.maximum(scores, 0), np.minimum(scores, 0)
-    found = factors.nndsvd(v, (above**2).sum(axis=0), (below**2).sum(axis=0))
+    found = nonnegative.nndsvd(v, (above**2).sum(axis=0), (below**2).sum(axis=0))
     _, wanted = _initialize_nmf(z, 5, init="nndsvd", random_state=0)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_singular_vectors_of_less_data_than_factors_are_zeros():
     z = np.outer(np.arange(1.0, 5.0), [1.0, 2.0, 0.0])
-    v = factors.leading(z.T @ z, 2)
+    v = nonnegative.leading(z.T @ z, 2)
     scores = z @ v.T
-    found = factors.nndsvd(v, (scores.clip(0) ** 2).sum(0), (scores.clip(None, 0) ** 2).sum(0))
+    found = nonnegative.nndsvd(v, (scores.clip(0) ** 2).sum(0), (scores.clip(None, 0) ** 2).sum(0))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[0] / found[0].max(), [0.5, 1.0, 0.0], atol=1e-12)
 
@@ -166,16 +168,16 @@ def test_singular_vectors_of_less_data_than_factors_are_zeros():
 def test_a_dead_factor_is_seeded_again_and_changes_nothing_yet():
     z, s, m = problem(50, 6, 4)
     m[:, 2] = 0
-    revived, dead = factors.revive(m.T @ m, s, (0,))
+    revived, dead = nonnegative.revive(m.T @ m, s, (0,))
     assert dead == [2]
     np.testing.assert_array_equal(m @ revived, m @ s)
     assert revived[2].any()
-    np.testing.assert_array_equal(revived, factors.revive(m.T @ m, s, (0,))[0])
-    codes = factors.codes(z, revived, 50)
+    np.testing.assert_array_equal(revived, nonnegative.revive(m.T @ m, s, (0,))[0])
+    codes = nonnegative.codes(z, revived, 50)
     assert (codes[:, 2] > 0).any()
 
 
 def test_factors_that_are_all_used_or_all_dead_stay():
     _, s, m = problem(50, 6, 4)
-    assert factors.revive(m.T @ m, s, (0,))[1] == []
-    assert factors.revive(np.zeros((4, 4)), s, (0,))[1] == []
+    assert nonnegative.revive(m.T @ m, s, (0,))[1] == []
+    assert nonnegative.revive(np.zeros((4, 4)), s, (0,))[1] == []

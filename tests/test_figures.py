@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from dadmm.data.open import open_path
 from dadmm.datasets import drawing, figures, load_data, load_dataset, write_figures
 from dadmm.errors import InputError, OptionError, RunError
-from dadmm.inputs.files import open_path
 
 MANY = figures(20_000, seed=3)
 IMAGES = MANY.x.reshape(-1, *MANY.shape)

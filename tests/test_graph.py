@@ -15,12 +15,15 @@ from distributed import Client, LocalCluster
 from helpers import repeat
 from sklearn.datasets import load_digits
 
-from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, graph, loop
+from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM
+from dadmm.engine import graph, loop
+from dadmm.engine.graph import FAN_IN
+from dadmm.engine.plan import Plan, Step
+from dadmm.engine.tasks import aligned
 from dadmm.errors import StoreError
-from dadmm.graph import FAN_IN, Plan, aligned
-from dadmm.solvers.base import Problem, combine
+from dadmm.estimators.load import open_plan
+from dadmm.solvers.solver import Problem, combine
 from dadmm.store import Run
-from dadmm.stored import open_plan
 
 SOLVERS = {
     "3-splitting": RelaxedADMM(),
@@ -213,7 +216,7 @@ def summed(values):
 
 def step(k):
     """An iteration of a run that nothing has disturbed."""
-    return graph.Step(k, k, k + 1)
+    return Step(k, k, k + 1)
 
 
 def leaf(plan, value):

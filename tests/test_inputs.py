@@ -13,10 +13,10 @@ import xarray as xr
 import zarr
 
 from dadmm import ADMMClassifier, ADMMRegressor, load, resume
+from dadmm.data.columns import MOST_CATEGORIES
 from dadmm.errors import DataError, InputError, OptionError, ShapeError, StoreError
-from dadmm.inputs import Form
-from dadmm.inputs.tables import MOST_CATEGORIES, Column
-from dadmm.store import Run, documents
+from dadmm.networks.form import Column, Form
+from dadmm.store import Run, metadata
 
 dd = pytest.importorskip("dask.dataframe", reason="needs the extra 'tables'")
 sparse = pytest.importorskip("sparse", reason="needs the package sparse")
@@ -301,9 +301,9 @@ def test_large_lazy_cubes_are_chunked_along_their_samples():
         da.ones((400, 20, 30, 6), chunks=(10, 20, 30, 6)), dims=("time", "lat", "lon", "feature")
     )
     y = lazy.isel(feature=0)
-    from dadmm.inputs import prepare
+    from dadmm.data.prepare import prepare_training
 
-    found = prepare(lazy, y)
+    found = prepare_training(lazy, y)
     assert max(found.x.chunks[0]) == 6000
     assert found.x.shape == (240_000, 6)
     assert found.y.chunks[0] == found.x.chunks[0]
@@ -583,7 +583,7 @@ def test_a_run_with_a_forged_form_is_refused(tmp_path, key, value, words):
     regressor(**ENCODED, run=tmp_path / "run").fit(holed(), "price")
     stored = Run.open(tmp_path / "run").attributes
     stored["inputs"][key] = value
-    (tmp_path / "run" / "zarr.json").write_bytes(documents.group_document({"dadmm": stored}))
+    (tmp_path / "run" / "zarr.json").write_bytes(metadata.group_document({"dadmm": stored}))
     with pytest.raises(StoreError, match=f"cannot be used: .*{words}"):
         load(tmp_path / "run")
 

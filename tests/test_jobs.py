@@ -15,9 +15,11 @@ from jobs_helpers import LABELS, X, configure, digest, lines
 from sklearn import metrics as sk
 from sklearn.model_selection import train_test_split
 
-from dadmm import ADMMClassifier, jobs, load, predictions
+from dadmm import ADMMClassifier, load
+from dadmm.app import jobs, scores
+from dadmm.app.jobs import run_job
+from dadmm.data import write as predictions
 from dadmm.errors import RecoveryWarning
-from dadmm.jobs import run_job
 from dadmm.store import Run, ZarrBlocks
 from dadmm.store.lock import Lock
 
@@ -285,7 +287,7 @@ def test_scores_are_those_of_scikit_learn_on_the_rows_held_out(job):
 def test_several_labels_are_scored_row_by_row_and_label_by_label():
     y = X[:, :3] > 0
     made = ADMMClassifier((8,), max_iter=3, random_state=0).fit(X, y)
-    found, predicted = jobs.metrics(made, X, y), made.predict(X)
+    found, predicted = scores.metrics(made, X, y), made.predict(X)
     assert found["accuracy"] == made.score(X, y)
     assert found["hamming_loss"] == pytest.approx((predicted != y).mean())
     assert np.sum(found["confusion"]) == y.size

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadmm import kernels
-from dadmm.activations import get_activation
-from dadmm.losses import get_loss
+from dadmm.numerics import kernels
+from dadmm.numerics.activations import get_activation
+from dadmm.numerics.losses import get_loss
 
 DTYPES = [np.float32, np.float64]
 PIECEWISE = ["relu", "leaky_relu", "identity"]

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_kernels import PIECEWISE, blocks, bounded, each_dtype, each_skip, seeds, tolerance
 
-from dadmm import kernels
-from dadmm.activations import get_activation
-from dadmm.losses import get_loss
+from dadmm.numerics import kernels
+from dadmm.numerics.activations import get_activation
+from dadmm.numerics.losses import get_loss
 
 
 def flat(count, dtype, size=57, seed=0):

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadmm import kernels
-from dadmm.activations import ACTIVATIONS, PIECEWISE, get_activation
-from dadmm.losses import get_loss
-from dadmm.solvers.subproblems import u_exact, u_linearized
+from dadmm.numerics import kernels
+from dadmm.numerics.activations import ACTIVATIONS, PIECEWISE, get_activation
+from dadmm.numerics.losses import get_loss
+from dadmm.solvers.relaxed.subproblems import u_exact, u_linearized
 
 SMOOTH = ["tanh", "sigmoid", "softplus"]
 

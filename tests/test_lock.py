@@ -13,7 +13,7 @@ import pytest
 
 from dadmm import ADMMClassifier, load, resume
 from dadmm.errors import RunError, StoreError
-from dadmm.store import Run, documents, lock
+from dadmm.store import Run, lock, metadata
 
 
 def data():
@@ -46,7 +46,7 @@ def claim(run, age=0.0, **changes):
     """Leave a lock as another driver would."""
     owner = {**lock._myself(), **changes}
     path = Path(run) / "lock.json"
-    path.write_bytes(documents.record(owner))
+    path.write_bytes(metadata.record(owner))
     os.utime(path, (time.time() - age,) * 2)
 
 
@@ -132,7 +132,7 @@ def test_a_driver_displaced_while_it_stores_its_data_deletes_nothing(tmp_path, m
         claim(path, token="another")
         raise MemoryError("no room")
 
-    monkeypatch.setattr("dadmm.data.store", taken)
+    monkeypatch.setattr("dadmm.data.ingest.store", taken)
     with pytest.raises(MemoryError):
         model(path).fit(*data())
     assert (path / "lock.json").exists()

@@ -10,9 +10,10 @@ import dask
 import numpy as np
 import pytest
 
-from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, loop, resume
+from dadmm import ADMMClassifier, BlockADMM, RelaxedADMM, load, resume
+from dadmm.engine import loop
 from dadmm.errors import DivergenceError, RunError, StoreError
-from dadmm.loop import convergence_rate
+from dadmm.numerics.algebra import convergence_rate
 from dadmm.store import MemoryBlocks, Run, ZarrBlocks
 from dadmm.store import run as store
 

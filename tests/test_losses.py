@@ -8,7 +8,7 @@ from scipy import special
 from scipy.optimize import minimize, minimize_scalar
 
 from dadmm.errors import DataError, OptionError
-from dadmm.losses import (
+from dadmm.numerics.losses import (
     LOSSES,
     BinaryCrossEntropy,
     CrossEntropy,

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from deployments import ROOT
 
-from dadmm import cluster
-from dadmm.profiles import find
+from dadmm.cluster.profiles import find
+from dadmm.cluster.worker import WORKER_SETTINGS
 
 FOLDER = ROOT / "cluster"
 MANIFESTS = {"cluster.yaml": "DaskCluster", "job.yaml": "DaskJob"}
@@ -119,4 +119,4 @@ def test_what_scripts_export_is_what_the_profiles_set():
     text = (FOLDER / "slurm" / "one-job.sbatch").read_text()
     exported = dict(re.findall(r"(\b(?:MALLOC|OMP|OPENBLAS|MKL|DASK)_\w+)=(\S+)", text))
     assert exported == find("kubernetes").options()["env"]
-    assert len(exported) == len(cluster.WORKER_SETTINGS)
+    assert len(exported) == len(WORKER_SETTINGS)

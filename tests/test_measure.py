@@ -9,8 +9,9 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 
-from dadmm import ADMMClassifier, measure
-from dadmm.execute import everywhere
+from dadmm import ADMMClassifier
+from dadmm.engine import timing
+from dadmm.engine.compute import everywhere
 from dadmm.store import Run
 
 X = np.random.default_rng(0).normal(size=(60, 4))
@@ -26,21 +27,21 @@ def history(run, **options):
 
 def test_phases_of_one_session_are_added_up_and_taken_once():
     for _ in range(2):
-        with measure.phase("a", "visit"):
+        with timing.phase("a", "visit"):
             pass
-    with pytest.raises(ZeroDivisionError), measure.phase("b", "solve"):
+    with pytest.raises(ZeroDivisionError), timing.phase("b", "solve"):
         raise ZeroDivisionError
-    assert measure.take("a")["seconds"].keys() == {"visit"}
-    assert measure.take("a")["seconds"] == {}
-    assert measure.take("b")["seconds"]["solve"] > 0
+    assert timing.take("a")["seconds"].keys() == {"visit"}
+    assert timing.take("a")["seconds"] == {}
+    assert timing.take("b")["seconds"]["solve"] > 0
 
 
 def test_sessions_that_nobody_asks_for_are_forgotten():
-    for number in range(measure.SESSIONS + 1):
-        with measure.phase(f"old-{number}", "visit"):
+    for number in range(timing.SESSIONS + 1):
+        with timing.phase(f"old-{number}", "visit"):
             pass
-    assert measure.take("old-0")["seconds"] == {}
-    assert measure.take("old-1")["seconds"]["visit"] > 0
+    assert timing.take("old-0")["seconds"] == {}
+    assert timing.take("old-1")["seconds"]["visit"] > 0
 
 
 def test_columns_add_up_seconds_and_keep_the_fullest_process():
@@ -49,13 +50,13 @@ def test_columns_add_up_seconds_and_keep_the_fullest_process():
         {"seconds": {"visit": 2.0, "add": 0.5}, "peak": 7},
     ]
     expected = {"seconds_visit": 3.0, "seconds_add": 0.5, "memory_peak": 10.0}
-    assert measure.columns(found) == expected
-    assert measure.columns([]) == {}
+    assert timing.columns(found) == expected
+    assert timing.columns([]) == {}
 
 
 def test_the_peak_is_no_less_than_what_a_process_has_now():
     now = psutil.Process().memory_info().rss
-    assert now <= measure.peak_memory() < 1000 * now
+    assert now <= timing.peak_memory() < 1000 * now
 
 
 @pytest.mark.parametrize("solver", ["block", "relaxed"])
@@ -69,7 +70,7 @@ def test_every_iteration_tells_its_phases_and_memory(tmp_path, solver):
 
 def test_the_estimators_history_holds_only_what_a_repetition_would(tmp_path):
     made = ADMMClassifier((5,), max_iter=2, random_state=0).fit(X, Y)
-    assert not [name for name in made.history_ if measure.is_measured(str(name))]
+    assert not [name for name in made.history_ if timing.is_measured(str(name))]
     assert "seconds" in made.history_
 
 
@@ -87,7 +88,7 @@ def test_workers_measure_what_they_do(tmp_path):
         Client(cluster),
     ):
         found = history(tmp_path / "run")
-        processes = everywhere(measure.take, "nobody's")
+        processes = everywhere(timing.take, "nobody's")
     assert found.keys() >= COLUMNS
     assert (found["memory_limit"] == 2**30).all()
     assert [process["seconds"] for process in processes] == [{}, {}]
@@ -96,7 +97,7 @@ def test_workers_measure_what_they_do(tmp_path):
 
 @pytest.mark.processes
 def test_a_worker_that_does_not_answer_is_left_out(monkeypatch):
-    monkeypatch.setattr("dadmm.execute.ANSWER_WITHIN", 4.0)
+    monkeypatch.setattr("dadmm.engine.compute.ANSWER_WITHIN", 4.0)
     with (
         LocalCluster(
             n_workers=2,

@@ -8,12 +8,13 @@ from memory_cases import LONG, SHORT, block, relaxed
 from memory_helpers import MIB, measure, memory, show
 
 from dadmm import ADMMClassifier
-from dadmm.cluster import WORKER_SETTINGS, resources
+from dadmm.cluster.connection import resources
+from dadmm.cluster.worker import WORKER_SETTINGS
+from dadmm.engine.memory import USABLE, worker_bytes
 from dadmm.errors import OptionError
-from dadmm.network import Architecture
-from dadmm.options import make_solver
-from dadmm.plan import USABLE, worker_bytes
-from dadmm.solvers.base import Problem
+from dadmm.networks.architecture import Architecture
+from dadmm.solvers.registry import make_solver
+from dadmm.solvers.solver import Problem
 
 pytestmark = pytest.mark.processes
 

@@ -5,7 +5,9 @@ import pytest
 from helpers import ACTIVATION
 
 from dadmm.errors import OptionError, ShapeError
-from dadmm.network import Architecture, Network, Scaling, layers
+from dadmm.networks.architecture import Architecture, layers
+from dadmm.networks.network import Network
+from dadmm.networks.scaling import Scaling
 
 each_activation = pytest.mark.parametrize("activation", sorted(ACTIVATION))
 

@@ -20,9 +20,9 @@ from deployments import (
 )
 
 import dadmm
-from dadmm import cluster
-from dadmm.jobs import parameter_digest
-from dadmm.predictions import write as write_predictions
+from dadmm.app.build import parameter_digest
+from dadmm.cluster import connection
+from dadmm.data.write import write as write_predictions
 from dadmm.store import Run
 from dadmm.store.files import RemoteFiles
 from dadmm.store.lock import LOCK
@@ -66,7 +66,7 @@ def bucket(tmp_path_factory):
 @pytest.fixture(scope="module")
 def digest(tmp_path_factory):
     """Give the digest of the parameters of a run in a folder."""
-    with cluster.connect():
+    with connection.connect():
         return train(tmp_path_factory.mktemp("folder") / "run", chunks=CHUNKS)
 
 
@@ -75,7 +75,7 @@ def test_a_run_among_objects_is_killed_and_goes_on_to_the_same_bits(bucket, dige
     write_config(tmp_path, BUCKET, CHUNKS)
     for name in ("x.npy", "y.npy"):
         bucket.put(str(tmp_path / name), f"{BUCKET}/{name}")
-    command = [sys.executable, "-c", "from dadmm.cli import main; main()"]
+    command = [sys.executable, "-c", "from dadmm.app.cli import main; main()"]
     config, run = str(tmp_path / "train.toml"), f"{BUCKET}/run"
     fit = [*command, "fit", config, "--workers", "1"]
     with process(*fit, log=tmp_path / "log", start_new_session=True) as driver:
@@ -84,7 +84,7 @@ def test_a_run_among_objects_is_killed_and_goes_on_to_the_same_bits(bucket, dige
         driver.wait(10)
     assert 2 <= committed(run) < ITERATIONS
     assert bucket.exists(f"{run}/{LOCK}")
-    with cluster.connect():
+    with connection.connect():
         estimator = dadmm.resume(run)  # the owner of its lock is dead
         assert parameter_digest(estimator) == digest
         write_predictions(dadmm.load(run).predict(X), str(tmp_path / "labels.npy"))

@@ -15,9 +15,10 @@ from helpers import wait_for_iteration
 from jobs_helpers import X, configure, digest, lines
 from sklearn.datasets import load_digits
 
-from dadmm import load, process
-from dadmm.config import load_config
-from dadmm.jobs import JOBS, run_job
+from dadmm import load
+from dadmm.app import process
+from dadmm.app.config import load_config
+from dadmm.app.jobs import JOBS, run_job
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
 

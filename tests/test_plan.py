@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from dask.utils import parse_bytes
 
+from dadmm.cluster.worker import BASE_BYTES
+from dadmm.engine.graph import FAN_IN
+from dadmm.engine.memory import SMALLEST, USABLE, chunk_rows, worker_bytes
 from dadmm.errors import OptionError, ShapeError
-from dadmm.graph import FAN_IN
-from dadmm.network import Architecture
-from dadmm.plan import BASE_BYTES, SMALLEST, USABLE, chunk_rows, worker_bytes
-from dadmm.solvers.base import Problem
-from dadmm.solvers.block import BlockADMM
-from dadmm.solvers.relaxed import RelaxedADMM
+from dadmm.networks.architecture import Architecture
+from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.relaxed.method import RelaxedADMM
+from dadmm.solvers.solver import Problem
 
 SOLVER = RelaxedADMM()
 

@@ -10,9 +10,9 @@ import zarr
 from terminal import command
 
 from dadmm import ADMMClassifier
+from dadmm.app.planner.machine import place, save, typical
+from dadmm.app.planner.units import duration, rate
 from dadmm.errors import OptionError
-from dadmm.planner.machine import place, save, typical
-from dadmm.planner.units import duration, rate
 
 CONFIG = """
 [data]

@@ -11,11 +11,9 @@ import pytest
 from dask.core import get_dependencies
 from dask.optimization import cull
 
-from dadmm import NMF, Architecture, BlockADMM, Dense, NMFBlock, RelaxedADMM, graph
-from dadmm.graph import Plan
-from dadmm.plan import worker_bytes
-from dadmm.planner.costs import Cost, Setting, Store, cost, seconds
-from dadmm.planner.forecast import (
+from dadmm import NMF, Architecture, BlockADMM, Dense, NMFBlock, RelaxedADMM
+from dadmm.app.planner.costs import Cost, Setting, Store, cost, seconds
+from dadmm.app.planner.forecast import (
     Conditions,
     Forecast,
     Subject,
@@ -24,11 +22,14 @@ from dadmm.planner.forecast import (
     store_of,
     sweep,
 )
-from dadmm.planner.machine import typical
-from dadmm.planner.simulate import ASKED, Cluster, critical_path, limits, simulate
-from dadmm.planner.structure import Kind, Tasks, record, tasks_of
-from dadmm.solvers.base import Problem
-from dadmm.solvers.facto import Factorization
+from dadmm.app.planner.machine import typical
+from dadmm.app.planner.simulate import ASKED, Cluster, critical_path, limits, simulate
+from dadmm.app.planner.structure import Kind, Tasks, record, tasks_of
+from dadmm.engine import graph
+from dadmm.engine.memory import worker_bytes
+from dadmm.engine.plan import Plan, Step
+from dadmm.solvers.nmf.method import Factorization
+from dadmm.solvers.solver import Problem
 from dadmm.store import Run
 
 SOLVERS = {
@@ -77,7 +78,7 @@ def subject(solver=None, chunks=20, rows=100, width=12, **more):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_recorded_tasks_are_those_that_dask_computes(solver, chunks):
     one = plan(SOLVERS[solver], chunks, last=40)
-    made = graph.iteration(one, graph.Step(0, 0, 1))
+    made = graph.iteration(one, Step(0, 0, 1))
     tasks = dict(made.__dask_graph__())
     found = record(one)
 
@@ -405,7 +406,7 @@ def test_phases_add_up_to_the_time_of_an_iteration(solver, workers):
 def test_a_long_iteration_goes_on_as_it_began(solver, monkeypatch):
     one = subject(solver, 2000, 1000, 64)
     exact = forecast(one, MACHINE, 8)
-    monkeypatch.setattr("dadmm.planner.forecast.MOST_TASKS", 100)
+    monkeypatch.setattr("dadmm.app.planner.forecast.MOST_TASKS", 100)
     guessed = forecast(one, MACHINE, 8)
     assert guessed.seconds == pytest.approx(exact.seconds, rel=0.03)
     assert guessed.tasks == pytest.approx(exact.tasks, rel=0.01)

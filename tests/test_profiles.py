@@ -4,9 +4,10 @@ import dask
 import pytest
 import yaml
 
-from dadmm import cluster, profiles
+from dadmm.cluster import connection, profiles
+from dadmm.cluster.profiles import find
+from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.errors import InputError, OptionError
-from dadmm.profiles import find
 
 SHIPPED = ["coiled", "kubernetes", "local", "slurm", "ssh", "threads", "tls"]
 
@@ -30,7 +31,7 @@ def test_the_profiles_that_come_along_are_complete():
 
 def test_every_profile_gives_workers_the_same_settings():
     """As variables of the environment, where there is no nanny here to set them."""
-    settings = cluster.WORKER_SETTINGS
+    settings = WORKER_SETTINGS
     variables = {k.rpartition(".")[2]: str(v) for k, v in settings.items() if "environ" in k}
     stored = {
         f"DASK_{k.upper().replace('.', '__')}": str(v)
@@ -45,7 +46,7 @@ def test_every_profile_gives_workers_the_same_settings():
 
 
 def test_the_users_own_profiles_come_first(tmp_path):
-    with dask.config.set({"dadmm.profiles": {"slurm": {"scheduler": "threads"}}}):
+    with dask.config.set({"dadmm.cluster.profiles": {"slurm": {"scheduler": "threads"}}}):
         assert find("slurm").scheduler == "threads"
     assert find("slurm").scheduler is None
     path = write(tmp_path, address="tcp://127.0.0.1:1", timeout=3)
@@ -54,7 +55,7 @@ def test_the_users_own_profiles_come_first(tmp_path):
 
 def test_a_profile_extends_another(tmp_path):
     own = {"extends": "slurm", "workers": 64, "cluster": {"queue": "short", "memory": "8GiB"}}
-    with dask.config.set({"dadmm.profiles": {"slurm": own, "large": {"extends": "slurm"}}}):
+    with dask.config.set({"dadmm.cluster.profiles": {"slurm": own, "large": {"extends": "slurm"}}}):
         for name in ("slurm", "large"):
             found = find(name)
             assert found.workers == 64
@@ -63,7 +64,7 @@ def test_a_profile_extends_another(tmp_path):
             assert found.cluster["type"] == "dask_jobqueue.SLURMCluster"
             assert found.tls is True
     with (
-        dask.config.set({"dadmm.profiles": {"a": {"extends": "b"}, "b": {"extends": "a"}}}),
+        dask.config.set({"dadmm.cluster.profiles": {"a": {"extends": "b"}, "b": {"extends": "a"}}}),
         pytest.raises(OptionError, match="extends itself"),
     ):
         find("a")
@@ -131,7 +132,7 @@ def test_a_file_that_is_not_there_or_no_yaml_is_told(tmp_path):
 def test_a_class_that_cannot_be_used_is_told_in_one_line(tmp_path, content, words):
     with (
         pytest.raises(OptionError, match=words) as caught,
-        cluster.connect(write(tmp_path, **content)),
+        connection.connect(write(tmp_path, **content)),
     ):
         pass
     assert "\n" not in str(caught.value)
@@ -141,18 +142,18 @@ def test_options_have_their_place_or_are_refused(tmp_path):
     path = write(tmp_path, cluster={"type": "builtins.dict"})
     with (
         pytest.raises(OptionError, match="no place for memory_limit: say in its places"),
-        cluster.connect({"profile": str(path), "memory_limit": "2GiB"}),
+        connection.connect({"profile": str(path), "memory_limit": "2GiB"}),
     ):
         pass
     with (
         pytest.raises(OptionError, match="no option of a cluster is called 'worker'"),
-        cluster.connect("local", worker=2),
+        connection.connect("local", worker=2),
     ):
         pass
 
 
 def test_where_may_be_an_address_a_file_or_a_name():
     for text in ("tcp://127.0.0.1:1", "/a/scheduler.json"):
-        assert cluster.as_table(text) == {"scheduler": text}
+        assert connection.as_table(text) == {"scheduler": text}
     for text in ("slurm", "a/b.yaml"):
-        assert cluster.as_table(text) == {"profile": text}
+        assert connection.as_table(text) == {"profile": text}

@@ -7,8 +7,8 @@ import nbformat
 import pytest
 from helpers import execute
 
-from dadmm.watch import progress
-from dadmm.watch.progress import REDRAW
+from dadmm.engine.live import progress
+from dadmm.engine.live.progress import REDRAW
 
 ROW = {"objective": 2.0, "forward_loss": 1.0, "train_score": 0.5, "seconds": 0.1}
 FIT = """

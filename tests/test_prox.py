@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import minimize
 
-from dadmm import prox
 from dadmm.errors import OptionError
+from dadmm.numerics import prox
 
 OPERATORS = {
     "squared_l2": partial(prox.squared_l2, weight=0.7),

@@ -12,25 +12,16 @@ import pytest
 import zarr
 from helpers import flip
 
-from dadmm import (
-    NMF,
-    ADMMClassifier,
-    BlockADMM,
-    Dense,
-    NMFBlock,
-    RelaxedADMM,
-    load,
-    loop,
-    resume,
-    stored,
-)
-from dadmm.cli import main
+from dadmm import NMF, ADMMClassifier, BlockADMM, Dense, NMFBlock, RelaxedADMM, load, resume
+from dadmm.app.cli import main
+from dadmm.data.open import open_path as read_array
+from dadmm.engine import loop
+from dadmm.engine.recovery import examine
 from dadmm.errors import DamageError, InputError, OptionError, RecoveryWarning, StoreError
-from dadmm.inputs.files import open_path as read_array
-from dadmm.recovery import examine
-from dadmm.store import Run, documents
+from dadmm.estimators import load as stored
+from dadmm.estimators.load import open_plan
+from dadmm.store import Run, metadata
 from dadmm.store import run as store
-from dadmm.stored import open_plan
 
 SOLVERS = {
     "relaxed": RelaxedADMM(),
@@ -304,7 +295,7 @@ def forged(run, change):
     """Change the run's attributes as somebody would who knows about the checksum."""
     attributes = Run.open(run).attributes
     change(attributes)
-    (run / "zarr.json").write_bytes(documents.group_document({"dadmm": attributes}))
+    (run / "zarr.json").write_bytes(metadata.group_document({"dadmm": attributes}))
 
 
 def test_a_link_in_a_store_is_refused_and_what_it_leads_to_is_left_alone(run, tmp_path):
@@ -343,7 +334,7 @@ def test_an_array_that_claims_to_be_huge_is_refused_before_memory_is_asked_for(r
     name = next(iter(open_plan(Run.open(run)).parameters(3)))
     ndim = Run.open(run).blocks.get(name).ndim
     shape = (10**12, 10**6) if ndim == 2 else (10**18,)
-    document = documents.array_document(shape, shape[0], "<f4", None)
+    document = metadata.array_document(shape, shape[0], "<f4", None)
     (run / name / "zarr.json").write_bytes(document)
     with pytest.raises(DamageError, match="bytes, not 4000000000000000004"):
         Run.open(run).blocks.get(name)
@@ -362,9 +353,9 @@ def test_an_array_that_claims_to_be_huge_is_refused_before_memory_is_asked_for(r
 def test_metadata_that_dadmm_would_not_write_is_refused(run, change):
     path = run / "history/objective/zarr.json"
     document = json.loads(path.read_text())
-    document["attributes"].pop(documents.CHECKSUM)
+    document["attributes"].pop(metadata.CHECKSUM)
     path.write_bytes(
-        documents._document(
+        metadata._document(
             {k: v for k, v in {**document, **change}.items() if k != "attributes"}, {}
         )
     )

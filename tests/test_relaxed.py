@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from dadmm.activations import get_activation
 from dadmm.errors import OptionError
-from dadmm.losses import get_loss
-from dadmm.network import layers as forward_layers
-from dadmm.solvers.base import Chunk, Part, Pass, combine
-from dadmm.solvers.relaxed import RelaxedADMM
+from dadmm.networks.architecture import layers as forward_layers
+from dadmm.numerics.activations import get_activation
+from dadmm.numerics.losses import get_loss
+from dadmm.solvers.relaxed.method import RelaxedADMM
+from dadmm.solvers.solver import Chunk, Part, Pass, combine
 
 SMOOTH = ("tanh", "sigmoid", "softplus")
 KINKED = ("relu", "leaky_relu")

@@ -14,10 +14,10 @@ from sklearn.metrics import multilabel_confusion_matrix
 from terminal import command
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, RelaxedADMM, load
-from dadmm.measure import PREFIX
+from dadmm.app.report import outcome, report
+from dadmm.engine.timing import PREFIX
+from dadmm.estimators.load import open_plan
 from dadmm.store import Run
-from dadmm.stored import open_plan
-from dadmm.watch import outcome, report
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4)).round(3)
@@ -206,7 +206,7 @@ def test_a_store_of_others_cannot_put_markup_into_a_report():
 
 def test_a_run_without_iterations_has_a_report_too(monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("dadmm.loop._iterate", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr("dadmm.engine.loop._iterate", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             fit("run")
     text = Text(written("run")).text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dadmm.errors import OptionError
-from dadmm.schedules import SCHEDULES, check_schedule, momentum, plateau, rate
+from dadmm.solvers.block.learning_rate import SCHEDULES, check_schedule, momentum, plateau, rate
 
 DONE = np.linspace(0.0, 1.0, 1001)
 PEAK = 300  # where one cycle turns

@@ -10,7 +10,7 @@ import xarray as xr
 import zarr
 
 from dadmm import ADMMClassifier, ADMMRegressor, load, resume
-from dadmm.data import in_place
+from dadmm.data.ingest import in_place
 from dadmm.errors import DataError, StoreError
 from dadmm.store import Run
 from dadmm.store.sources import Source

@@ -24,11 +24,12 @@ from dadmm import (
     load,
     resume,
 )
+from dadmm.engine.result import save_scaling
 from dadmm.errors import StoreError
-from dadmm.network import Scaling
-from dadmm.store import FLUSH_EVERY, FORMAT, MemoryBlocks, Run, ZarrBlocks, blocks, files
+from dadmm.estimators.load import open_plan
+from dadmm.networks.scaling import Scaling
+from dadmm.store import FLUSH_EVERY, FORMAT, MemoryBlocks, Run, ZarrBlocks, arrays, files
 from dadmm.store import run as store
-from dadmm.stored import open_plan
 
 ROWS, CHUNK = 10, 4
 SIZES = (4, 4, 2)
@@ -272,42 +273,42 @@ def test_a_run_in_memory_stays_in_its_process():
 
 
 def test_state_read_from_memory_is_a_copy_and_data_is_read_only():
-    blocks = MemoryBlocks()
+    arrays = MemoryBlocks()
     for name in ("state/0/v_1", "data/x"):
-        blocks.create(name, (4, 3), 4, "f4", None)
-        blocks.write(name, 0, block(0))
-    read = blocks.read("state/0/v_1", 0)
+        arrays.create(name, (4, 3), 4, "f4", None)
+        arrays.write(name, 0, block(0))
+    read = arrays.read("state/0/v_1", 0)
     read += 1
-    np.testing.assert_array_equal(blocks.read("state/0/v_1", 0), block(0))
+    np.testing.assert_array_equal(arrays.read("state/0/v_1", 0), block(0))
     with pytest.raises(ValueError, match="read-only"):
-        blocks.read("data/x", 0)[...] = 0
-    assert blocks.read("data/x", 0).base is not None  # no copy
+        arrays.read("data/x", 0)[...] = 0
+    assert arrays.read("data/x", 0).base is not None  # no copy
 
 
 def test_memory_of_deleted_generations_is_used_again():
-    blocks = MemoryBlocks()
+    arrays = MemoryBlocks()
     for generation in range(2):
-        blocks.create(f"state/{generation}/v_1", (4, 3), 4, "f4", None)
-        blocks.write(f"state/{generation}/v_1", 0, block(generation))
-    old = blocks._arrays["state/0/v_1"][0]
-    blocks.delete("state/0")
-    first, second = (blocks.read("state/1/v_1", 0) for _ in range(2))
+        arrays.create(f"state/{generation}/v_1", (4, 3), 4, "f4", None)
+        arrays.write(f"state/{generation}/v_1", 0, block(generation))
+    old = arrays._arrays["state/0/v_1"][0]
+    arrays.delete("state/0")
+    first, second = (arrays.read("state/1/v_1", 0) for _ in range(2))
     assert first is old
     assert second is not old
     np.testing.assert_array_equal(first, block(1))
     np.testing.assert_array_equal(second, block(1))
-    assert blocks.names("state") == ["1"]
+    assert arrays.names("state") == ["1"]
 
 
 def test_buffers_of_another_shape_or_dtype_are_not_mixed_up():
-    blocks = MemoryBlocks()
-    blocks.create("state/0/v_1", (6, 3), 4, "f4", None)
-    blocks.write("state/0/v_1", 0, block(0))
-    blocks.write("state/0/v_1", 1, block(1, 2))
-    blocks.create("state/1/v_1", (4, 3), 4, "f8", None)
-    blocks.write("state/1/v_1", 0, block(2).astype(float))
-    blocks.delete("state/0")
-    read = blocks.read("state/1/v_1", 0)
+    arrays = MemoryBlocks()
+    arrays.create("state/0/v_1", (6, 3), 4, "f4", None)
+    arrays.write("state/0/v_1", 0, block(0))
+    arrays.write("state/0/v_1", 1, block(1, 2))
+    arrays.create("state/1/v_1", (4, 3), 4, "f8", None)
+    arrays.write("state/1/v_1", 0, block(2).astype(float))
+    arrays.delete("state/0")
+    read = arrays.read("state/1/v_1", 0)
     assert (read.dtype, read.shape) == (np.float64, (4, 3))
 
 
@@ -483,7 +484,7 @@ def test_a_commit_is_synced_before_it_is_renamed_and_everything_else_before_it(
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", note_replace)
     if not late:  # a system that nothing tells from others
-        monkeypatch.setattr(blocks, "_system", lambda: None)
+        monkeypatch.setattr(arrays, "_system", lambda: None)
     small(max_iter=2, run=tmp_path / "run").fit(*data())
     assert len(renamed) == 4
     assert renamed == [(set(), True)] * 4
@@ -786,9 +787,9 @@ def test_has_data_only_when_data_and_scaling_are_whole(run):
     (Path(run.url) / "commit.json").unlink()
     assert not run.has_data
     identity = Scaling.identity(2)
-    run.save_scaling({"x": identity})
+    save_scaling(run, {"x": identity})
     assert not run.has_data
-    run.save_scaling({"x": identity, "y": identity})
+    save_scaling(run, {"x": identity, "y": identity})
     assert run.has_data
     (Path(run.url) / "scaling/y_scale/c.0").unlink()  # described, but killed before it was written
     assert not run.has_data

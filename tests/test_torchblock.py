@@ -10,8 +10,9 @@ from sklearn.datasets import load_digits
 from test_blocks import check_derivatives, drawn, products, tape
 
 import dadmm
-from dadmm.blocks import Block, Chain, Dense, Residual, block_to_table
 from dadmm.errors import InputError, OptionError, StoreError
+from dadmm.networks.blocks import Block, Dense, Residual, block_to_table
+from dadmm.networks.chain import Chain
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

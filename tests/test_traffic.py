@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from traffic import Sizes, computed, most_bytes, sent
 
-from dadmm import ADMMClassifier, RelaxedADMM, cluster
+from dadmm import ADMMClassifier, RelaxedADMM
+from dadmm.cluster import connection
 
 CHUNKS, WIDTHS = 8, (20, 24, 24, 1)
 ITERATIONS = 4
@@ -12,7 +13,7 @@ ITERATIONS = 4
 
 @pytest.fixture(scope="module")
 def client():
-    with cluster.connect("local", workers=2, dashboard=-1) as client:
+    with connection.connect("local", workers=2, dashboard=-1) as client:
         client.wait_for_workers(2, timeout=60)
         client.register_plugin(Sizes())
         yield client

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 from distributed import WorkerPlugin
 
-from dadmm.graph import groups
+from dadmm.engine.graph import groups
 
 
 class Sizes(WorkerPlugin):

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dadmm.errors import InputError, OptionError
-from dadmm.files import writing
-
-Array = NDArray[Any]
+from dadmm.numerics.types import Array
+from dadmm.store.replace import writing
 
 SIDE = 16
 IMAGE = (SIDE, SIDE, 3)

@@ -11,15 +11,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from dask.utils import format_bytes
-from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from dadmm.data import as_matrix, check_finite
+from dadmm.data.arrays import as_matrix, check_finite
+from dadmm.data.open import SMALL, open_path
 from dadmm.datasets.drawing import figures
 from dadmm.errors import InputError, unknown
-from dadmm.inputs.files import SMALL, open_path
-
-Array = NDArray[Any]
+from dadmm.numerics.types import Array
 
 DATASETS = ("digits", "mnist", "figures", "wine-white", "wine-red")
 FIGURES = 10_000

@@ -5,14 +5,10 @@ They are what a model's factors are compared with where nobody has written attri
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from dadmm.errors import DataError, ShapeError
-
-Array = NDArray[Any]
+from dadmm.numerics.types import Array
 
 # Steps between two pixels of a line: four, and their mirror images.
 STEPS = ((0, 1), (1, 2), (1, 1), (2, 1), (1, 0), (2, -1), (1, -1), (1, -2))

@@ -33,7 +33,7 @@ which may have had other options, can only write into a generation that is gone 
 numbers of a run that takes the place of another begin at a random one, for the same reason.
 """
 
-from dadmm.store.blocks import Blocks, MemoryBlocks, ZarrBlocks
+from dadmm.store.arrays import Blocks, MemoryBlocks, ZarrBlocks
 from dadmm.store.run import FLUSH_EVERY, FORMAT, KEPT_PARAMS, Run
 
 __all__ = ["FLUSH_EVERY", "FORMAT", "KEPT_PARAMS", "Blocks", "MemoryBlocks", "Run", "ZarrBlocks"]

@@ -9,18 +9,16 @@ iteration at width 256.  Reading here lands in memory that the calling thread us
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from dadmm.errors import StoreError
-from dadmm.store.documents import ArraySpec
+from dadmm.numerics.types import Array
+from dadmm.numerics.workspace import lasting
 from dadmm.store.files import Files
-from dadmm.workspace import lasting
-
-Array = NDArray[Any]
+from dadmm.store.metadata import ArraySpec
 
 _work = lasting()
 

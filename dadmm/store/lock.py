@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 from dadmm.errors import LockedError, RunError, StoreError
-from dadmm.store import documents
-from dadmm.store.blocks import ZarrBlocks
+from dadmm.store import metadata
+from dadmm.store.arrays import ZarrBlocks
 
 LOCK = "lock.json"
 BEAT = 20.0
@@ -57,7 +57,7 @@ class Lock:
             refuse_locked(blocks, otherwise)
         blocks.files.delete(LOCK)
         try:
-            blocks.files.save(LOCK, documents.record(self._owner), new=True)
+            blocks.files.save(LOCK, metadata.record(self._owner), new=True)
         except FileExistsError as error:
             raise LockedError(f"{blocks.url} was started by another driver just now") from error
         self._stop = threading.Event()
@@ -124,7 +124,7 @@ def refuse_locked(blocks: ZarrBlocks, otherwise: str = ", or choose another path
 def _owner(files: Any) -> dict[str, Any]:
     """Return who holds the lock; nobody known if it is damaged."""
     try:
-        return documents.parse_record(files.text(LOCK))
+        return metadata.parse_record(files.text(LOCK))
     except ValueError:
         return {}
 

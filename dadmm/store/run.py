@@ -14,24 +14,22 @@ from typing import Any, cast
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from dadmm.errors import DadmmError, DamageError, RunError, StoreError, TakenError
-from dadmm.files import PASSING
-from dadmm.network import Network, Scaling
-from dadmm.solvers.base import Problem, Solver
-from dadmm.store import documents
-from dadmm.store.blocks import COMMIT, PREVIOUS, Blocks, MemoryBlocks, ZarrBlocks
+from dadmm.numerics.types import Array
+from dadmm.store import metadata
+from dadmm.store.arrays import COMMIT, PREVIOUS, Blocks, MemoryBlocks, ZarrBlocks
 from dadmm.store.lock import LOCK, Lock, refuse_locked
+from dadmm.store.replace import PASSING
 from dadmm.store.sources import Source
-
-Array = NDArray[Any]
 
 FORMAT = 3
 KEPT_PARAMS = 3
 # Names of the history's columns, which are names of folders.
 COLUMN = re.compile(r"[a-z][a-z0-9_]{0,99}")
 FLUSH_EVERY = 64
+# How inputs and targets are scaled, in the order in which it is written.
+SCALING = ("x_centre", "x_scale", "y_centre", "y_scale")
 HISTORY_ROWS = 1024
 # A record that claims more was forged.
 MOST_ITERATIONS = 10**6
@@ -103,7 +101,7 @@ class Run:
                 attributes["first"] = secrets.randbelow(2**40)
                 refuse_locked(blocks)
                 _remove(blocks)
-            document = documents.group_document({"dadmm": attributes})
+            document = metadata.group_document({"dadmm": attributes})
             try:
                 blocks.files.save(ROOT, document, new=True, sync=durable)
             except FileExistsError as error:
@@ -125,7 +123,7 @@ class Run:
             if text is None:
                 what = "is not a dadmm run" if _is_taken(blocks) else "does not exist"
                 raise StoreError(f"{url} {what}: give the folder that a fit was started with")
-        attributes = documents.unchecked(text)["dadmm"]
+        attributes = metadata.unchecked(text)["dadmm"]
         found = attributes.get("format") if isinstance(attributes, dict) else None
         if isinstance(found, int) and found != FORMAT:
             versions = attributes.get("versions")
@@ -135,7 +133,7 @@ class Run:
                 f"use dadmm {version if isinstance(version, str) else 'of that version'}"
             )
         try:
-            documents.parse_group(text)
+            metadata.parse_group(text)
             if not isinstance(attributes, dict):
                 raise ValueError("its attributes are none of a run")
         except ValueError as error:
@@ -159,7 +157,8 @@ class Run:
         """Whether all that the run needs is stored whole: the scaling is written last."""
         try:
             if self.committed() is None:
-                self.load_scaling()
+                for name in SCALING:
+                    self.blocks.get(f"scaling/{name}")
         except DamageError as damage:
             return damage.name in (COMMIT, PREVIOUS)
         return True
@@ -199,7 +198,7 @@ class Run:
         self.check_lock()
         self.attributes |= attributes
         if isinstance(self.blocks, ZarrBlocks):
-            document = documents.group_document({"dadmm": self.attributes})
+            document = metadata.group_document({"dadmm": self.attributes})
             self.blocks.files.save(ROOT, document, sync=self.durable)
 
     # ------------------------------------------------------------------------------ what it holds
@@ -278,30 +277,6 @@ class Run:
                 dims = tuple(f"{name}_{axis}" for axis in range(array.ndim))
             self.blocks.put(f"{group}/{name}", array, dims)
 
-    def network(self, solver: Solver, problem: Problem, generation: int | None = None) -> Network:
-        """Return the finished network; before it is, that of a generation, by default the last."""
-        params: dict[str, Array] = {}
-        model, scaling = solver.model(problem), self.load_scaling()
-        record = self.committed() or {}
-        if record.get("final"):
-            group = f"network/{record['network']}"
-            params = {name: self.blocks.get(f"{group}/{name}") for name in model.shapes}
-        else:
-            generation = record["generation"] if generation is None else generation
-            for layer in solver.finish(problem).parts[0].layers:
-                names = list(solver.exported(problem, layer))
-                stored = self.load_params(generation, names)
-                try:
-                    params |= solver.export(problem, layer, stored)
-                except (ValueError, IndexError, KeyError) as error:
-                    raise StoreError(f"{self.url}: its parameters do not fit its config") from error
-        found = {name: array.shape for name, array in params.items()}
-        ends = (len(scaling["x"].centre), len(scaling["y"].centre))
-        wanted = (model.widths[0], 1 if problem.classes else model.widths[-1])
-        if found != model.shapes or ends != wanted:
-            raise StoreError(f"{self.url}: its parameters do not fit its config")
-        return Network(model, params, scaling["x"], None if problem.classes else scaling["y"])
-
     def generation(self, iteration: int | None = None) -> int:
         """Return the generation that holds a committed iteration; the last if that is unknown."""
         record = self.committed() or {}
@@ -319,22 +294,6 @@ class Run:
         It is drawn for a run that takes another's place: tasks of that one may still be at work.
         """
         return int(self.attributes.get("first", 0))
-
-    def load_scaling(self) -> dict[str, Scaling]:
-        """Return how inputs ("x") and targets ("y") are scaled."""
-        get = self.blocks.get
-        return {
-            which: Scaling(get(f"scaling/{which}_centre"), get(f"scaling/{which}_scale"))
-            for which in "xy"
-        }
-
-    def save_scaling(self, scaling: Mapping[str, Scaling]) -> None:
-        """Store how inputs ("x") and targets ("y") are scaled."""
-        for which, affine in scaling.items():
-            dim = ("feature" if which == "x" else "target",)
-            self.blocks.put(f"scaling/{which}_centre", affine.centre, dim)
-            self.blocks.put(f"scaling/{which}_scale", affine.scale, dim)
-        self.blocks.settle("scaling")
 
     def commit(
         self,
@@ -562,7 +521,7 @@ def _root_of(blocks: ZarrBlocks) -> bytes | None:
     """Return the metadata of what calls itself a run, None for anything else."""
     try:
         text = blocks.files.text(ROOT)
-        return text if "dadmm" in documents.unchecked(text) else None
+        return text if "dadmm" in metadata.unchecked(text) else None
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 

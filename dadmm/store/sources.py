@@ -11,12 +11,10 @@ import google_crc32c
 import numpy as np
 import zarr
 from dask.tokenize import normalize_token
-from numpy.typing import NDArray
 from zarr.storage import FsspecStore, LocalStore
 
 from dadmm.errors import InputError, StoreError
-
-Array = NDArray[Any]
+from dadmm.numerics.types import Array
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from dadmm import ADMMClassifier, BlockADMM
-from dadmm.blocks import Chain
+from dadmm.networks.chain import Chain
 
 BITS = 16
 

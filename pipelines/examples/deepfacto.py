@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 import dadmm
-from dadmm.attributes import match
 from dadmm.datasets import load_data, stroke_attributes
+from dadmm.numerics.matching import match
 
 
 def main(run: str, rows: int | None) -> None:

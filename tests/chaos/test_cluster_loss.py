@@ -15,8 +15,8 @@ from distributed.core import Status
 from helpers import processes
 
 from dadmm import RelaxedADMM, resume
+from dadmm.engine.tasks import task_of
 from dadmm.errors import RunError
-from dadmm.graph import task_of
 from dadmm.store import Run
 
 pytestmark = pytest.mark.processes

@@ -10,10 +10,10 @@ import pytest
 from chaos_helpers import bits
 
 from dadmm import load, resume
+from dadmm.engine.recovery import examine
 from dadmm.errors import DadmmError, RecoveryWarning
-from dadmm.recovery import examine
-from dadmm.store import Run, documents
-from dadmm.stored import open_plan
+from dadmm.estimators.load import open_plan
+from dadmm.store import Run, metadata
 
 # Mutations of each solver's run: so many in every run of the tests, and so many in the long set.
 SHORT, LONG = 25, 400
@@ -105,11 +105,11 @@ def forge(rng, path):
         node[where[-1]] = 2 if where[-1] in WORK and value in (40, 10**6, 10**15) else value
     if path.name == "zarr.json" and isinstance(document.get("attributes"), dict):
         attributes = document.pop("attributes")
-        attributes.pop(documents.CHECKSUM, None)
-        text = documents._document(document, attributes)
+        attributes.pop(metadata.CHECKSUM, None)
+        text = metadata._document(document, attributes)
     else:
-        document.pop(documents.CHECKSUM, None)
-        text = documents.record(document)
+        document.pop(metadata.CHECKSUM, None)
+        text = metadata.record(document)
     path.write_bytes(text)
     return where
 

@@ -128,7 +128,7 @@ def fill(file):
 
 def dadmm(*arguments):
     return subprocess.run(
-        [sys.executable, "-c", "from dadmm.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from dadmm.app.cli import main; main()", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -33,7 +33,7 @@ from fuzzing import (
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual
-from dadmm.schema import SCHEMA
+from dadmm.app.schema import SCHEMA
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::dadmm.errors.FactorWarning"),

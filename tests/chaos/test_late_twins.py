@@ -4,10 +4,11 @@ import pytest
 from chaos_helpers import ITERATIONS, bits, data, model
 from helpers import repeat
 
-from dadmm import graph, resume
+from dadmm import resume
+from dadmm.engine.plan import Step
 from dadmm.errors import StoreError
+from dadmm.estimators.load import open_plan
 from dadmm.store import Run
-from dadmm.stored import open_plan
 
 
 def attempt(path, step, limit):
@@ -22,7 +23,7 @@ def attempt(path, step, limit):
 def test_a_late_task_of_another_session_with_other_options_changes_nothing(made, tmp_path):
     """It was asked for under another limit on the iterations, so it writes other numbers."""
     path = made.copy("stopped", tmp_path / "run")
-    stale = graph.Step(2, 2, 3)  # what the session that was stopped had begun
+    stale = Step(2, 2, 3)  # what the session that was stopped had begun
     wrote = []
 
     def late(iteration, row):
@@ -42,6 +43,6 @@ def test_a_late_task_of_an_older_iteration_changes_nothing(made, back, tmp_path)
     def late(iteration, row):
         if iteration > back:
             k = iteration - 1 - back
-            attempt(path, graph.Step(k, k, k + 1), ITERATIONS)
+            attempt(path, Step(k, k, k + 1), ITERATIONS)
 
     assert bits(model(made.solver, path).fit(*data(), callback=late)) == made.bits

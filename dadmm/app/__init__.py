@@ -1,0 +1,1 @@
+"""What people start: command line, batch jobs, configs, reports, the planner."""

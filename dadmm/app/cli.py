@@ -1,0 +1,433 @@
+"""The command line: ``dadmm fit | plan | resume | check | predict | export | show | ...``.
+
+Exit codes: 0; 1 for a run that failed; 2 for bad usage or bad input; 75 if another driver is at
+work on the run; 130 for Ctrl-C; 143 for SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from dask.utils import format_bytes
+from rich.table import Table
+from rich.text import Text
+
+from dadmm import __version__
+from dadmm.app.build import (
+    index_of,
+    make_estimator,
+    method_of,
+    parameter_digest,
+    stored_config,
+)
+from dadmm.app.config import TASKS, check_config, load_config
+from dadmm.app.fit import _next_steps, _placed, _say_interrupted, _say_where, _scores, run_config
+from dadmm.app.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
+from dadmm.app.report.describe import history_rows, summary
+from dadmm.app.schema import SCHEMA, example, json_schema
+from dadmm.app.terminal import _line, _plain_table, _say_warning, err, out
+from dadmm.cluster import connection
+from dadmm.data.open import open_path
+from dadmm.data.prepare import CATEGORICAL, MISSING
+from dadmm.data.write import check_output, write
+from dadmm.datasets import load_data
+from dadmm.engine.live.dashboard import open_page
+from dadmm.engine.recovery import examine
+from dadmm.errors import InputError
+from dadmm.estimators.load import load, open_plan, resume
+from dadmm.networks.files import check_place, save
+from dadmm.store import Run, ZarrBlocks
+from dadmm.store.lock import refuse_locked
+
+WHERE = "A profile, or the address or file of a scheduler, for the config's."
+
+
+def main() -> None:
+    """Run the command line; turn every error into one line.
+
+    With ``DADMM_DEBUG`` set, an error that dadmm did not foresee keeps its traceback.
+    """
+    # Ctrl-C leaves tasks of distributed's event loop unfinished; that is no news for the user.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    try:
+        with tidy_warnings(_say_warning), sigterm_interrupts():
+            code = commands(prog_name="dadmm", standalone_mode=False)
+    except click.exceptions.Abort as error:  # what click makes of a KeyboardInterrupt
+        stop = error.__cause__
+        code, _ = ending(stop if isinstance(stop, KeyboardInterrupt) else KeyboardInterrupt())
+    except click.ClickException as error:
+        error.show()
+        code = BAD_INPUT
+    except (Exception, KeyboardInterrupt) as error:
+        code, text = ending(error)
+        if text:
+            word = "failed" if code == FAILED else "error"
+            err.print(Text.assemble((f"{word}:", "bold red"), f" {text}"))
+    sys.exit(code or 0)
+
+
+def _config_help() -> str:
+    """Return what may stand in a config file, as click prints it unwrapped."""
+    lines = ["\b", "CONFIG may have (`dadmm config --example` says what they mean):"]
+    for table, keys in SCHEMA.items():
+        lines += textwrap.wrap(
+            f"[{table}] {', '.join(keys)}", 76, initial_indent="  ", subsequent_indent="    "
+        )
+    return "\n".join(lines)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def commands() -> None:
+    """Train residual neural networks by ADMM, as a dataflow on Dask."""
+
+
+@commands.command(short_help="Train as a config file says.", epilog=_config_help())
+@click.argument("config", type=click.Path(dir_okay=False), required=False)
+@click.option("--data", metavar="PATH", help="A table, for the config's: .csv or .parquet.")
+@click.option("--target", metavar="COLUMN", help="Its column to predict; the last if left out.")
+@click.option("--task", type=click.Choice(TASKS), help="What that is; classification if left out.")
+@click.option("--categorical", type=click.Choice(CATEGORICAL), help="Columns of text.")
+@click.option("--missing", type=click.Choice(MISSING), help="Empty cells.")
+@click.option(
+    "--run", "path", metavar="PATH", help="Where to keep the run, for the config's: folder or URL."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the run that is there.")
+@click.option("--cluster", "place", metavar="WHERE", help=WHERE)
+@click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def fit(
+    config: str | None,
+    data: str | None,
+    target: str | None,
+    task: str | None,
+    categorical: str | None,
+    missing: str | None,
+    path: str | None,
+    overwrite: bool,
+    place: str | None,
+    workers: int | None,
+    quiet: bool,
+) -> None:
+    """Train as CONFIG, a TOML file, says; keep data, state, history and network in --run.
+
+    Or without one: dadmm fit --data houses.csv --target price --task regression --run runs/houses
+
+    Ctrl-C keeps the last whole iteration; `dadmm resume PATH` goes on from there.
+    """
+    if config is None and data is None:
+        raise click.UsageError("Say what to train on: a CONFIG, or --data PATH.")
+    table = load_config(config) if config is not None else {}
+    if data is not None:
+        table["data"] = {"x": data}
+    if target is not None:
+        table["data"] = {**table["data"], "y": target}
+    model = {"task": task, "categorical": categorical, "missing": missing}
+    table["model"] = {**table.get("model", {}), **{k: v for k, v in model.items() if v is not None}}
+    check_config(table, config or "the command line")
+    path = path or table.get("run", {}).get("path")
+    if path is None:
+        raise click.UsageError(
+            "Say where to keep the run: --run PATH, or path in the config's [run]."
+        )
+    if place is not None or workers is not None:
+        table["cluster"] = _placed(table.get("cluster", {}), place, workers)
+    run_config(table, path, overwrite, quiet)
+
+
+@commands.command(short_help="Tell what a run will take, before it is started.")
+@click.argument("config", type=click.Path(dir_okay=False), required=False)
+@click.option("--workers", type=click.IntRange(1, 4096), help="Workers, for the config's.")
+@click.option("--memory", metavar="SIZE", help="Memory of a worker, for the config's: 8GiB.")
+@click.option("--rows", type=click.IntRange(1, 10**12), help="Rows, if the data are a sample.")
+@click.option("--disk", metavar="RATE", help="What a worker reads and writes: 1GB/s.")
+@click.option("--net", metavar="RATE", help="What a worker sends and receives: 10Gbit.")
+@click.option("--latency", metavar="TIME", help="Of a message, one way: 0.5ms.")
+@click.option("--task", metavar="TIME", help="Of the scheduler for a task: 1ms.")
+@click.option(
+    "--stragglers",
+    type=click.FloatRange(0, 2),
+    default=0.1,
+    show_default=True,
+    help="How much visits differ: deviation of the logarithm of their time.",
+)
+@click.option("--price", type=click.FloatRange(0, 1e9), help="Of a worker's hour.")
+@click.option("--html", "page", metavar="PATH", help="Write it as one .html file too.")
+@click.option("--calibrate", is_flag=True, help="Measure this machine first: 4 minutes, idle.")
+def plan(
+    config: str | None,
+    workers: int | None,
+    memory: str | None,
+    rows: int | None,
+    disk: str | None,
+    net: str | None,
+    latency: str | None,
+    task: str | None,
+    stragglers: float,
+    price: float | None,
+    page: str | None,
+    calibrate: bool,
+) -> None:
+    """Tell what training as CONFIG says will take: memory, disk, traffic, tasks and time.
+
+    Nothing is trained.  Each worker is taken to be as fast as a process of the machine that was
+    measured last (--calibrate), of which one has as many as it has cores.
+    """
+    from dadmm.app.planner.command import measure, planned
+
+    if config is None and not calibrate:
+        raise click.UsageError("Name a CONFIG, or measure this machine with --calibrate.")
+    if calibrate:
+        _line("measured", measure())
+    if config is None:
+        return
+    given = {"disk": disk, "net": net, "latency": latency, "task": task}
+    found = planned(load_config(config), workers, memory, rows, given, stragglers, price)
+    _show_plan(found)
+    if page:
+        from dadmm.app.planner.report import write as write_plan
+
+        write_plan(found, page)
+        _line("page", page)
+
+
+def _show_plan(found: Any) -> None:
+    from dadmm.app.planner import report
+
+    for name, value in (report.facts(found) | found.assumed).items():
+        out.print(f"{name:<17}{value}")
+    for header, rows in (
+        (report.PHASES_HEADER, report.phase_rows(found.chosen)),
+        (report.SCALING_HEADER, report.scaling_rows(found.scaling)),
+    ):
+        out.print()
+        out.print(_plain_table(header, rows))
+
+
+@commands.command(name="resume", short_help="Go on with a run that was stopped.")
+@click.argument("path", metavar="RUN")
+@click.option("--max-iter", type=click.IntRange(1), help="A new limit on the iterations in all.")
+@click.option("--cluster", "place", metavar="WHERE", help=WHERE)
+@click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
+@click.option("--force", is_flag=True, help="Take RUN from a driver that is known to be dead.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def resume_command(
+    path: str,
+    max_iter: int | None,
+    place: str | None,
+    workers: int | None,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Go on with RUN from its last committed iteration, to the same bits as without the stop.
+
+    A run that is finished stays as it is, unless --max-iter asks for more iterations.  Where bytes
+    of the store are damaged it goes back to what is intact, and says so.
+
+    One driver works on a run at a time.  The lock of one that has died is taken over: at once if
+    it was a process of this machine, after 5 minutes without a sign of life otherwise, and with
+    --force in any case; a driver that is not dead after all then stops at its next commit.
+    """
+    table = stored_config(path)
+    stored, left = connection.of_a_store(table.get("cluster", {}))
+    if left and place is None and workers is None:
+        _say_warning(
+            f"{path}: {' and '.join(left)} of a stored [cluster] {connection.NOT_FOLLOWED}"
+        )
+    with connection.connect(_placed(stored, place, workers)) as client:
+        _say_where(open_page(client), path, quiet)
+        try:
+            estimator = resume(path, max_iter=max_iter, verbose=not quiet, force=force)
+        except KeyboardInterrupt:
+            _say_interrupted(path)
+            raise
+    if not quiet:
+        _scores(estimator, _data_again(table))
+        _next_steps(path)
+
+
+def _data_again(table: Mapping[str, Any]) -> Any:
+    """Return the config's data for the scores; None where there is no config, or data, any more."""
+    try:
+        if not table:
+            return None
+        unsupervised = table.get("model", {}).get("task") == "factorization"
+        return load_data(table["data"], supervised=not unsupervised)
+    except InputError:
+        return None
+
+
+@commands.command(short_help="Verify every byte of a run.")
+@click.argument("path", metavar="RUN")
+@click.option("--cluster", "place", metavar="WHERE", help=WHERE)
+@click.option("--workers", type=click.IntRange(0), help="Worker processes; 0 reads on threads.")
+def check(path: str, place: str | None, workers: int | None) -> int:
+    """Read all of RUN and compare it with its checksums; exit with 1 if anything is damaged."""
+    plan = open_plan(Run.open(path))
+    if isinstance(plan.run.blocks, ZarrBlocks):
+        refuse_locked(plan.run.blocks, "")
+    with connection.connect({**_placed({}, place, workers), "dashboard": -1}):
+        found = examine(plan)
+    for line in found.damaged:
+        err.print(line)
+    _line("checked", f"{found.arrays} arrays, {found.chunks} chunks")
+    if found.left:
+        _line(
+            "left over",
+            f"{len(found.left)} files that belong to nothing: a run that was stopped leaves some",
+        )
+    _line("damaged", f"{len(found.damaged)}" if found.damaged else "nothing")
+    return 1 if found.damaged else 0
+
+
+@commands.command(short_help="Predict for new rows.")
+@click.argument("path", metavar="RUN")
+@click.argument("source", metavar="INPUT")
+@click.argument("target", metavar="OUTPUT")
+@click.option("--proba", is_flag=True, help="Class probabilities, a column per class.")
+@click.option("--codes", is_flag=True, help="Codes, a column per factor.")
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it is there.")
+def predict(path: str, source: str, target: str, proba: bool, codes: bool, overwrite: bool) -> None:
+    """Predict with the network of RUN for the rows of INPUT, into OUTPUT.
+
+    Of a factorization the predictions are the codes.
+
+    INPUT is a path or a URL that ends in .npy, .csv or .parquet (which may be globs), or is in
+    zarr: an array or a data set.  OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the
+    column that names their rows, which the config of RUN says.  What is in zarr, or a large table,
+    goes chunk by chunk, so neither it nor its predictions need fit into memory.
+    """
+    estimator = load(path)
+    check_output(path, source, target, overwrite)
+    how = method_of(estimator, path, proba, codes)
+    x = open_path(source, index=index_of(path, source))
+    write(how(x), target)
+    if proba:
+        _line("columns", ", ".join(map(str, estimator.classes_)))
+    rows = getattr(x, "shape", ("all",))[0]
+    _line("written", f"{rows if isinstance(rows, int) else 'all'} rows -> {target}")
+
+
+@commands.command(name="export", short_help="Write the network of a run for other programs.")
+@click.argument("path", metavar="RUN")
+@click.argument("target", metavar="FILE")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it is there.")
+def export_command(path: str, target: str, overwrite: bool) -> None:
+    """Write the network of RUN, a run or a .safetensors file, into FILE.
+
+    FILE ends in .onnx, or in .safetensors, which dadmm.load and `dadmm predict` read.  An ONNX
+    file is tried on random rows in ONNX Runtime, if that is installed, and not written if its
+    outputs differ from the network's.
+    """
+    check_place(target, overwrite)
+    agreement = save(load(path).network_, target, overwrite=overwrite)
+    _line("written", f"{format_bytes(os.path.getsize(target))} -> {target}")
+    if agreement is not None:
+        _line("checked", agreement)
+    elif target.endswith(".onnx"):
+        _line("checked", "against nothing: pip install onnxruntime")
+
+
+@commands.command(short_help="Show the state and the history of a run.")
+@click.argument("path", metavar="RUN")
+@click.option("--plot", "picture", metavar="PATH", help="Draw the convergence: .png, .pdf, .svg.")
+@click.option("--html", "page", metavar="PATH", help="Write a report: one .html file.")
+@click.option("--digest", is_flag=True, help="Print only a SHA-256 of the parameters.")
+def show(path: str, picture: str | None, page: str | None, digest: bool) -> None:
+    """Show what RUN is, how far it has come, and its history.
+
+    Of each iteration: the Lagrangian ("objective"), the loss and the score of the network on the
+    training data, the residual of the head's constraint, the norm of the Lagrangian's gradient,
+    the length of the step, and the seconds it took.
+
+    The report has all of that with its curves, where the time and the memory went, the confusion
+    matrix or the residuals, the config and the versions.
+    """
+    estimator = load(path)
+    if digest:
+        out.print(parameter_digest(estimator))
+        return
+    Run.open(path)  # a network's file has no history
+    history = estimator.history_
+    out.print(_summary(estimator, path))
+    if history.sizes["iteration"]:
+        out.print()
+        out.print(_history_table(history))
+    if picture:
+        from dadmm.app.report.plot import plot_history
+
+        plot_history(history, picture)
+        _line("plot", picture)
+    if page:
+        from dadmm.app.report.report import write_report
+
+        write_report(estimator, open_plan(Run.open(path)), page)
+        _line("report", page)
+
+
+def _summary(estimator: Any, path: str) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in summary(estimator, Run.open(path)).items():
+        table.add_row(Text(name, style="bold"), value)
+    return table
+
+
+def _history_table(history: Any) -> Table:
+    header, *rows = history_rows(history, 12)
+    return _plain_table(header, rows)
+
+
+@commands.command(short_help="Print a config with every key, or check one.")
+@click.argument("path", metavar="[FILE]", required=False, type=click.Path(dir_okay=False))
+@click.option("--example", "wanted", flag_value="example", help="Print every key, as TOML.")
+@click.option("--schema", "wanted", flag_value="schema", help="Print the JSON Schema, for editors.")
+def config(path: str | None, wanted: str | None) -> None:
+    """Check the config FILE, or print what one may have.
+
+    Variables of the environment stand for keys: DADMM__MODEL__MAX_ITER=20 is max_iter = 20 of
+    [model], over what FILE says.  A value is TOML, or else text, and is checked as FILE is.
+    """
+    if (path is None) == (wanted is None):
+        raise click.UsageError("Name a FILE to check, or use --example or --schema.")
+    if wanted == "example":
+        click.echo(example(), nl=False)
+    elif wanted == "schema":
+        click.echo(json.dumps(json_schema(), indent=2))
+    else:
+        table = load_config(str(path), needs=())
+        make_estimator(table, "run", False)._check_options()
+        _line("valid", path)
+
+
+@commands.command(short_help="Train on digits beside scikit-learn, and show what happened.")
+@click.option(
+    "--run",
+    "path",
+    metavar="PATH",
+    default="runs/demo",
+    show_default=True,
+    help="Where to keep it.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Worker processes; 0: threads.",
+)
+def demo(path: str, workers: int) -> None:
+    """Train on scikit-learn's digits beside its MLPClassifier, and show what happened."""
+    from dadmm.app.demo import run_demo
+
+    run_demo(path, workers, out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Config files: one TOML that says what to train on what, checked key by key."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dadmm.app.schema import ITEMS, SCHEMA, WHOLE, WORDS
+from dadmm.cluster.connection import scheduler_address
+from dadmm.cluster.profiles import check_memory, seconds
+from dadmm.cluster.profiles import find as find_profile
+from dadmm.errors import InputError, OptionError, nearest
+
+# A variable of the environment that begins so stands for a key.
+PREFIX = "DADMM__"
+TASKS = ("classification", "regression", "factorization")
+
+
+def load_config(
+    path: str | Path,
+    needs: Iterable[str] = ("data",),
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Any]:
+    """Read a config file, put the environment's values over it, and check it.
+
+    Parameters
+    ----------
+    path : path
+    needs : iterable of str
+        What must be there: tables, or keys as "table.key".
+    environ : dict
+        A variable ``DADMM__TABLE__KEY`` stands for a key: its value is TOML, or else text.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is not TOML, or has a table or key that does not exist; the
+        message names it, or the variable, and the nearest that does.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            config = tomllib.load(file)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: give the path of a config file") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid TOML: too many brackets in brackets") from error
+    except ValueError as error:  # bad syntax, bad UTF-8, a number of thousands of digits
+        raise InputError(f"{path} is not valid TOML: {error}") from error
+    _check_keys(config, str(path))
+    found = _overrides(environ)
+    for name, (table, key, value) in found.items():
+        _check_key(table, key, value, name)
+        config[table] = {**config.get(table, {}), key: value}
+    check_config(config, " with ".join([str(path), *found]), needs)
+    place = config.get("cluster", {})
+    if place.get("profile") and not scheduler_address(place):
+        find_profile(place["profile"])  # before any work
+    return config
+
+
+def _overrides(environ: Mapping[str, str]) -> dict[str, tuple[str, str, Any]]:
+    """Return table, key and value of each variable of the environment that stands for a key."""
+    found = {}
+    for name in sorted(name for name in environ if name.startswith(PREFIX)):
+        table, _, key = name.removeprefix(PREFIX).lower().partition("__")
+        if not key:
+            raise OptionError(f"{name}: write {PREFIX}TABLE__KEY, such as {PREFIX}MODEL__MAX_ITER")
+        if table not in SCHEMA:
+            raise OptionError(f"{name}: no table is called [{table}]{_guess(table, SCHEMA)}")
+        found[name] = table, key, _value(environ[name])
+    return found
+
+
+def _value(text: str) -> Any:
+    """Return what a text says as a value of TOML; itself, where it is none."""
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return found["value"] if found.keys() == {"value"} else text
+
+
+def check_config(config: Mapping[str, Any], where: str, needs: Iterable[str] = ("data",)) -> None:
+    """Raise `OptionError` for what is not in the schema, makes no sense, or is missing.
+
+    Parameters
+    ----------
+    where : str
+        The file, for the message.
+    needs : iterable of str
+        Tables, or keys as "table.key".
+    """
+    _check_keys(config, where)
+    data, model = config.get("data", {}), config.get("model", {})
+    wanted = "data" in config or "data" in needs
+    if wanted and ("dataset" in data) == ("x" in data or "y" in data):
+        raise OptionError(f"{where}: [data] needs either dataset, or x and y")
+    if "y" in data and "x" not in data:
+        raise OptionError(f"{where}: [data] has y but no x: name the file of the inputs")
+    if model.get("task", TASKS[0]) not in TASKS:
+        raise OptionError(f"{where}: [model] task={model['task']!r}{_guess(model['task'], TASKS)}")
+    if "class_weight" in model and model.get("task", TASKS[0]) != TASKS[0]:
+        raise OptionError(f"{where}: [model] class_weight is for task={TASKS[0]!r}: leave it out")
+    fraction = data.get("test_fraction", 0.0)
+    if not 0 <= fraction < 1:
+        raise OptionError(f"{where}: [data] test_fraction={fraction}: use 0 to below 1")
+    for table, key, least in (
+        ("data", "seed", 0),
+        ("cluster", "workers", 0),
+        ("resume", "max_iter", 1),
+        ("predict", "rows", 1),
+    ):
+        value = config.get(table, {}).get(key, least)
+        if value < least:
+            raise OptionError(f"{where}: [{table}] {key}={value}: use {least} or more")
+    _check_cluster(config.get("cluster", {}), f"{where}: [cluster]")
+    for name in needs:
+        table, _, key = name.partition(".")
+        if key and key not in config.get(table, {}):
+            means = SCHEMA[table][key].means
+            raise OptionError(f"{where}: [{table}] {key} is missing: {means}")
+
+
+def _check_cluster(table: Mapping[str, Any], where: str) -> None:
+    if "memory_limit" in table:
+        check_memory(table["memory_limit"], where)
+    if "timeout" in table:
+        seconds(table["timeout"], where)
+
+
+def _check_keys(config: Mapping[str, Any], where: str) -> None:
+    for table, keys in config.items():
+        if table not in SCHEMA:
+            raise OptionError(f"{where}: no table is called [{table}]{_guess(table, SCHEMA)}")
+        if not isinstance(keys, Mapping):
+            raise OptionError(f"{where}: {table} is a table: write [{table}] and keys below it")
+        for key, value in keys.items():
+            _check_key(table, key, value, where)
+
+
+def _check_key(table: str, key: str, value: object, where: str) -> None:
+    if key not in SCHEMA[table]:
+        homes = [f"[{other}]" for other in SCHEMA if key in SCHEMA[other]]
+        cure = f": it belongs in {' or '.join(homes)}" if homes else _guess(key, SCHEMA[table])
+        raise OptionError(f"{where}: [{table}] has no key {key!r}{cure}")
+    kind = SCHEMA[table][key].kind
+    items = value if isinstance(value, list) and list in kind else [value]
+    allowed = WHOLE if isinstance(value, list) else kind
+    if kind == ITEMS and isinstance(value, list):
+        allowed = (int, str, dict)
+    for item in items:
+        if not isinstance(item, allowed) or (isinstance(item, bool) and bool not in kind):
+            raise OptionError(f"{where}: [{table}] {key}={value!r}: use {WORDS[kind]}")
+
+
+def _guess(name: object, known: Iterable[str]) -> str:
+    guess = nearest(name, known)
+    cure = f"did you mean {guess!r}? " if guess else ""
+    return f": {cure}known: {', '.join(known)}"
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return a line for each key on which two configs differ."""
+    found = []
+    for key in sorted({*a, *b}):
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(f"{prefix}{key} is {left!r} there, {right!r} here")
+    return found

@@ -1,0 +1,233 @@
+"""How long the tasks of an iteration take, phase by phase, and how large their results are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dadmm.app.planner.machine import Rates, interpolate
+from dadmm.app.planner.structure import Kind
+from dadmm.numerics.losses import get_loss
+from dadmm.solvers.counts import Work
+from dadmm.solvers.solver import Counted, Part, Problem
+
+# Seconds of the last task, which only adds up numbers.
+REPORT = 1e-3
+# Bytes of a result that is but a few numbers.
+FEW = 500.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """How fast one worker reads and writes chunks.
+
+    Parameters
+    ----------
+    read, write : float
+        Bytes per second, checksums included, of what the system has in its memory.
+    cold : float or None
+        Bytes per second of reading what it has not; None if it has everything.
+    file : float
+        Seconds per chunk.
+    seek : float
+        Seconds per chunk of reading what the system has not in its memory.
+    """
+
+    read: float
+    write: float
+    cold: float | None
+    file: float
+    seek: float = 0.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What prices depend on beside the counts.
+
+    Parameters
+    ----------
+    solver, problem : Counted, Problem
+    inputs : int
+        Bytes of one number of the inputs, as stored.
+    rates : Rates
+    store : Store
+    """
+
+    solver: Counted
+    problem: Problem
+    inputs: int
+    rates: Rates
+    store: Store
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a task takes.
+
+    Parameters
+    ----------
+    phases : dict of str to float
+        Seconds by phase: "load", "read", "visit", "write", "add", "solve".
+    result : float
+        Bytes of its result.
+    varies : bool
+        Whether stragglers are to be expected.
+    """
+
+    phases: dict[str, float]
+    result: float
+    varies: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """All phases together."""
+        return sum(self.phases.values())
+
+
+def cost(kind: Kind, setting: Setting) -> Cost:
+    """Return what a task of a kind takes."""
+    if kind.name == "visit":
+        return _visit(kind, setting)
+    if kind.name == "add":
+        return _add(kind, setting)
+    if kind.name == "load":
+        return _load(kind.layer, setting)
+    if kind.name == "solve":
+        return _solve(kind, setting)
+    return Cost({"solve": REPORT}, FEW)
+
+
+def seconds(work: Work, rates: Rates, dtype: str) -> float:
+    """Return how long counted operations take by themselves."""
+    double = np.dtype(dtype).itemsize / 4
+    products = sum(
+        2.0 * a * b * c * times / rates.product(a, b, c)
+        for (a, b, c), times in work.products.items()
+    )
+    loops = sum(count * rates.loops[name] for name, count in work.loops.items())
+    wide = sum(count / interpolate(rates.wide, width) for width, count in work.wide.items())
+    rest = work.moved / rates.memory + work.calls * rates.call
+    return double * (products + loops) + wide + rest
+
+
+def correction(setting: Setting) -> float:
+    """Return how much longer this solver's visits take than what is counted, as was measured."""
+    table = setting.rates.visits.get(setting.solver.name)
+    widths = setting.problem.architecture.widths
+    return interpolate(table, max(widths[1:-1] or widths[:1])) if table else 1.0
+
+
+# ------------------------------------------------------------------------------------------ visits
+
+
+def _visit(kind: Kind, setting: Setting) -> Cost:
+    problem, solver, store = setting.problem, setting.solver, setting.store
+    part = kind.part
+    assert part is not None
+    work = solver.visit_work(problem, part, kind.rows)
+    visiting = correction(setting) * seconds(work, setting.rates, problem.dtype)
+    wanted, files = _read(part, kind.rows, setting)
+    reading = wanted / store.read + files * store.file
+    if store.cold is not None:
+        # The disk, less what the system reads ahead while the visit before is computed.
+        waiting = max(0.0, wanted / store.cold - wanted / store.read) + files * store.seek
+        reading += max(0.0, waiting - visiting) if kind.expects else waiting
+    reading += seconds(_scaled(part, kind.rows, setting), setting.rates, problem.dtype)
+    sizes = _sizes(kind.rows, setting)
+    written = sum(sizes[name] for name in part.writes)
+    writing = written / store.write + len(part.writes) * store.file
+    return Cost({"read": reading, "visit": visiting, "write": writing}, work.result + FEW, True)
+
+
+def _sizes(rows: int, setting: Setting) -> dict[str, float]:
+    """Return the bytes of a chunk of each array that is kept between iterations."""
+    solver, problem = setting.solver, setting.problem
+    item = np.dtype(problem.dtype).itemsize
+    found = {name: float(item * rows * w) for name, w in solver.variables(problem).items()}
+    return found | {name: float(item * w) for name, w in solver.memory(problem).items()}
+
+
+def _read(part: Part, rows: int, setting: Setting) -> tuple[float, int]:
+    """Return the bytes, and the number of chunks, that a visit reads."""
+    problem, sizes = setting.problem, _sizes(rows, setting)
+    names = (*part.reads, *part.fresh)
+    wanted, files = sum(sizes[name] for name in names), len(names)
+    if part.x:
+        wanted, files = wanted + rows * problem.architecture.widths[0] * setting.inputs, files + 1
+    if part.y:
+        wanted, files = wanted + rows * target_bytes(problem), files + 1 + problem.weighted
+    return wanted, files
+
+
+def target_bytes(problem: Problem) -> int:
+    """Return the bytes of a row's targets and weight, as stored."""
+    if not problem.supervised:
+        return 0
+    outputs = problem.architecture.widths[-1]
+    stored = 4 if problem.classes else 8 * outputs
+    if get_loss(problem.loss).multi_label:
+        stored = outputs
+    return stored + 8 * problem.weighted
+
+
+def _scaled(part: Part, rows: int, setting: Setting) -> Work:
+    """Return the work of scaling inputs and encoding targets before a visit."""
+    work, widths = Work(), setting.problem.architecture.widths
+    if part.x and not setting.solver.raw:
+        work.loop("pass", 2 * rows * widths[0], 4)
+        work.moved += rows * widths[0] * (setting.inputs + 4)
+    if part.y:
+        work.loop("pass", 4 * rows * widths[-1], 6)
+    return work
+
+
+# ------------------------------------------------------------------------------------------ totals
+
+
+def held(part: Part, rows: int, setting: Setting) -> float:
+    """Return how many numbers the sums of a part's visits hold."""
+    item = np.dtype(setting.problem.dtype).itemsize
+    return setting.solver.visit_work(setting.problem, part, rows).result / item
+
+
+def _add(kind: Kind, setting: Setting) -> Cost:
+    """Return what it takes to read each summand, and to read and write the total for each."""
+    item = np.dtype(setting.problem.dtype).itemsize
+    known = {part: held(part, 1, setting) for parts, _ in kind.parts for part in parts}
+    moved, calls = 0.0, 0.0
+    for parts, total in kind.parts:
+        numbers = sum(known[part] for part in parts)
+        moved += numbers * ((8 if total else item) + 16)
+        calls += 20 * len(parts)
+    taken = moved / setting.rates.memory + calls * setting.rates.call
+    return Cost({"add": taken}, 8 * sum(known.values()) + FEW)
+
+
+# ----------------------------------------------------------------------------------------- weights
+
+
+def _load(layer: int, setting: Setting) -> Cost:
+    ready, solved = setting.solver.weight_work(setting.problem, layer)
+    names = setting.solver.parameters(setting.problem, layer)
+    taken = solved.result / setting.store.read + len(names) * _file(setting.store)
+    taken += seconds(ready, setting.rates, "float32")
+    return Cost({"load": taken}, ready.result + FEW)
+
+
+def _solve(kind: Kind, setting: Setting) -> Cost:
+    solver, problem, store = setting.solver, setting.problem, setting.store
+    ready, work = solver.weight_work(problem, kind.layer)
+    taken = seconds(work, setting.rates, "float32")
+    taken += work.constants / store.read
+    taken += len(solver.constants(problem, kind.layer)) * _file(store)
+    if not kind.saves:
+        return Cost({"solve": taken}, ready.result + FEW)
+    names = solver.parameters(problem, kind.layer)
+    taken += work.result / store.write + 2 * len(names) * store.file
+    return Cost({"solve": taken}, FEW)
+
+
+def _file(store: Store) -> float:
+    """Return the seconds of reading a chunk, however small."""
+    return store.file + (0.0 if store.cold is None else store.seek)

@@ -1,0 +1,339 @@
+"""What an iteration takes on a number of workers, and where more of them stop helping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from dadmm.app.planner.costs import Cost, Setting, Store, cost, target_bytes
+from dadmm.app.planner.machine import Machine
+from dadmm.app.planner.simulate import Cluster, Trace, simulate
+from dadmm.app.planner.structure import Tasks, tasks_of
+from dadmm.engine.memory import worker_bytes
+from dadmm.engine.plan import Plan
+from dadmm.solvers.solver import Counted, Problem
+from dadmm.store import Run
+
+# Tasks that are simulated as they are; of more the first are, and the rest goes on like them.
+MOST_TASKS = 30_000
+# Visits for each worker, at least, in the smaller of the two graphs that tell how it goes on.
+SETTLED = 8
+WORKERS = tuple(2**i for i in range(13))
+# A pass that a doubling makes less than so much faster is not worth it.
+WORTH = 1.2
+GENERATIONS = 3
+# Peaks of the same run differ: 726 and 830 MiB were measured where `worker_bytes` says 817.
+MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is to be trained.
+
+    Parameters
+    ----------
+    solver, problem : Counted, Problem
+    chunks : tuple of int
+        Rows of each.
+    inputs : int
+        Bytes of one number of the inputs, as stored.
+    in_place : bool
+        Whether the inputs are read where they are, from a zarr array.
+    on_disk : bool
+        Whether the run is stored on a disk, or in the memory that processes share.
+    iterations : int
+        At most, of the whole run.
+    """
+
+    solver: Counted
+    problem: Problem
+    chunks: tuple[int, ...]
+    inputs: int = 4
+    in_place: bool = False
+    on_disk: bool = True
+    iterations: int = 1
+
+    @property
+    def state_bytes(self) -> float:
+        """Bytes of one generation of state."""
+        item = np.dtype(self.problem.dtype).itemsize
+        kept = sum(self.solver.variables(self.problem).values()) * self.problem.rows
+        per_chunk = sum(self.solver.memory(self.problem).values()) * len(self.chunks)
+        return float(item * (kept + per_chunk))
+
+    @property
+    def data_bytes(self) -> float:
+        """Bytes of inputs and targets, as the run reads them."""
+        row = self.problem.architecture.widths[0] * self.inputs + target_bytes(self.problem)
+        return float(row * self.problem.rows)
+
+    @property
+    def parameter_bytes(self) -> float:
+        """Bytes of one generation of parameters."""
+        works = (self.solver.weight_work(self.problem, i) for i in self.solver.layers(self.problem))
+        return sum(solved.result for _, solved in works)
+
+    @property
+    def arrays(self) -> tuple[int, int]:
+        """Arrays of one generation, of state and of parameters."""
+        solver, problem = self.solver, self.problem
+        state = len(solver.variables(problem)) + len(solver.memory(problem))
+        return state, sum(len(solver.parameters(problem, i)) for i in solver.layers(problem))
+
+    @property
+    def disk_bytes(self) -> float:
+        """Bytes on the disk while an iteration is written: generations, and what is copied."""
+        copied = self.data_bytes
+        if self.in_place:
+            copied = float(target_bytes(self.problem) * self.problem.rows)
+        return GENERATIONS * (self.state_bytes + self.parameter_bytes) + copied
+
+    @property
+    def worker_bytes(self) -> float:
+        """Bytes of memory that a worker needs, at most."""
+        sizes = 1, self.inputs, self.in_place
+        return MARGIN * worker_bytes(self.solver, self.problem, self.chunks[0], *sizes)
+
+    def plan(self, chunks: int | None = None) -> Plan:
+        """Return the plan of a run, or of the same with fewer chunks; it is never computed."""
+        fewer = chunks is not None and chunks < len(self.chunks)
+        sizes = self.chunks[:chunks] if fewer else self.chunks
+        return Plan(Run.in_memory({}), self.solver, self.problem, sizes, 0, "plan")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a cluster is like where it is not like the machine that was measured.
+
+    Parameters
+    ----------
+    disk : float or None
+        Bytes per second that each worker reads and writes, of a store that nothing caches.
+    net : float or None
+        Bytes per second that each worker sends and receives.
+    task : float or None
+        Seconds of the scheduler per task.
+    latency : float or None
+        Seconds of a message, one way.
+    stragglers : float
+        Standard deviation of the logarithm of a visit's time.
+    seed : int
+    cold : bool or None
+        Whether reading goes to the disk; None guesses from the sizes.
+    """
+
+    disk: float | None = None
+    net: float | None = None
+    task: float | None = None
+    latency: float | None = None
+    stragglers: float = 0.1
+    seed: int = 0
+    cold: bool | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """An iteration on a number of workers.
+
+    Parameters
+    ----------
+    workers : int
+    seconds : float
+    phases : dict of str to float
+        Seconds of an average worker, which add up to `seconds`.
+    sent : float
+        Bytes over the network.
+    tasks : int
+    """
+
+    workers: int
+    seconds: float
+    phases: dict[str, float]
+    sent: float
+    tasks: int
+
+
+def forecast(
+    subject: Subject,
+    machine: Machine,
+    workers: int,
+    conditions: Conditions | None = None,
+    detailed: bool = True,
+    known: dict[int, Tasks] | None = None,
+) -> Forecast:
+    """Return what an iteration takes.
+
+    Parameters
+    ----------
+    machine : Machine
+        What each worker runs on: as many share one as it has cores.
+    detailed : bool
+        Whether the time that the scheduler costs is told from other waiting, for which the
+        iteration is simulated once more.
+    known : dict or None
+        Tasks of the same subject by their number of chunks, added to as they are laid out.
+    """
+    known = {} if known is None else known
+    given = conditions or Conditions()
+    busy = min(workers, machine.cores)
+    store = store_of(subject, machine, workers, given)
+    setting = Setting(subject.solver, subject.problem, subject.inputs, machine.rates(busy), store)
+    cluster = cluster_of(machine, workers, given)
+    trace = _trace(subject, setting, cluster, known)
+    phases = {name: taken / workers for name, taken in trace.phases.items()}
+    waiting = max(0.0, trace.seconds - sum(phases.values()))
+    phases["scheduler"] = phases.pop("overhead")
+    if detailed:
+        free = replace(cluster, task=0.0, message=0.0)
+        lost = min(waiting, max(0.0, trace.seconds - _trace(subject, setting, free, known).seconds))
+        phases["scheduler"] += lost
+        waiting -= lost
+    phases["waiting"] = waiting
+    phases["settle"] = _settle(subject, setting, machine, workers, given, trace)
+    phases["driver"] = machine.driver + workers * cluster.task + _delete(subject, setting, given)
+    return Forecast(
+        workers,
+        trace.seconds + phases["settle"] + phases["driver"],
+        phases,
+        trace.sent,
+        trace.tasks,
+    )
+
+
+def cluster_of(machine: Machine, workers: int, given: Conditions) -> Cluster:
+    """Return what tasks run on."""
+    task = machine.task if given.task is None else given.task
+    message = max(0.0, (machine.hop - machine.task - machine.overhead) / 2)
+    return Cluster(
+        workers,
+        net=machine.net if given.net is None else min(given.net, machine.net),
+        task=task,
+        overhead=machine.overhead,
+        message=message if given.latency is None else given.latency,
+        stragglers=given.stragglers,
+        seed=given.seed,
+    )
+
+
+def store_of(subject: Subject, machine: Machine, workers: int, given: Conditions) -> Store:
+    """Return how fast a worker reads and writes chunks.
+
+    What one machine's memory holds beside its workers is cached; what several machines share is
+    not, for who reads a chunk seldom is who wrote it.
+    """
+    rates = machine.rates(min(workers, machine.cores))
+    if not subject.on_disk:
+        return Store(rates.shared_read, rates.shared_write, None, rates.file)
+    if given.disk is not None:
+        write = min(rates.disk_write, given.disk)
+        cold = min(given.disk, rates.disk_read)
+        return Store(rates.disk_read, write, cold, rates.file, rates.seek)
+    from_disk = given.cold
+    if from_disk is None:
+        kept = 2 * subject.state_bytes + subject.data_bytes
+        free = machine.memory - workers * subject.worker_bytes
+        from_disk = workers > machine.cores or kept > free / 2
+    reached = rates.disk_cold if from_disk else None
+    return Store(rates.disk_read, rates.disk_write, reached, rates.file, rates.seek)
+
+
+def _settle(
+    subject: Subject,
+    setting: Setting,
+    machine: Machine,
+    workers: int,
+    given: Conditions,
+    trace: Trace,
+) -> float:
+    """Return how long the driver waits for the disk: what was not written while tasks went on."""
+    if not subject.on_disk:
+        return 0.0
+    drain = setting.rates.disk_drain if given.disk is None else given.disk
+    written = subject.state_bytes + subject.parameter_bytes
+    left = written / (workers * drain) - 0.9 * trace.seconds
+    return max(0.0, left) + sum(subject.arrays) * machine.sync
+
+
+def _delete(subject: Subject, setting: Setting, given: Conditions) -> float:
+    """Return how long the driver deletes the generation before the last.
+
+    It is by itself, chunk after chunk; what the system had cached of them is given back, too.
+    """
+    rates = setting.rates
+    speed = rates.disk_delete if subject.on_disk else rates.shared_delete
+    if given.disk is not None:
+        speed = np.inf
+    state, parameters = subject.arrays
+    chunks = state * len(subject.chunks) + parameters
+    return (subject.state_bytes + subject.parameter_bytes) / speed + chunks * rates.unlink
+
+
+# ------------------------------------------------------------------------------- of many chunks
+
+
+def _trace(subject: Subject, setting: Setting, cluster: Cluster, known: dict[int, Tasks]) -> Trace:
+    """Simulate an iteration; of a long one two beginnings, which tell how it goes on."""
+    count, (few, more) = len(subject.chunks), _beginnings(subject, cluster.workers)
+    if more >= count:
+        return simulate(*_priced(subject, count, setting, known), cluster)
+    short = simulate(*_priced(subject, few, setting, known), cluster)
+    long = simulate(*_priced(subject, more, setting, known), cluster)
+    times = (count - more) / (more - few)
+
+    def on(a: float, b: float) -> float:
+        return b + times * (b - a)
+
+    return Trace(
+        on(short.seconds, long.seconds),
+        {name: on(short.phases[name], long.phases[name]) for name in long.phases},
+        on(short.sent, long.sent),
+        round(on(short.tasks, long.tasks)),
+    )
+
+
+def _beginnings(subject: Subject, workers: int) -> tuple[int, int]:
+    """Return two numbers of chunks between which all that happens has settled."""
+    solver, problem, count = subject.solver, subject.problem, len(subject.chunks)
+    passes = solver.passes(problem, min(count, 2))
+    each = sum(len(one.parts) + (len(one.solves) if one.chunks else 0) for one in passes)
+    if count * each <= MOST_TASKS:
+        return count, count
+    _, together, _ = solver.granularity(problem)
+    rounds = max(4, -(-SETTLED * workers // (together * len(passes[0].parts))), -(-256 // together))
+    return together * rounds, 2 * together * rounds
+
+
+def _priced(
+    subject: Subject, chunks: int, setting: Setting, known: dict[int, Tasks]
+) -> tuple[Tasks, list[Cost]]:
+    if chunks not in known:
+        known[chunks] = tasks_of(subject.plan(chunks))
+    return known[chunks], [cost(kind, setting) for kind in known[chunks].kinds]
+
+
+# ------------------------------------------------------------------------------------- scaling
+
+
+def sweep(
+    subject: Subject,
+    machine: Machine,
+    conditions: Conditions | None = None,
+    workers: Sequence[int] = WORKERS,
+) -> list[Forecast]:
+    """Return what an iteration takes on each of some numbers of workers."""
+    known: dict[int, Tasks] = {}
+    return [forecast(subject, machine, each, conditions, False, known) for each in workers]
+
+
+def enough(found: Sequence[Forecast]) -> tuple[Forecast, Forecast | None]:
+    """Return the first whose doubling is less than `WORTH` times as fast, and the doubling.
+
+    The last, and None, if there is none.
+    """
+    for few, many in pairwise(found):
+        if few.seconds < WORTH * many.seconds:
+            return few, many
+    return found[-1], None

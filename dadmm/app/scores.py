@@ -1,0 +1,74 @@
+"""Scores of predictions, as numbers that JSON can hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dadmm.data import targets
+from dadmm.errors import (
+    InputError,
+)
+from dadmm.estimators.nmf import NMF
+from dadmm.estimators.supervised import ADMMRegressor
+
+
+def _rows(model: Any, x: Any, y: Any) -> int:
+    if y is None:
+        return int(model._contain(x).matrix(model._form).shape[0])
+    return int(y.size if isinstance(y, xr.DataArray) else len(y))
+
+
+def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
+    """Return scikit-learn's usual scores of a fitted estimator.
+
+    Of a factorization: explained, the share of the squares.
+
+    Classification: accuracy, balanced_accuracy, f1_macro, and the confusion matrix (rows: true
+    classes, columns: predicted ones).  Several labels per row: accuracy (all labels of a row),
+    hamming_loss, f1_macro, and such a matrix for each label.  Regression: r2, rmse, mae, averaged
+    over targets.
+
+    Raises
+    ------
+    DataError, ShapeError
+        As `score` does, for data that do not fit the network.
+    """
+    from sklearn import metrics as sk
+
+    if isinstance(model, NMF):
+        return {"explained": model.score(x)}
+    predicted, y, _ = model._scored(x, y)
+    if isinstance(model, ADMMRegressor):
+        y = targets.as_targets(y, len(predicted))
+        predicted = predicted.reshape(len(predicted), -1)
+        if y.shape != predicted.shape:
+            raise InputError(f"y has {y.shape[1]} targets, training had {predicted.shape[1]}")
+        return {
+            "r2": float(sk.r2_score(y, predicted)) if len(y) > 1 else math.nan,
+            "rmse": float(sk.root_mean_squared_error(y, predicted)),
+            "mae": float(sk.mean_absolute_error(y, predicted)),
+        }
+    y = targets.as_column(y, len(predicted))
+    classes = model.classes_
+    if predicted.ndim == 2:
+        y = targets.as_indicators(y, len(classes))
+        return {
+            "accuracy": float(sk.accuracy_score(y, predicted)),
+            "hamming_loss": float(sk.hamming_loss(y, predicted)),
+            "f1_macro": float(sk.f1_score(y, predicted, average="macro", zero_division=0)),
+            "classes": classes.tolist(),
+            "confusion": sk.multilabel_confusion_matrix(y, predicted).tolist(),
+        }
+    targets.encode_labels(y, classes)  # names labels that training never saw
+    average: dict[str, Any] = {"average": "macro", "zero_division": 0}
+    return {
+        "accuracy": float(sk.accuracy_score(y, predicted)),
+        "balanced_accuracy": float(sk.recall_score(y, predicted, labels=np.unique(y), **average)),
+        "f1_macro": float(sk.f1_score(y, predicted, labels=classes, **average)),
+        "classes": classes.tolist(),
+        "confusion": sk.confusion_matrix(y, predicted, labels=classes).tolist(),
+    }

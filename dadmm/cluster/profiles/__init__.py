@@ -1,0 +1,320 @@
+"""Cluster profiles: YAML that says where to compute, found by name, file or Dask's configuration.
+
+A profile is one of ::
+
+    scheduler: threads
+
+    address: tls://head:8786        # or a scheduler file
+    tls: certificates
+
+    cluster:
+      type: dask_jobqueue.SLURMCluster
+      cores: 1
+      memory: 4GiB
+
+`KEYS` says what else it may have.  A path that ends in .yaml or .yml is a file that holds one; a
+name is looked up in Dask's configuration, under ``dadmm.cluster.profiles``, and then among those that come
+with dadmm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from importlib import import_module
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import dask
+import yaml
+from dask.utils import format_bytes, parse_bytes, parse_timedelta
+
+from dadmm.cluster.worker import BASE_BYTES
+from dadmm.errors import InputError, OptionError, nearest
+
+SETTING = "dadmm.cluster.profiles"
+FILES = (".yaml", ".yml")
+# What a profile may have, and of what kind.
+KEYS: dict[str, tuple[tuple[type, ...], str]] = {
+    "about": ((str,), "text"),
+    "extends": ((str,), "the name of another profile"),
+    "scheduler": ((str,), "threads"),
+    "address": ((str,), "an address such as tcp://host:8786, or a scheduler file"),
+    "cluster": ((dict,), "type, the dotted name of a class, and its options"),
+    "workers": ((int,), "a whole number"),
+    "tls": ((bool, str), "true, or a folder with ca.pem, cert.pem and key.pem"),
+    "timeout": ((int, float, str), 'seconds, or text such as "10 minutes"'),
+    "replace": ((bool,), "true or false"),
+    "needs": ((list,), "a list of modules that must be installed"),
+    "extra": ((str,), "which of dadmm's extras brings them"),
+    "places": ((dict,), "where options of the class stand for workers, memory_limit, ..."),
+}
+# What a place may be for; "certificates" is one for a folder of them only.
+PLACES = ("workers", "memory_limit", "dashboard", "tls", "certificates")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile, checked.
+
+    Parameters
+    ----------
+    name : str
+        Or the path of its file.
+    scheduler : str or None
+        "threads".
+    address : str or None
+        The address of a scheduler, or a scheduler file.
+    cluster : dict
+        "type", a dotted name, and the options of that class.
+    workers : int or None
+        How many.
+    tls : bool or str
+        Whether to talk over TLS: True with certificates of this cluster alone, text with those in
+        a folder.
+    timeout : str, int or float
+        How long until the first worker must be there.
+    replace : bool
+        Whether workers that are lost are asked for again.
+    needs, extra : list of str, str or None
+        Modules that must be there, and the extra of dadmm that brings them.
+    places : dict
+        For "workers", "memory_limit", "dashboard" and "tls": the option of the class that they
+        are, dotted where it lies in another.
+    about : str
+        One line for people.
+    """
+
+    name: str
+    scheduler: str | None = None
+    address: str | None = None
+    cluster: Mapping[str, Any] = field(default_factory=dict)
+    workers: int | None = None
+    tls: bool | str = False
+    timeout: str | float = "60 s"
+    replace: bool = False
+    needs: tuple[str, ...] = ()
+    extra: str | None = None
+    places: Mapping[str, Any] = field(default_factory=dict)
+    about: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Return the time-out in seconds."""
+        return seconds(self.timeout, f"profile {self.name!r}")
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the class, the caller's to change."""
+        return deepcopy({k: v for k, v in self.cluster.items() if k != "type"})
+
+    def put(self, options: dict[str, Any], what: str, value: Any) -> bool:
+        """Put a value where the class has it; return whether it has a place for it."""
+        for place in self._places(what):
+            put(options, place, value)
+        return bool(self._places(what))
+
+    def get(self, options: Mapping[str, Any], what: str) -> list[Any]:
+        """Return the values that there are where the class has something."""
+        found = []
+        for place in self._places(what):
+            inner: Any = options
+            for name in place.split("."):
+                inner = inner.get(name) if isinstance(inner, Mapping) else None
+            found += [] if inner is None else [inner]
+        return found
+
+    def _places(self, what: str) -> list[str]:
+        found = self.places.get(what, [])
+        return [found] if isinstance(found, str) else list(found)
+
+    def make(self) -> Any:
+        """Return what makes the cluster, once all that it needs is known to be installed.
+
+        Raises
+        ------
+        OptionError
+            If something is not installed; the message says how to.  If there is no such class.
+        """
+        where, dotted = f"profile {self.name!r}", str(self.cluster["type"])
+        module, _, name = dotted.rpartition(".")
+        for needed in [*self.needs, module]:
+            self._installed(needed.partition(".")[0])
+        try:
+            made = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise OptionError(f"{where}: {dotted} cannot be imported: {error}") from error
+        if not callable(made):
+            raise OptionError(f"{where}: {dotted} is no class of a cluster")
+        return made
+
+    def _installed(self, needed: str) -> None:
+        if not needed or find_spec(needed) is None:
+            extra = f"pip install 'dadmm[{self.extra}]'" if self.extra else "install what has it"
+            cure = extra if needed else "give type as module.Class"
+            raise OptionError(f"profile {self.name!r} needs the package {needed!r}: {cure}")
+
+
+def put(options: dict[str, Any], place: str, value: Any) -> None:
+    """Set an option; where dots say so, in those that lie in others."""
+    *outer, last = place.split(".")
+    for name in outer:
+        options = options.setdefault(name, {})
+    options[last] = value
+
+
+# --------------------------------------------------------------------------------------- finding
+
+
+def shipped() -> list[str]:
+    """Return the names of the profiles that come with dadmm."""
+    found = [Path(str(each)).stem for each in files(__name__).iterdir() if is_file(str(each))]
+    return sorted(found)
+
+
+def is_file(name: str) -> bool:
+    """Whether a profile's name is that of a file."""
+    return name.endswith(FILES)
+
+
+def find(name: str | Path) -> Profile:
+    """Return a profile by its name, or by the path of its file.
+
+    Raises
+    ------
+    InputError
+        If there is none, or its file cannot be read.
+    OptionError
+        If it has a key that does not exist, or a value that makes no sense.
+    """
+    return _checked(str(name), _content(str(name), ()))
+
+
+def _content(name: str, below: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a profile says, over what those say that it extends.
+
+    A profile of the user's may extend the one of the same name that comes with dadmm.
+    """
+    own: Mapping[str, Any] = dask.config.get(SETTING, None) or {}
+    if not isinstance(own, Mapping):
+        raise OptionError(f"{SETTING} in Dask's configuration: use names, and a profile for each")
+    if is_file(name):
+        key, content = str(Path(name).absolute()), _read(Path(name))
+    elif name in own and f"{SETTING}.{name}" not in below:
+        key, content = f"{SETTING}.{name}", own[name]
+    elif name in shipped() and f"dadmm/{name}" not in below:
+        key = f"dadmm/{name}"
+        content = yaml.safe_load(files(__name__).joinpath(f"{name}.yaml").read_text())
+    elif below and name in {*own, *shipped()}:
+        raise OptionError(f"profile {name!r} extends itself: {' -> '.join(below)}")
+    else:
+        raise _no_profile(name, own)
+    if key in below:
+        raise OptionError(f"profile {name!r} extends itself: {' -> '.join(below)}")
+    _check(name, content)
+    if "extends" not in content:
+        return dict(content)
+    return _over(_content(content["extends"], (*below, key)), content)
+
+
+def _no_profile(name: str, own: Mapping[str, Any]) -> OptionError:
+    known = sorted({*shipped(), *map(str, own)})
+    guess = nearest(name, known)
+    cure = f"did you mean {guess!r}? " if guess else ""
+    return OptionError(
+        f"no profile is called {name!r}: {cure}known: {', '.join(known)}, and files that end in "
+        ".yaml"
+    )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: give the path of a profile") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one tree laid over another; of two options of different classes, the upper's alone."""
+    found = dict(below)
+    for key, value in above.items():
+        under = found.get(key)
+        if isinstance(value, Mapping) and isinstance(under, Mapping):
+            found[key] = _over(under, value)
+        else:
+            found[key] = value
+    return found
+
+
+# -------------------------------------------------------------------------------------- checking
+
+
+def _check(name: str, content: Any) -> None:
+    where = f"profile {name!r}"
+    if not isinstance(content, Mapping):
+        raise OptionError(f"{where} has no keys: it needs one of scheduler, address, cluster")
+    for key, value in content.items():
+        if key not in KEYS:
+            guess = nearest(key, KEYS)
+            cure = f"did you mean {guess!r}? " if guess else ""
+            raise OptionError(f"{where} has no key {key!r}: {cure}known: {', '.join(KEYS)}")
+        kinds, words = KEYS[key]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise OptionError(f"{where}: {key}={value!r}: use {words}")
+    for place in content.get("places", {}):
+        if place not in PLACES:
+            raise OptionError(f"{where}: places has {place!r}: known: {', '.join(PLACES)}")
+
+
+def _checked(name: str, content: Mapping[str, Any]) -> Profile:
+    where = f"profile {name!r}"
+    kinds = [kind for kind in ("scheduler", "address", "cluster") if kind in content]
+    if len(kinds) != 1:
+        raise OptionError(
+            f"{where} has {' and '.join(kinds) or 'none of them'}: it needs one of scheduler, "
+            "address, cluster"
+        )
+    if content.get("scheduler", "threads") != "threads":
+        raise OptionError(f"{where}: scheduler={content['scheduler']!r}: use threads")
+    if not isinstance(content.get("cluster", {"type": ""}).get("type"), str):
+        raise OptionError(f"{where}: cluster has no type: name the class, such as {EXAMPLE}")
+    known = {each.name for each in fields(Profile)}
+    made = Profile(name, **{key: value for key, value in content.items() if key in known})
+    if made.workers is not None and made.workers < 1:
+        raise OptionError(f"{where}: workers={made.workers}: use 1 or more")
+    made.seconds  # noqa: B018
+    return made
+
+
+EXAMPLE = "distributed.LocalCluster"
+
+
+def seconds(value: str | float, where: str) -> float:
+    """Return a time in seconds; raise `OptionError` for what is none, or not positive."""
+    try:
+        found = float(parse_timedelta(value))
+    except (ValueError, KeyError, TypeError, OverflowError):
+        found = 0.0
+    if not found > 0:
+        raise OptionError(f"{where}: timeout={value!r}: use {KEYS['timeout'][1]}")
+    return found
+
+
+def check_memory(limit: int | str, where: str) -> None:
+    """Refuse, before any worker starts, what no worker could start with."""
+    try:
+        memory = parse_bytes(limit)
+    except (ValueError, OverflowError) as error:
+        cure = 'use a number of bytes, or text such as "2GiB"'
+        raise OptionError(f"{where} memory_limit={limit!r}: {cure}") from error
+    if memory < BASE_BYTES:
+        raise OptionError(
+            f"{where} memory_limit={limit!r} is too small: Python and its libraries alone need "
+            f"{format_bytes(BASE_BYTES)}"
+        )

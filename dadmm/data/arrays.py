@@ -1,0 +1,259 @@
+"""The user's arrays into the run's chunks: checks, labels, scaling.
+
+NumPy arrays (and what converts to them) are taken chunk by chunk in this process; dask arrays are
+written by tasks where their blocks are, and inputs in zarr stay where they are, so that lazy data
+never comes together anywhere.  Data keeps its own dtype and is scaled when a task reads it; what
+scaling needs to know comes from one pass over the chunks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import zarr
+from dask.tokenize import normalize_token
+
+from dadmm.errors import (
+    CellError,
+    DadmmError,
+    DataError,
+    RunError,
+    ShapeError,
+)
+from dadmm.numerics.types import Array
+from dadmm.store.sources import Readable, refuse_pickle
+
+# About so many numbers are turned into float64 at once.
+NUMBERS_AT_ONCE = 2**21
+ROWS_AT_ONCE = 65536
+
+
+def is_dask(array: Any) -> bool:
+    """Whether `array` is a dask array."""
+    return isinstance(array, da.Array)
+
+
+def unwrap(array: Any) -> Any:
+    """Return the dask array that stands for one of zarr or a sparse matrix; others as they are."""
+    if isinstance(array, zarr.Array):
+        refuse_pickle(array, str(array.store_path))
+        return da.from_array(Readable(array), chunks=array.chunks)
+    if hasattr(array, "tocsr"):
+        rows = SparseRows(array.tocsr())
+        return da.from_array(rows, chunks=(rows.at_once, -1))
+    return array
+
+
+class SparseRows:
+    """A sparse matrix for `dask.array.from_array`, of which some rows at a time become dense."""
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix
+        self.shape, self.dtype, self.ndim = matrix.shape, matrix.dtype, 2
+        self.at_once = max(1, NUMBERS_AT_ONCE // max(matrix.shape[1], 1))
+
+    def __dask_tokenize__(self) -> Any:
+        return tuple(
+            normalize_token(part)
+            for part in (self.shape, self.matrix.data, self.matrix.indices, self.matrix.indptr)
+        )
+
+    def __getitem__(self, key: tuple[slice, slice]) -> Array:
+        rows, columns = key
+        return dense(self.matrix[rows])[:, columns]
+
+
+def dense(block: Any) -> Any:
+    """Return a sparse block as NumPy has it; others as they are."""
+    for name in ("toarray", "todense"):  # of SciPy, and of the package sparse
+        if hasattr(block, name):
+            return getattr(block, name)()
+    return block
+
+
+@contextmanager
+def computing(name: str) -> Iterator[None]:
+    """Say in one line what went wrong in the user's own dask graph.
+
+    Raises
+    ------
+    DataError
+        For whatever the graph raises.
+    RunError
+        For what is no fault of its: a disk, the workers.
+    """
+    try:
+        yield
+    except DadmmError:
+        raise
+    except Exception as error:
+        from distributed import KilledWorker
+
+        kind = RunError if isinstance(error, (OSError, KilledWorker)) else DataError
+        what = f"{type(error).__name__}: {error}"
+        raise kind(f"{name} could not be computed: {what}") from error
+
+
+def as_matrix(x: Any, name: str = "x", lazy: bool = False, finite: bool = True) -> Any:
+    """Return `x` as a numeric matrix, a NumPy or a dask array, (rows, columns).
+
+    Arrays of zarr and sparse matrices become dask arrays; sparse blocks become dense, each where it
+    is computed.
+
+    Parameters
+    ----------
+    lazy : bool
+        Leave the chunk sizes of a dask array unknown where they are; to find them out, all of its
+        blocks are computed once, and let go.
+    finite : bool
+        Refuse NaN and infinity in NumPy arrays.
+
+    Raises
+    ------
+    ShapeError
+        If it has not two dimensions.
+    DataError
+        If it is empty, a column is not numeric, or (NumPy) a value is not finite.
+    """
+    x = unwrap(x)
+    if not is_dask(x):
+        x = _as_array(x, name)
+    elif not lazy:
+        x = _with_sizes(x, name)
+    if x.ndim != 2:
+        cure = (
+            f". Reshape your data either using {name}.reshape(-1, 1) if it has a single feature "
+            f"or {name}.reshape(1, -1) if it is a single sample"
+        )
+        what = f"{name} has {x.ndim} dimension(s), not (rows, columns)"
+        raise ShapeError(what + (cure if x.ndim == 1 else ""))
+    if 0 in x.shape:
+        kind = "feature(s)" if x.shape[0] else "sample(s)"
+        raise DataError(
+            f"{name} is empty: 0 {kind} (shape={x.shape}) while a minimum of 1 is required."
+        )
+    if x.dtype.kind not in "buif":
+        _check_cells(x, name)
+    if x.dtype.kind == "O" or x.dtype.itemsize > 8:
+        x = x.astype(np.float64)
+    if is_dask(x):
+        plain = type(x._meta) is np.ndarray
+        return x if plain else x.map_blocks(dense, dtype=x.dtype, meta=np.empty((0, 0), x.dtype))
+    if finite:
+        check_finite(x, name)
+    return x
+
+
+def _as_array(values: Any, name: str) -> Array:
+    if values is None:
+        raise DataError(f"{name} is missing")
+    if np.ma.is_masked(values):
+        raise DataError(f"{name} has masked values: drop or fill them")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ShapeError(f"{name} has rows of different lengths: make them equal") from error
+    if array.ndim == 0:
+        raise ShapeError(f"{name} is a {type(values).__name__}, not an array of rows")
+    return array
+
+
+def _with_sizes(array: Any, name: str) -> Any:
+    """Return a dask array whose chunk sizes are known; the caller's own stays as it is."""
+    if not any(np.isnan(size) for size in array.shape):
+        return array
+    with computing(name):
+        return array.copy().compute_chunk_sizes()
+
+
+def _check_cells(x: Any, name: str) -> None:
+    """Name the first cell that is not numeric; pass objects that all are."""
+    if x.dtype.kind == "c":
+        raise DataError(
+            f"{name} has dtype {x.dtype}. Complex data not supported: pass real and imaginary "
+            "parts, or absolute values"
+        )
+    if is_dask(x) or x.dtype.kind == "m":
+        raise DataError(f"{name} has dtype {x.dtype}, which is not numeric: convert or encode it")
+    for row, column in np.ndindex(*x.shape):
+        value = x[row, column]
+        numeric = isinstance(value, (int, float, np.number, np.bool_))
+        if not numeric or getattr(value, "dtype", x.dtype).kind in "cm":
+            kind, why = DataError, ""
+            try:
+                float(value)
+            except TypeError as error:  # scikit-learn lets it be one
+                kind, why = CellError, f" ({error})"
+            except ValueError:
+                pass
+            raise kind(
+                f"{name} is not numeric: row {row}, column {column} holds {str(value)!r}{why}; "
+                "encode or drop that column"
+            )
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise DataError(f"{name} has a number too large in row {row}, column {column}")
+
+
+# ------------------------------------------------------------------------------------ into the run
+
+
+def plain_block(block: Any, name: str, shape: tuple[int, ...], where: str) -> Array:
+    """Return a block as NumPy has it, if it is what its dask array promised.
+
+    Raises
+    ------
+    DataError, ShapeError
+        For a block that is masked, not numeric, or of another shape.
+    """
+    block = _as_array(dense(block), name)
+    if block.shape != shape:
+        raise ShapeError(
+            f"{name} has a block of shape {block.shape} {where}, where its dask array promises "
+            f"{shape}: make the two agree"
+        )
+    if block.dtype.kind not in "buif":
+        raise DataError(
+            f"{name} has a block of dtype {block.dtype} {where}, which is not numeric: convert it"
+        )
+    return block
+
+
+def as_promised(block: Array, dtype: Any, name: str, where: str = "") -> Array:
+    """Return a block in the dtype that its lazy array promises.
+
+    Raises
+    ------
+    DataError
+        For whole numbers or booleans that are others in the block.
+    """
+    if block.dtype == dtype:
+        return block
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = block.astype(dtype)
+    if cast.dtype.kind != "f" and (cast != block).any():
+        held = " ".join(f"{name} has {block.dtype} {where}".split())
+        raise DataError(
+            f"{held}, with numbers that {cast.dtype}, which was promised, cannot hold: give "
+            "the right dtype (or meta), or convert it with astype"
+        )
+    return cast
+
+
+def check_finite(block: Array, name: str, first: int = 0) -> None:
+    """Raise `DataError` for the first NaN or infinity, rows counted from `first`."""
+    if block.dtype.kind != "f":
+        return
+    for begin in range(0, len(block), ROWS_AT_ONCE):
+        bad = ~np.isfinite(block[begin : begin + ROWS_AT_ONCE])
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            what = "NaN" if np.isnan(block[begin + row, column]) else "infinity"
+            raise DataError(
+                f"{name} contains {what} in row {first + begin + row}, column {column}: "
+                "drop or impute it"
+            )

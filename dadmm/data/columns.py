@@ -1,0 +1,298 @@
+"""The columns of a table: numbers stay, categories become one-hot, missing values are filled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dadmm.data.arrays import as_promised
+from dadmm.errors import DataError, InputError
+from dadmm.networks.form import LISTED, Column, Label
+from dadmm.numerics.types import Array
+
+# Of a column with more categories each is too rare to learn much from: most likely it is a name.
+MOST_CATEGORIES = 1000
+
+
+def kind(dtype: Any) -> str:
+    """Return "number", "category" or "other", from the dtype of a column."""
+    from pandas.api import types
+
+    if isinstance(dtype, types.CategoricalDtype):
+        return "category"
+    if types.is_complex_dtype(dtype):
+        return "other"
+    if types.is_bool_dtype(dtype) or types.is_numeric_dtype(dtype):
+        return "number"
+    return "category" if types.is_string_dtype(dtype) or dtype.kind == "O" else "other"
+
+
+def number_type(dtype: Any) -> np.dtype[Any]:
+    """Return the NumPy dtype of a column of numbers; float64 where it may hold missing values."""
+    return dtype if isinstance(dtype, np.dtype) else np.dtype(np.float64)
+
+
+def _numbers(values: Any, name: object, where: str) -> Array:
+    """Return a column of numbers, NaN where they are missing."""
+    if kind(values.dtype) != "number":
+        raise DataError(
+            f"{where} column {name!r} has dtype {values.dtype}, which is not numeric, where "
+            "training had numbers: convert it"
+        )
+    if isinstance(values.dtype, np.dtype):
+        return np.asarray(values.to_numpy())
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _categories(values: Any, name: object, where: str) -> tuple[Array, Array]:
+    """Return the values of a column as Python has them, and which of them are missing."""
+    missing = values.isna().to_numpy(dtype=bool)
+    cells = np.array([*values.tolist(), None], dtype=object)[:-1]
+    types = sorted({type(cell).__name__ for cell in cells[~missing]})
+    # Numbers among objects are an accident.
+    allowed = {"str", "bool"} if values.dtype == object else {"str", "bool", "int", "float"}
+    if len(types) > 1 or not set(types) <= allowed:
+        raise DataError(
+            f"{where} column {name!r} holds {' and '.join(types)} where categories are to be of "
+            f"one type: convert it with astype(str), or astype(float) for numbers"
+        )
+    return cells, missing
+
+
+@dataclass
+class Summary:
+    """What one pass over a table or matrix finds out, which adds up over blocks.
+
+    `counts` and `means` are of the numbers that are there; `found` counts the values of the columns
+    that hold categories, by position.
+    """
+
+    rows: int
+    counts: Array
+    means: Array
+    found: dict[int, Counter[Label]] = field(default_factory=dict)
+
+    @classmethod
+    def of_matrix(cls, block: Array) -> Summary:
+        """Summarise a block of numbers, NaN where they are missing."""
+        there = ~np.isnan(block) if block.dtype.kind == "f" else np.ones(block.shape, bool)
+        counts = there.sum(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = np.sum(block, axis=0, dtype=np.float64, where=there)
+            return cls(len(block), counts, sums / np.maximum(counts, 1))
+
+    @classmethod
+    def of_table(cls, frame: Any, where: str) -> Summary:
+        """Summarise a pandas frame."""
+        width = len(frame.columns)
+        total = cls(len(frame), np.zeros(width, int), np.zeros(width))
+        for i, name in enumerate(frame.columns):
+            values = frame.iloc[:, i]
+            if kind(values.dtype) == "number":
+                one = cls.of_matrix(_numbers(values, name, where)[:, None])
+                total.counts[i], total.means[i] = one.counts[0], one.means[0]
+            else:
+                cells, missing = _categories(values, name, where)
+                total.found[i] = Counter(cells[~missing].tolist())
+                total.counts[i] = len(cells) - missing.sum()
+                total._check(name, i, where)
+        return total
+
+    def _check(self, name: object, i: int, where: str) -> None:
+        if len(self.found[i]) > MOST_CATEGORIES:
+            raise DataError(
+                f"{where} column {name!r} has more than {MOST_CATEGORIES} categories: drop it, or "
+                "encode it yourself"
+            )
+
+    def add(self, other: Summary, names: Sequence[object], where: str) -> Summary:
+        """Return the summary of both blocks."""
+        counts = self.counts + other.counts
+        with np.errstate(over="ignore", invalid="ignore"):
+            shift = (other.means - self.means) * (other.counts / np.maximum(counts, 1))
+            total = Summary(self.rows + other.rows, counts, self.means + shift)
+        for i in self.found.keys() | other.found.keys():
+            total.found[i] = self.found.get(i, Counter()) + other.found.get(i, Counter())
+            total._check(names[i], i, where)
+        return total
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which rows a table has, by their index, and in which order; they add up over blocks.
+
+    `labels` adds up hashes of the labels, `places` these times their positions, modulo 2^64.
+    """
+
+    rows: int
+    labels: int
+    places: int
+
+    @classmethod
+    def of(cls, table: Any) -> Order:
+        """Return that of a pandas frame or Series."""
+        from pandas.util import hash_pandas_object
+
+        hashes = np.asarray(hash_pandas_object(table.index).to_numpy(), np.uint64)
+        places = np.arange(len(hashes), dtype=np.uint64)
+        return cls(len(hashes), int(hashes.sum()), int((hashes * places).sum()))
+
+    def __add__(self, other: Order) -> Order:
+        """Return that of both blocks."""
+        places = self.places + other.places + self.rows * other.labels
+        return Order(self.rows + other.rows, (self.labels + other.labels) % 2**64, places % 2**64)
+
+    def check(self, other: Order, name: str) -> None:
+        """Raise `DataError` if the other has the same labels in another order."""
+        same = (self.rows, self.labels) == (other.rows, other.labels)
+        if same and self.places != other.places:
+            raise DataError(
+                f"x and {name} have the same index in another order: sort both by it, or pass "
+                f"{name} as an array, without index, if they are in order"
+            )
+
+
+def encode(
+    frame: Any, columns: Sequence[Column], dtype: Any, handle_unknown: str, where: str
+) -> Array:
+    """Return a pandas frame as a matrix of numbers, (rows, sum of the columns' widths).
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Its columns in the order of training.
+    columns : sequence of Column
+    dtype : dtype
+    handle_unknown : {"error", "ignore"}
+        A category that training never saw is an error, or becomes zeros only.
+    where : str
+        What the frame is called.
+
+    Raises
+    ------
+    DataError
+        For a missing value that is not filled, an unknown category, or text in place of numbers:
+        the column, and the row.
+    """
+    edges = np.cumsum([0, *(column.width for column in columns)])
+    out = np.zeros((len(frame), edges[-1]), dtype)
+    for i, column in enumerate(columns):
+        name, values = frame.columns[i], frame.iloc[:, i]
+        if column.categories is None:
+            found = _numbers(values, name, where)
+            if found.dtype.kind == "f":
+                missing = np.isnan(found)
+                _refuse_missing(missing, column, frame, name, where)
+                found = (
+                    np.where(missing, float(column.fill or 0), found) if missing.any() else found
+                )
+            out[:, edges[i]] = as_promised(found, dtype, f"{where} column {name!r}")
+            continue
+        cells, missing = _categories(values, name, where)
+        _refuse_missing(missing, column, frame, name, where)
+        cells[missing] = column.fill
+        if len(cells) and isinstance(cells[0], str) != isinstance(column.categories[0], str):
+            was, now = type(column.categories[0]).__name__, type(cells[0]).__name__
+            raise DataError(
+                f"{where} column {name!r} holds {now}, where training had {was}: convert it with "
+                f"astype({was})"
+            )
+        place = {category: edges[i] + j for j, category in enumerate(column.categories)}
+        codes = np.array([place.get(cell, -1) for cell in cells], int)
+        new = codes < 0
+        if new.any() and handle_unknown == "error":
+            row = int(new.argmax())
+            raise DataError(
+                f"{where} has the category {cells[row]!r} in column {name!r}, row "
+                f"{frame.index[row]}, which training never saw: correct it, or use "
+                "handle_unknown='ignore'"
+            )
+        rows = np.flatnonzero(~new)
+        out[rows, codes[rows]] = 1
+    return out
+
+
+def _refuse_missing(missing: Array, column: Column, frame: Any, name: object, where: str) -> None:
+    if column.fill is None and missing.any():
+        raise DataError(
+            f"{where} contains NaN: column {name!r} has no value in row "
+            f"{frame.index[int(missing.argmax())]}: fill it, drop the row, or train with "
+            "missing='impute'"
+        )
+
+
+def fill(block: Array, values: Array) -> Array:
+    """Return a block of numbers with its missing ones replaced, per column."""
+    if block.dtype.kind != "f":
+        return block
+    missing = np.isnan(block)
+    return np.where(missing, values.astype(block.dtype), block) if missing.any() else block
+
+
+def learn(
+    summary: Summary, names: Sequence[object], missing: str, where: str
+) -> tuple[Column, ...]:
+    """Return what each column becomes, from a summary of all rows.
+
+    Raises
+    ------
+    DataError
+        For missing values that are to be refused, and for columns of nothing else.
+    """
+    if missing == "refuse":
+        bad = [
+            f"{name!r} ({summary.rows - count})"
+            for name, count in zip(names, summary.counts, strict=True)
+            if count < summary.rows
+        ]
+        if bad:
+            more = ", ..." if len(bad) > LISTED else ""
+            raise DataError(
+                f"{where} contains NaN, in column {', '.join(bad[:LISTED])}{more}: fill these, "
+                "drop them, or use missing='impute'"
+            )
+    columns = []
+    for i, name in enumerate(names):
+        if not summary.counts[i]:
+            raise DataError(f"{where} has no value at all in column {name!r}: drop it")
+        fill: Label | None = None
+        if i not in summary.found:
+            fill = float(summary.means[i]) if missing == "impute" else None
+            columns.append(Column(None, fill))
+            continue
+        counts = summary.found[i]
+        categories = tuple(sorted(counts))
+        if missing == "impute":
+            fill = max(categories, key=lambda c: counts[c])  # the first of the most frequent
+        columns.append(Column(categories, fill))
+    return tuple(columns)
+
+
+def check_names(columns: Any, where: str) -> tuple[str, ...] | None:
+    """Return names of columns, if they are texts; None for numbers.
+
+    Raises
+    ------
+    InputError
+        For names that are there twice, and for texts among others.
+    """
+    names = list(columns)
+    twice = [name for i, name in enumerate(names) if name in names[:i]] if _repeats(names) else []
+    if twice:
+        raise InputError(f"{where} has the column {twice[0]!r} twice: rename one")
+    texts = [isinstance(name, str) for name in names]
+    if any(texts) and not all(texts):
+        kinds = sorted({type(name).__name__ for name in names})
+        raise InputError(
+            "Feature names are only supported if all input features have string names, but "
+            f"{where} has {kinds}: rename its columns with astype(str)"
+        )
+    return tuple(names) if names and all(texts) else None
+
+
+def _repeats(names: Sequence[Any]) -> bool:
+    return len(set(names)) != len(names)

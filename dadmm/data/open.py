@@ -1,0 +1,414 @@
+"""Files and URLs: what `fit` and `predict` open where they are given a path.
+
+CSV and Parquet become a pandas frame while they are small and a dask frame, read block by block,
+when they are not; the same rules make numbers and text of their cells either way.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from dask.utils import format_bytes
+from fsspec.core import url_to_fs
+from fsspec.utils import read_block
+
+from dadmm.errors import InputError, unknown
+from dadmm.numerics.types import Array
+from dadmm.store.sources import refuse_pickle
+
+# Tables of fewer bytes are read into memory; of larger ones, such blocks.
+SMALL = 2**26
+# What of a table says which columns hold numbers.
+HEAD = 2**20
+# Above this float64 does not hold every whole number.
+MOST_WHOLE = 2**53
+# What a graph of Dask's can have.
+MOST_CHUNKS = 10**6
+TABLES = (".csv", ".parquet")
+# What pandas 3 does anyway: numbers are those that were written, to the last bit.
+EXACT: Any = {} if version("pandas") >= "3" else {"float_precision": "round_trip"}
+
+
+def is_table(path: str) -> bool:
+    """Whether a path, glob or URL names CSV or Parquet files."""
+    return path.endswith(TABLES)
+
+
+def open_path(path: str | os.PathLike[str], name: str = "x", index: str | None = None) -> Any:
+    """Return what a path, glob or URL holds.
+
+    Parameters
+    ----------
+    path : str or path
+        ``.npy``; ``.csv`` (a header row is found by having no number in it; commas or semicolons;
+        cells are numbers or text; numbers are float64, or int64 where a table that is read into
+        memory has whole ones only) and ``.parquet``, which may be globs; else zarr.
+    name : str
+        What it is called in errors.
+    index : str or None
+        The column of a table that names its rows.
+
+    Returns
+    -------
+    array, zarr.Array, xarray.Dataset, or pandas or dask data frame
+        Zarr and tables larger than 64 MiB are not read yet.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened, or is not what its name says; the message names the place.
+    """
+    path = os.fspath(path)
+    where = f"{name}: {path}"
+    with _opening(where):
+        filesystem, inside = url_to_fs(path)
+        if not is_table(path):
+            if "://" not in path and not os.path.exists(path):
+                raise InputError(f"{where} does not exist")
+            if "://" not in path and not (Path(path).is_file() or Path(path).is_dir()):
+                raise InputError(f"{where} is neither a file nor a folder")
+            return (
+                _read_npy(filesystem, inside, where)
+                if path.endswith(".npy")
+                else (_open_zarr(path, where))
+            )
+        urls = [path]
+        if set("*?[") & set(inside) and not filesystem.exists(inside):
+            found = sorted(filesystem.glob(inside))
+            urls = [filesystem.unstrip_protocol(f) if "://" in path else f for f in found]
+        elif not filesystem.exists(inside):
+            urls = []
+        if not urls:
+            raise InputError(f"{where} does not exist")
+        table = _open_parquet(urls, name) if path.endswith(".parquet") else _open_csv(urls, name)
+    if index is None:
+        return table
+    if index not in table.columns:
+        raise unknown(f"column of {path}", index, map(str, table.columns))
+    if hasattr(table, "map_partitions"):
+        return table.map_partitions(lambda part: part.set_index(index))
+    return table.set_index(index)
+
+
+@contextmanager
+def _opening(where: str) -> Iterator[None]:
+    """Say in one line why something cannot be opened."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{where} does not exist") from error
+    except MemoryError as error:
+        raise InputError(f"{where} does not fit into memory: store it as zarr") from error
+    except ImportError as error:
+        raise InputError(
+            f"{where} cannot be opened: {error}; pip install 'dadmm[tables]', or what the URL needs"
+        ) from error
+    except Exception as error:  # of any file system, network or decoder
+        raise InputError(
+            f"{where} cannot be opened: {type(error).__name__}: {error or 'no answer'}"
+        ) from error
+
+
+# ------------------------------------------------------------------------------------------ arrays
+
+
+def _read_npy(filesystem: Any, path: str, where: str) -> Array:
+    """Return the array in a file, whose size is compared to what it says before that is believed.
+
+    Nothing is unpickled.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            if filesystem.protocol == "file" or "file" in filesystem.protocol:
+                return np.array(np.lib.format.open_memmap(path, mode="r"))
+            content = io.BytesIO(filesystem.cat_file(path))
+            return np.asarray(np.lib.format.read_array(content, allow_pickle=False))
+    except (MemoryError, FileNotFoundError):
+        raise
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise InputError(f"{where} is not a plain .npy array: {error}") from error
+
+
+def _open_zarr(path: str, where: str) -> Any:
+    from distributed.system import MEMORY_LIMIT
+
+    try:
+        stored = zarr.open(path, mode="r")
+        if isinstance(stored, zarr.Group):
+            for array_name, array in stored.arrays():
+                refuse_pickle(array, f"{where}/{array_name}")
+            found = xr.open_zarr(path, chunks={}, consolidated=False)
+            if not found.data_vars:
+                raise InputError("the group has no arrays: name one that has")
+            return found[sorted(found.data_vars)]  # folders are listed in any order
+        refuse_pickle(stored, where)
+        count, largest = stored.nchunks, prod(stored.chunks) * stored.dtype.itemsize
+    except Exception as error:
+        raise InputError(
+            f"{where} is not a .npy, .csv or .parquet file, a zarr array or a data set: {error}"
+        ) from error
+    if count > MOST_CHUNKS:
+        raise InputError(f"{where} has {count} chunks: store it in fewer, larger ones")
+    if largest > MEMORY_LIMIT:
+        size = format_bytes(largest)
+        raise InputError(f"{where} has chunks of {size}, more than memory: use smaller ones")
+    return stored
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+def _open_parquet(urls: Sequence[str], name: str) -> Any:
+    if sum(_sizes(urls)) <= SMALL:
+        import pandas as pd
+
+        parts = [pd.read_parquet(url) for url in urls]
+        for url, part in zip(urls, parts, strict=True):
+            _check_columns(part.columns, list(parts[0].columns), f"{name}: {url}")
+        return pd.concat(parts, ignore_index=True)
+    import dask.dataframe as dd
+
+    return dd.read_parquet(list(urls))
+
+
+def _sizes(urls: Sequence[str]) -> list[int]:
+    """Return the bytes of files; 0 for those whose server does not say."""
+    found = []
+    for url in urls:
+        filesystem, path = url_to_fs(url)
+        if filesystem.isdir(path):
+            found.append(filesystem.du(path))
+        else:
+            found.append(int(filesystem.size(path) or 0))
+    return found
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How CSV files are written.
+
+    Parameters
+    ----------
+    delimiter : str
+    names : tuple
+        Of the columns; whole numbers if there is no header row.
+    header : bool
+    texts : tuple
+        The names of the columns that hold text.
+    """
+
+    delimiter: str
+    names: tuple[Any, ...]
+    header: bool
+    texts: tuple[Any, ...] = ()
+
+
+def _open_csv(urls: Sequence[str], name: str) -> Any:
+    import pandas as pd
+
+    sizes = _sizes(urls)
+    head = _lines(urls[0], 0, HEAD if sizes[0] > HEAD else None)
+    layout = _layout(head, f"{name}: {urls[0]}")
+    if sum(sizes) <= SMALL:
+        parts = [_read_csv((url, 0, None), _layout_of(url, layout, name), name) for url in urls]
+        parts = [part[list(layout.names)] for part in parts]
+        table = pd.concat(parts, ignore_index=True)
+        if not len(table):
+            raise InputError(f"{name}: {urls[0]} has no rows")
+        return table.astype({c: np.int64 for c in table if _is_whole(table[c])})
+    import dask.dataframe as dd
+
+    layouts = [_layout_of(url, layout, name) for url in urls]
+    blocks = [
+        ((url, first, SMALL), own)
+        for url, size, own in zip(urls, sizes, layouts, strict=True)
+        for first in range(0, max(size, 1), SMALL)
+    ]
+    meta = _parse(b"", layout, name)
+    read = partial(_read_in_order, names=list(layout.names), name=name)
+    return dd.from_map(read, blocks, meta=meta)
+
+
+def _read_in_order(block: tuple[Any, Layout], names: list[Any], name: str) -> Any:
+    """Return the rows of a block, its columns in the order of the first file."""
+    return _read_csv(*block, name)[names]
+
+
+def _is_whole(column: Any) -> bool:
+    """Whether a column holds whole numbers only: labels, for example, that should stay such."""
+    if column.dtype.kind != "f":
+        return False
+    values = column.to_numpy()
+    return bool((np.abs(values) < MOST_WHOLE).all() and (values == np.round(values)).all())
+
+
+def _lines(url: str, first: int, length: int | None) -> bytes:
+    """Return the whole lines that begin in a range of bytes."""
+    filesystem, path = url_to_fs(url)
+    if first == 0 and length is None:
+        content = bytes(filesystem.cat_file(path))
+    else:
+        with filesystem.open(path, "rb") as file:
+            content = read_block(file, first, length, b"\n")
+    # The header is the first line that is not blank.
+    return content.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n") if first == 0 else content
+
+
+def _layout(head: bytes, where: str) -> Layout:
+    """Return how a file is written, from its first lines."""
+    try:
+        lines = [line for line in head.decode().splitlines() if line.strip()]
+    except ValueError as error:
+        raise InputError(f"{where} is not a text file in UTF-8: {error}") from error
+    if not lines:
+        raise InputError(f"{where} has no rows")
+    delimiter = ";" if ";" in re.sub('"[^"]*"', "", lines[0]) else ","
+    first = _first_row(head, delimiter)
+    header = not any(_is_number(cell) for cell in first)
+    names: tuple[Any, ...] = tuple(first) if header else tuple(range(len(first)))
+    if len(set(names)) < len(names):
+        twice = next(n for i, n in enumerate(names) if n in names[:i])
+        raise InputError(f"{where} has the column {twice!r} twice: rename one")
+    layout = Layout(delimiter, names, header)
+    table = _parse(head, layout, where, header=header, infer=True)
+    if not len(table):
+        raise InputError(f"{where} has no rows")
+    texts = tuple(c for c in names if table[c].dtype.kind not in "if")
+    return Layout(delimiter, names, header, texts)
+
+
+def _first_row(content: bytes, delimiter: str) -> list[str]:
+    """Return the cells of the first row of a file that is not blank."""
+    text = content[:HEAD].decode(errors="replace")
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return next(([cell.strip() for cell in row] for row in rows if any(map(str.strip, row))), [])
+
+
+def _read_csv(block: tuple[str, int, int | None], layout: Layout, name: str) -> Any:
+    """Return the rows that begin in a block of a file: its URL, first byte and length."""
+    url, first, length = block
+    where = f"{name}: {url}" + (f" from byte {first} on," if first else "")
+    content = _lines(url, first, length)
+    return _parse(content, layout, where, header=layout.header and first == 0)
+
+
+def _layout_of(url: str, layout: Layout, name: str) -> Layout:
+    """Return how one of several files is written: its columns may be in another order."""
+    names = tuple(_first_row(_lines(url, 0, HEAD), layout.delimiter)) if layout.header else ()
+    if not names:
+        return layout
+    _check_columns(names, layout.names, f"{name}: {url}")
+    return replace(layout, names=names)
+
+
+def _check_columns(names: Iterable[str], known: Sequence[str], where: str) -> None:
+    """Raise `InputError` for a file whose columns are not those of the first one."""
+    names = list(names)
+    for what, listed in (
+        ("no column", [name for name in known if name not in names]),
+        ("the other column", [name for name in names if name not in known]),
+    ):
+        if listed:
+            raise InputError(
+                f"{where} has {what} {listed[0]!r}, unlike the first file: give all files the "
+                "same columns, or name one file"
+            )
+    if len(names) != len(known):
+        raise InputError(f"{where} has a column twice: rename one")
+
+
+def _parse(
+    content: bytes, layout: Layout, where: str, header: bool = False, infer: bool = False
+) -> Any:
+    """Return the rows of a text as a pandas frame: float64 and text.
+
+    Raises
+    ------
+    InputError
+        For rows of another length, and text among numbers: the first one.
+    """
+    import pandas as pd
+
+    types = {c: str if c in layout.texts else np.float64 for c in layout.names}
+    if not content.strip():
+        return pd.DataFrame({c: pd.Series([], dtype=t) for c, t in types.items()})
+    _check_ragged(content, layout, where, header)
+
+    def read(dtype: Any) -> Any:
+        return pd.read_csv(
+            io.BytesIO(content),
+            sep=layout.delimiter,
+            names=list(layout.names),
+            header=None,
+            skiprows=1 if header else 0,
+            index_col=False,
+            skipinitialspace=True,
+            low_memory=False,
+            dtype=dtype,
+            **EXACT,
+        )
+
+    try:
+        table = read(None if infer else types)
+    except ValueError as error:
+        found = read(str)
+        for column in set(layout.names) - set(layout.texts):
+            for row, cell in enumerate(found[column]):
+                if isinstance(cell, str) and not _is_number(cell):
+                    raise InputError(
+                        f"{where} row {row}, column {column} holds {cell!r}, not a number as the "
+                        "first rows of the table do: correct it, or drop the row"
+                    ) from error
+        raise
+    for column in layout.texts:
+        table[column] = table[column].str.strip()
+    return table
+
+
+def _check_ragged(content: bytes, layout: Layout, where: str, header: bool) -> None:
+    """Raise `InputError` for the first row that has another number of columns than the header."""
+    if b'"' in content:
+        rows = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=layout.delimiter)
+        counts = np.array([len(row) for row in rows if row], int)
+    else:
+        text = np.frombuffer(content, np.uint8)
+        ends = np.append(np.flatnonzero(text == ord("\n")), len(text))
+        cuts = np.flatnonzero(text == ord(layout.delimiter))
+        counts = np.diff(np.searchsorted(cuts, ends), prepend=0) + 1
+        begins = np.append(0, ends[:-1] + 1)
+        first = text[np.minimum(begins, len(text) - 1)]
+        blank = (ends == begins) | ((ends - begins == 1) & (first == ord("\r")))
+        counts = counts[~blank]
+    wrong = counts[int(header) :] != len(layout.names)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"{where} row {row} has {counts[row + int(header)]} columns, not {len(layout.names)}: "
+            "make all rows alike"
+        )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,166 @@
+"""Inputs and targets to train on, or to score, out of whatever holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import xarray as xr
+import zarr
+
+from dadmm.data.arrays import computing
+from dadmm.data.columns import Order
+from dadmm.data.containers import (
+    Container,
+    Frame,
+    Labelled,
+    Plain,
+    check_option,
+    contain,
+    lazy_array,
+    loaded_lazily,
+    plain,
+    shared_dims,
+)
+from dadmm.data.open import open_path
+from dadmm.errors import InputError, OptionError
+from dadmm.networks.form import Form
+
+CATEGORICAL = ("refuse", "one_hot")
+MISSING = ("refuse", "impute")
+HANDLE_UNKNOWN = ("error", "ignore")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What there is to train on.
+
+    Parameters
+    ----------
+    x : (rows, features) array
+        NumPy or dask.
+    y : array-like
+        NumPy, dask or what converts to it, not checked yet.
+    form : Form
+        What the inputs are.
+    stored : zarr.Array or None
+        The array whose numbers `x` are, which may be read where it is.
+    container : Container
+    """
+
+    x: Any
+    y: Any
+    form: Form
+    stored: zarr.Array[Any] | None
+    container: Container
+
+    def rows(self, weights: Any) -> Any:
+        """Return weights as an array whose rows are those of `x`."""
+        return rows_of(self.container, weights, "sample_weight")
+
+
+def check_options(estimator: Any) -> None:
+    """Check an estimator's options about inputs; `OptionError` for values that do not exist."""
+    check_option("categorical", estimator.categorical, CATEGORICAL)
+    check_option("missing", estimator.missing, MISSING)
+    check_option("handle_unknown", estimator.handle_unknown, HANDLE_UNKNOWN)
+    dims = estimator.sample_dims
+    names = [dims] if isinstance(dims, str) else dims
+    if dims is not None and not (
+        isinstance(names, Sequence) and names and all(isinstance(name, str) for name in names)
+    ):
+        raise OptionError(f"sample_dims={dims!r}: use names of dimensions, or None")
+
+
+def prepare_training(
+    x: Any,
+    y: Any,
+    categorical: str = "refuse",
+    missing: str = "refuse",
+    sample_dims: str | Sequence[str] | None = None,
+    form: Form | None = None,
+) -> Training:
+    """Return what to train on.
+
+    Parameters
+    ----------
+    x : array, table, container, or path
+    y : array-like, or names of columns of `x`
+    form : Form or None
+        What the inputs were before, where training goes on.
+
+    Raises
+    ------
+    InputError
+        For what cannot be trained on.
+    """
+    if isinstance(x, (str, PathLike)):
+        x = open_path(x)
+    if sample_dims is None:
+        sample_dims = form.dims if form and form.dims else shared_dims(x, y)
+    known = None if form is None else form.targets
+    container, target, names = take_targets(contain(x, sample_dims), y, known)
+    if form is None:
+        columns = container.learn(categorical, missing)
+        form = Form(container.names, columns, names, container.dims, container.features)
+    matrix = container.matrix(form)
+    stored = container.stored if isinstance(container, Plain) and not form.columns else None
+    return Training(matrix, target, form, stored, container)
+
+
+def take_targets(
+    container: Container, y: Any, known: tuple[str, ...] | None = None
+) -> tuple[Container, Any, tuple[str, ...] | None]:
+    """Return the inputs without their targets, these, and their names.
+
+    Those of the `known` names come in the order of these, in which training had them.
+    """
+    if isinstance(y, str) or _are_names(y, container.names or ()):
+        chosen = _ordered([y] if isinstance(y, str) else y, known)
+        return *container.split(chosen), tuple(chosen)
+    if known and getattr(y, "ndim", 1) == 2 and hasattr(y, "columns") and _names(y):
+        y = y[_ordered(list(y.columns), known)]
+    values, names = rows_of(container, y), _names(y)
+    # An array of several targets has but one name.
+    width = values.shape[1] if names and values.ndim == 2 else 1
+    return container, values, names if names and len(names) == width else None
+
+
+def _ordered(names: list[str], known: tuple[str, ...] | None) -> list[str]:
+    return list(known) if known and sorted(known) == sorted(names) else names
+
+
+def _are_names(y: Any, known: Sequence[str]) -> bool:
+    named = isinstance(y, list) and len(y) > 0
+    return named and all(isinstance(name, str) and name in known for name in y)
+
+
+def rows_of(container: Container, y: Any, name: str = "y") -> Any:
+    """Return targets or weights as an array whose rows are those of the container."""
+    if isinstance(y, xr.Dataset):
+        raise InputError(f"{name} is a data set: name one of its variables")
+    if isinstance(y, xr.DataArray):
+        if isinstance(container, Labelled):
+            return container.align(y, name)
+        return loaded_lazily(y).data
+    if hasattr(y, "map_partitions") and hasattr(y, "npartitions"):
+        with computing(name):
+            array, order = lazy_array(y, name)
+        if isinstance(container, Frame):
+            container.check_order(order, name)
+        return array
+    if hasattr(y, "iloc") and hasattr(y, "index"):
+        if isinstance(container, Frame):
+            container.check_order(Order.of(y), name)
+        return plain(y, name)
+    return y
+
+
+def _names(y: Any) -> tuple[str, ...] | None:
+    """Return the names of targets, where all have one."""
+    if not isinstance(y, xr.DataArray) and not hasattr(y, "index"):
+        return None  # arrays of dask and zarr have names that mean nothing
+    names: list[Any] = list(y.columns) if hasattr(y, "columns") else [getattr(y, "name", None)]
+    return tuple(names) if names and all(isinstance(name, str) for name in names) else None

@@ -1,0 +1,1 @@
+"""Run a solver over chunks: plan, tasks, graph, loop, recovery, memory."""

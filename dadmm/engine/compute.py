@@ -1,0 +1,139 @@
+"""Compute a graph, and say in one line what stopped it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import dask
+from dask.base import get_scheduler
+
+from dadmm.engine.tasks import task_of
+from dadmm.errors import DadmmError, RunError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+RETRIES = 2
+# Seconds between looks at whether there is still somebody to work.
+LOOK_EVERY = 10.0
+# Seconds to wait for what is only good to know.
+ANSWER_WITHIN = 2.0
+
+
+def compute(task: Any) -> Any:
+    """Compute a graph where Dask's own rule says: a current client, else threads.
+
+    A task that raises is tried again on a cluster, and one whose worker dies goes to another,
+    as often as Dask's setting ``distributed.scheduler.allowed-failures`` says.
+
+    Raises
+    ------
+    DadmmError, OSError
+        As a task raised them.
+    RunError
+        For whatever else stopped the graph: one line that says what, with the original as its
+        cause.  A cluster whose workers are gone, or all paused, for longer than Dask's
+        configuration says under ``dadmm.no-workers-timeout`` (by default "10 minutes") stops it.
+    """
+    from distributed import Client, KilledWorker  # slow to import
+    from distributed.comm.core import CommClosedError
+
+    scheduler = get_scheduler(collections=[task])
+    client = getattr(scheduler, "__self__", None)
+    with store_errors():
+        try:
+            return _watched(client, task) if isinstance(client, Client) else task.compute()
+        except (CancelledError, CommClosedError) as error:  # the latter is an OSError, too
+            raise RunError(
+                "the scheduler is gone, or gave up the work that it had; what is committed is "
+                "kept: resume the run on another cluster"
+            ) from error
+        except (DadmmError, OSError):
+            raise
+        except KilledWorker as error:
+            what = task_of(str(error.task)) or f"task {error.task}"
+            raise RunError(
+                f"{what}: {error.allowed_failures + 1} workers died while they worked on it, the "
+                f"last at {error.last_worker.address}; if they ran out of memory, give smaller "
+                "chunks or more memory. What is committed is kept: resume the run"
+            ) from error
+        except Exception as error:
+            what = f"{type(error).__name__}: {_line(error)}"
+            raise RunError(f"a task failed for good: {what}") from error
+
+
+def _watched(client: Client, task: Any) -> Any:
+    """Compute on a cluster, as long as it has workers."""
+    from distributed import TimeoutError as NotYet
+
+    future = client.compute(task, retries=RETRIES)
+    patience = dask.utils.parse_timedelta(dask.config.get("dadmm.no-workers-timeout", "10 minutes"))
+    seen = time.monotonic()
+    try:
+        while True:
+            try:
+                return future.result(timeout=min(LOOK_EVERY, patience))
+            except NotYet:
+                if future.done():  # it was the task that timed out
+                    return future.result()
+            states = [w["status"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
+            if any(state != "paused" for state in states):
+                seen = time.monotonic()
+            elif time.monotonic() - seen >= patience:
+                what = (
+                    "paused all its workers, whose memory is full," if states else "had no workers"
+                )
+                raise RunError(
+                    f"the cluster has {what} for {patience:.0f} s; what is committed is kept: "
+                    "resume the run" + (" with more memory" if states else "")
+                )
+    finally:
+        future.release()
+
+
+def everywhere(function: Callable[..., Any], *args: Any) -> list[Any]:
+    """Call a function in each process that computes, and return what it returned there.
+
+    Processes that do not answer within `ANSWER_WITHIN` seconds are left out: what they would say is
+    not worth a run.
+    """
+    from distributed import Client
+
+    client = getattr(get_scheduler(), "__self__", None)
+    if not isinstance(client, Client):
+        return [function(*args)]
+
+    async def ask(worker: str) -> list[Any]:
+        # Each for itself: a process that is stuck would keep the answers of the others.
+        answer = client.run(function, *args, workers=[worker], on_error="ignore")
+        with suppress(Exception):
+            return list((await asyncio.wait_for(answer, ANSWER_WITHIN)).values())
+        return []
+
+    async def ask_all(workers: Iterable[str]) -> list[list[Any]]:
+        return await asyncio.gather(*map(ask, workers))
+
+    try:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        return [value for found in client.sync(ask_all, workers) for value in found]
+    except Exception:
+        return []  # the next graph says what has become of the cluster
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn an error of the file system, such as a full disk, into a `RunError` of one line."""
+    try:
+        yield
+    except OSError as error:
+        what = f"the run store could not be read or written: {_line(error)}"
+        raise RunError(what) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

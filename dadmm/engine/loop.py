@@ -1,0 +1,185 @@
+"""Iterate, commit, stop, resume: the one loop that drives every solver."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from dadmm.engine import graph, tasks, timing
+from dadmm.engine.compute import compute, everywhere, store_errors
+from dadmm.engine.plan import Plan, Position, Step
+from dadmm.engine.recovery import damages, fall_back, last_record, whole_rows
+from dadmm.errors import DadmmError, DamageError, DivergenceError
+from dadmm.solvers.solver import Pace
+
+Callback = Callable[[int, Mapping[str, float]], None]
+
+# A session that keeps finding damage has a broken disk.
+FALL_BACKS = 3
+
+
+def train(
+    plan: Plan,
+    max_iter: int,
+    tol: float,
+    callback: Callback | None = None,
+    before: Callable[[], None] | None = None,
+) -> str:
+    """Train from wherever the run's commit record says, until done.
+
+    Parameters
+    ----------
+    plan : Plan
+    max_iter : int
+        Iterations in all, those of earlier sessions included.
+    tol : float
+        Stop when an iteration moves all variables together by at most `tol` times their norm.
+        0 never stops early.
+    callback : callable or None
+        Called as ``callback(iteration, row)`` after each commit; it may raise `StopIteration` to
+        make that iteration the last.
+    before : callable or None
+        Called before each iteration.
+
+    Returns
+    -------
+    str
+        "converged", "stopped" by the callback, or "finished" for `max_iter` iterations.
+
+    Raises
+    ------
+    DivergenceError
+        If a number of the report is not finite; the last good iteration stays committed.
+    DamageError
+        If bytes of the store are damaged.  A session that resumes first goes back to what is
+        intact, and warns.
+    RunError
+        If a task failed for a reason outside the method: disk full, workers gone.
+    KeyboardInterrupt
+        As it came; the last whole iteration is committed by then.
+    """
+    run = plan.run
+    with tasks.one_blas_thread():
+        try:
+            at, resumed = _begin_or_resume(plan)
+            for _ in range(FALL_BACKS if resumed else 0):
+                try:
+                    return _go(plan, at, max_iter, tol, callback, before, resumed)
+                except DamageError as damage:
+                    with store_errors():
+                        at = fall_back(plan, at, damage)
+            return _go(plan, at, max_iter, tol, callback, before)
+        except KeyboardInterrupt:
+            with suppress(OSError, DadmmError):
+                run.mark("interrupted")
+            raise
+
+
+def _go(
+    plan: Plan,
+    at: Position,
+    max_iter: int,
+    tol: float,
+    callback: Callback | None,
+    before: Callable[[], None] | None,
+    resumed: bool = False,
+) -> str:
+    """Iterate from a position until done, and finish."""
+    run, solver = plan.run, plan.solver
+    status = "finished"
+    while at.iteration < max_iter and not solver.converged(at.rows, tol):
+        if before is not None:
+            before()
+        _iterate(plan, at, max_iter)
+        try:
+            if callback is not None:
+                callback(at.iteration, at.rows[-1])
+        except StopIteration:
+            status = "stopped"
+            break
+    if solver.converged(at.rows, tol):
+        status = "converged"
+    with store_errors():
+        best, kept = at.best(solver.best(at.rows))
+        if resumed and (found := damages(run, plan.parameters(kept))):
+            raise found[0]  # finishing would not read all of them
+        final = compute(graph.finish(plan, best, kept, at.fresh))
+        run.finish(status, final, at.fresh)
+    return status
+
+
+def _begin_or_resume(plan: Plan) -> tuple[Position, bool]:
+    """Return where to go on, and whether an earlier session got there."""
+    run, resumed = plan.run, True
+    with store_errors():
+        record = last_record(run)
+        if record is None:
+            resumed = False
+            _start(plan)
+            record = run.committed() or {}
+        g = int(record["generation"])
+        rows = whole_rows(run)
+        # Tasks of earlier sessions may still write into any number that those had claimed.
+        fresh = int(record["next"]) + resumed
+        at = Position(int(record["iteration"]), g, record["previous"], rows, fresh)
+        if resumed:
+            run.claim(fresh)
+            run.tidy()
+        _sweep(plan, at)
+        return at, resumed
+
+
+def _sweep(plan: Plan, at: Position) -> None:
+    """Delete what is not needed to go on, or to go back by one iteration."""
+    before = [] if at.previous is None or not plan.run.blocks.spare else [at.previous]
+    plan.run.sweep([at.generation, *before], at.held(plan.solver.best(at.rows)) + before)
+
+
+def _start(plan: Plan) -> None:
+    """Make the first generation, from parameters that were given or from new ones; commit it."""
+    run, first = plan.run, plan.run.first
+    given = run.blocks.names("initial")
+    params = {name: run.blocks.get(f"initial/{name}") for name in given}
+    drawn = plan.solver.initial(plan.problem, plan.seed)
+    run.save_params(f"params/{first}", drawn | params)
+    if not params:
+        for part in plan.solver.looks(plan.problem):
+            drawn = plan.solver.begin(
+                plan.problem, part, drawn, compute(graph.look(plan, part, first))
+            )
+            run.save_params(f"params/{first}", drawn)
+    plan.begin(first)
+    compute(graph.first(plan, first, first))
+    run.settle(first)
+    run.commit(0, first)
+    run.blocks.delete("initial")
+
+
+def _iterate(plan: Plan, at: Position, max_iter: int) -> None:
+    """Do iteration k -> k+1 and commit it; move the position on."""
+    run, k = plan.run, at.iteration
+    pace = Pace(k / max_iter, (k + 1) / max_iter, plan.solver.factor(at.rows))
+    started = time.perf_counter()
+    with store_errors():
+        plan.begin(at.fresh)
+        row = dict(compute(graph.iteration(plan, Step(k, at.generation, at.fresh), pace)))
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            _sweep(plan, at)
+            run.mark("diverged")
+            raise DivergenceError(
+                f"iteration {k + 1} diverged ({', '.join(bad)} not finite); iteration {k} is kept. "
+                f"{plan.solver.hint}"
+            )
+        computed = time.perf_counter()
+        run.settle(at.fresh)
+        row |= {"seconds": computed - started, "generation": float(at.fresh)}
+        row |= {f"{timing.PREFIX}settle": time.perf_counter() - computed}
+        row |= timing.columns(everywhere(timing.take, plan.session)) | dict(plan.budget)
+        run.commit(k + 1, at.fresh, row, at.generation)
+        at.rows.append(row)
+        at.iteration, at.previous = k + 1, at.generation
+        at.generation, at.fresh = at.fresh, at.fresh + 1
+        _sweep(plan, at)

@@ -1,0 +1,274 @@
+"""What a run will need, before it starts: rows per chunk from the memory of a worker."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from dask.utils import format_bytes, parse_bytes
+
+from dadmm.cluster.worker import BASE_BYTES, MIB
+from dadmm.engine.graph import FAN_IN
+from dadmm.engine.plan import Plan
+from dadmm.errors import OptionError, ShapeError
+from dadmm.solvers.solver import Footprint, Pass, Problem, Solver
+
+SMALLEST = 256
+MOST_MEMORY = 2**62
+ROUNDS = 1024
+# At a millisecond of the scheduler for each, an iteration over as many would take half an hour.
+MOST_CHUNKS = 2 * 10**6
+# What arrays cost beside their own bytes: holes in the heap, and BLAS's buffers.  Measured: up to
+# a tenth.
+HEAP = 0.1
+# What may be used of a worker's memory.  Dask pauses a worker at 80 % of it, and one whose buffers
+# are kept would stay paused for ever; at 95 % its nanny ends it.
+USABLE = 0.75
+# Blocks of a user's dask array that a worker may hold for each of its threads: two that are made,
+# and what making and measuring them takes.  What else the user's graph needs is not known.
+STREAMED = 4
+# Blocks that reading the user's own zarr array takes: up to two chunks beyond the rows that are
+# wanted, decoded and put together.
+DECODED = 3
+
+
+def worker_bytes(
+    solver: Solver,
+    problem: Problem,
+    rows: int,
+    threads: int = 1,
+    inputs: int = 8,
+    in_place: bool = False,
+) -> int:
+    """Return the memory that a worker needs, in bytes, Python included.
+
+    Parameters
+    ----------
+    rows : int
+        Of a chunk.
+    threads : int
+        Visits that the worker does at once.
+    inputs : int
+        Bytes of one number of the inputs, as they are stored.
+    in_place : bool
+        Whether they are read from a zarr array of the user's, whose chunks are decoded in visits.
+    """
+    fixed, per_row = _needs(solver, problem, -(-problem.rows // max(rows, 1)), threads, inputs)
+    decoded = threads * DECODED * problem.architecture.widths[0] * inputs if in_place else 0
+    return fixed + rows * (per_row + decoded)
+
+
+def budget(plan: Plan, memory_limit: int | str | None, threads: int) -> dict[str, float]:
+    """Return columns of history: the memory that a worker should need, and what it was given."""
+    stored = plan.run.attributes
+    sizes = threads, stored["input_bytes"], bool(stored.get("sources"))
+    planned = worker_bytes(plan.solver, plan.problem, plan.chunks[0], *sizes)
+    given = {} if memory_limit is None else {"memory_limit": float(memory_bytes(memory_limit))}
+    return {"memory_planned": float(planned), **given}
+
+
+def _needs(
+    solver: Solver, problem: Problem, chunks: int, threads: int, inputs: int
+) -> tuple[int, int]:
+    """Return the bytes that a worker needs whatever the rows, and those per row of a chunk.
+
+    Every thread keeps the buffers of its visits.  Beside them there are the sums that wait to be
+    added up while visits go on; or, later, the total and what solving for the weights takes.
+    """
+    need = solver.footprint(problem, inputs, chunks)
+    # Rounds are all alike: as many as there may be in large data would take long to list.
+    passes = [each for each in solver.passes(problem, min(chunks, ROUNDS)) if each.solves]
+    waiting = max(_waiting(need, each, chunks, threads) for each in passes)
+    solving = need.total + min(threads, len(solver.layers(problem))) * need.solve
+    fixed = need.weights + threads * need.visit + max(waiting, solving)
+    return BASE_BYTES + math.ceil((1 + HEAP) * fixed), math.ceil((1 + HEAP) * threads * need.row)
+
+
+def _waiting(need: Footprint, each: Pass, chunks: int, threads: int) -> int:
+    """Return the most bytes of a pass's sums that wait to be added up in the tree.
+
+    The scheduler adds up what it can before it visits more: what waits is one group of results
+    and those of the other threads, the total that they are added to, and on every level the one
+    that waits for its other half.
+    """
+    visited = chunks if each.chunks is None else len(each.chunks)
+    # Of the group that is filled by the most chunks: in the grid, a layer's own.
+    parts = min(Counter(part.group for part in each.parts).values())
+    results = min(visited, -(-FAN_IN // parts) + threads - 1)
+    groups = -(-visited * parts // FAN_IN)
+    totals = 1 + math.ceil(math.log2(groups))
+    before, after = results * need.sums, totals * need.total
+    return math.ceil(need.share * (before + after) + (1 - need.share) * max(before, after))
+
+
+def chunk_rows(
+    solver: Solver,
+    problem: Problem,
+    chunks: int | Sequence[int] | str = "auto",
+    memory_limit: int | str | None = None,
+    threads: int = 1,
+    inputs: int = 8,
+    streamed: bool = False,
+    in_place: bool = False,
+) -> tuple[int, ...]:
+    """Return the rows of each chunk.
+
+    Parameters
+    ----------
+    chunks : int, sequence of int, or "auto"
+        Rows per chunk; or every chunk's rows, all equal but a smaller last one; or chosen from
+        the data's size and the memory.
+    memory_limit : int, str or None
+        Memory of one worker, as a number of bytes or such as "2GiB", of which `USABLE` is used;
+        None does not limit.
+    threads, inputs, in_place : int, int, bool
+        See `worker_bytes`.
+    streamed : bool
+        Whether the inputs are a dask array, whose blocks the workers hold while they store them.
+
+    Raises
+    ------
+    ShapeError
+        If the chunks do not tile the rows.
+    OptionError
+        If `chunks` is no number of rows, or the memory is too small for the network, for the
+        chunks given, or for the smallest.
+    """
+    n = problem.rows
+    _check_fits(solver, problem, None if memory_limit is None else memory_bytes(memory_limit))
+
+    def need(rows: int) -> int:
+        training = worker_bytes(solver, problem, rows, threads, inputs, in_place)
+        block = rows * problem.architecture.widths[0] * inputs
+        return max(training, BASE_BYTES + threads * STREAMED * block) if streamed else training
+
+    if isinstance(chunks, str) and chunks == "auto":
+        return _tiles(n, _auto(solver, problem, memory_limit, need))
+    given = _given(chunks, n)
+    if memory_limit is not None:
+        needed = need(given[0])
+        if needed > _usable(memory_limit):
+            candidates = _falling(n, min(SMALLEST, n))
+            most = _first_that_fits(candidates, memory_limit, need)
+            raise OptionError(
+                f"memory_limit={memory_limit!r} is too small for chunks of {given[0]} rows: a "
+                f"worker needs at least {_mib(needed)} for them; chunks={most} would fit"
+            )
+    return given
+
+
+def _given(chunks: Any, n: int) -> tuple[int, ...]:
+    """Return the rows of each chunk, as asked for."""
+    if isinstance(chunks, (int, np.integer)) and not isinstance(chunks, bool):
+        if chunks < 1:
+            raise OptionError(f"chunks={chunks}: use 1 row per chunk or more")
+        return _tiles(n, min(int(chunks), n))
+    if isinstance(chunks, Sequence) and not isinstance(chunks, str):
+        given = tuple(chunks)
+        if not all(isinstance(rows, (int, np.integer)) and rows > 0 for rows in given):
+            raise OptionError(f"chunks={given}: give every chunk 1 row or more")
+        given = tuple(int(rows) for rows in given)
+        if sum(given) != n:
+            raise ShapeError(f"chunks={given} cover {sum(given)} rows, the data has {n}")
+        if given != _tiles(n, given[0]):
+            raise ShapeError(
+                f"chunks={given} do not tile: all must be equal but the last, which may be smaller"
+            )
+        return given
+    raise OptionError(f"chunks={chunks!r}: use 'auto', a number of rows, or every chunk's rows")
+
+
+def memory_bytes(memory_limit: int | str) -> int:
+    """Return a memory limit in bytes; `OptionError` if it is none."""
+    try:
+        return min(int(parse_bytes(memory_limit)), MOST_MEMORY)
+    except (ValueError, OverflowError, AttributeError, TypeError) as error:
+        raise OptionError(f"memory_limit={memory_limit!r}: write it like '2GiB'") from error
+
+
+def _check_fits(solver: Solver, problem: Problem, memory: int | None) -> None:
+    """Refuse a network that would take all memory of this machine before training could fail."""
+    from distributed.system import MEMORY_LIMIT
+
+    needed, _ = _needs(solver, problem, 1, 1, 8)
+    if needed > max(MEMORY_LIMIT, memory or 0):
+        widths = " - ".join(map(str, problem.architecture.widths))
+        raise OptionError(
+            f"the network {widths} needs about {format_bytes(needed)} of memory, this machine has "
+            f"{format_bytes(MEMORY_LIMIT)}: make it narrower, or give the workers' memory_limit"
+        )
+
+
+def _tiles(n: int, rows: int) -> tuple[int, ...]:
+    if n > MOST_CHUNKS * rows:
+        raise OptionError(
+            f"{-(-n // rows):,} chunks of {rows:,} rows are more than a graph can have: use larger "
+            "chunks, or more memory"
+        )
+    full, rest = divmod(n, rows)
+    return (rows,) * full + ((rest,) if rest else ())
+
+
+def _usable(memory_limit: int | str) -> int:
+    return int(USABLE * memory_bytes(memory_limit))
+
+
+def _mib(needed: int) -> str:
+    """Return the memory limit under which so many bytes may be used."""
+    return f"{math.ceil(needed / USABLE / MIB)} MiB"
+
+
+def _first_that_fits(
+    candidates: Sequence[int], memory_limit: int | str, need: Callable[[int], int]
+) -> int:
+    """Return the first of some numbers of rows per chunk that a worker has memory for.
+
+    Neither few nor many rows need fit: small chunks are many, whose sums wait in a deeper tree.
+    """
+    needs = []
+    for rows in candidates:
+        needs.append(need(rows))
+        if needs[-1] <= _usable(memory_limit):
+            return rows
+    raise OptionError(
+        f"memory_limit={memory_limit!r} is too small for this network: a worker needs at least "
+        f"{_mib(min(needs))}"
+    )
+
+
+def _falling(first: int, least: int) -> list[int]:
+    """Return numbers of rows from `first` to `least`, each a fifth below the one before."""
+    found = [first]
+    while found[-1] > least:
+        found.append(max(least, found[-1] * 4 // 5))
+    return found
+
+
+def _auto(
+    solver: Solver,
+    problem: Problem,
+    memory_limit: int | str | None,
+    need: Callable[[int], int],
+) -> int:
+    """Return as many rows as storage and the number of chunks like best, if they fit."""
+    n = problem.rows
+    widest = max(problem.architecture.widths) * np.dtype(problem.dtype).itemsize
+    fewest, multiple, most = solver.granularity(problem)
+    liked = max(1, min(most // widest, max(-(-n // fewest), SMALLEST), n))
+    if memory_limit is None:
+        return _evenly(n, liked, multiple)
+    smaller = _falling(liked, min(SMALLEST, liked))
+    larger = _falling(n, liked)[::-1]
+    candidates = [_evenly(n, rows, multiple) for rows in (*smaller, *larger)]
+    return _first_that_fits(candidates, memory_limit, need)
+
+
+def _evenly(n: int, rows: int, multiple: int) -> int:
+    """Return how many rows a chunk has if as many chunks as a multiple share all of them."""
+    if rows * multiple >= n:
+        return rows
+    count = -(-n // rows)
+    return -(-n // (-(-count // multiple) * multiple))

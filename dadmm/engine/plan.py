@@ -1,0 +1,121 @@
+"""What every task of a run knows, and how far the run is."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dadmm.solvers.solver import Pace, Problem, Solver
+from dadmm.store import KEPT_PARAMS, Run
+
+WHOLE = Pace()
+
+
+@dataclass(frozen=True)
+class Step:
+    """Which iteration, and where it reads and writes.
+
+    Parameters
+    ----------
+    iteration : int
+        k, of the iteration k -> k + 1.
+    source, target : int
+        The generations that hold k, and that will hold k + 1.
+    """
+
+    iteration: int
+    source: int
+    target: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every task of a run needs to know; small, and the same for all of them.
+
+    Parameters
+    ----------
+    run : Run
+    solver : Solver
+    problem : Problem
+    chunks : tuple of int
+        Rows of each data chunk.
+    seed : int
+        Whatever a visit draws at random comes from (seed, iteration, chunk).
+    session : str
+        Part of every task's key: on a cluster that still works on what an interrupted session
+        asked for, a later one must not be given those tasks, whose blocks it has swept away.
+    budget : dict of str to float
+        Columns of history that say what memory a worker was given and is expected to need.
+    """
+
+    run: Run
+    solver: Solver
+    problem: Problem
+    chunks: tuple[int, ...]
+    seed: int
+    session: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    budget: Mapping[str, float] = field(default_factory=dict)
+
+    def begin(self, generation: int) -> None:
+        """Make room for a generation of state."""
+        self.run.check_lock()
+        problem, make = self.problem, self.run.begin
+        widths = self.solver.variables(problem)
+        make(generation, problem.rows, self.chunks[0], widths, problem.dtype)
+        sizes = self.solver.memory(problem)
+        make(generation, len(self.chunks), 1, sizes, problem.dtype, dim="chunk")
+
+    def parameters(self, generation: int) -> list[str]:
+        """Return the names of all arrays of a generation of parameters."""
+        layers, names = self.solver.layers(self.problem), self.solver.parameters
+        return [
+            f"params/{generation}/{name}" for layer in layers for name in names(self.problem, layer)
+        ]
+
+    def arrays(self, generation: int) -> list[str]:
+        """Return the names of all arrays of a generation, of state and parameters."""
+        kept = {**self.solver.variables(self.problem), **self.solver.memory(self.problem)}
+        return [f"state/{generation}/{name}" for name in kept] + self.parameters(generation)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Each of the many tasks carries a plan, and none needs the many chunks.
+        return {**self.__dict__, "chunks": ()}
+
+
+@dataclass
+class Position:
+    """How far a run is.
+
+    Parameters
+    ----------
+    iteration, generation : int
+        The committed iteration, and the generation that holds it.
+    previous : int or None
+        The generation that holds the iteration before, if it is still there.
+    rows : list of dict
+        The history.
+    fresh : int
+        The generation that comes next.
+    """
+
+    iteration: int
+    generation: int
+    previous: int | None
+    rows: list[dict[str, float]]
+    fresh: int
+
+    def best(self, iteration: int | None) -> tuple[int, int]:
+        """Return the iteration to finish with, and its generation; the last if there is no best."""
+        row = self.rows[iteration - 1] if iteration else {}
+        if iteration in (None, self.iteration) or "generation" not in row:
+            return self.iteration, self.generation
+        return iteration, int(row["generation"])
+
+    def held(self, best: int | None) -> list[int]:
+        """Return the generations whose parameters are kept."""
+        last = [int(row["generation"]) for row in self.rows[-KEPT_PARAMS:] if "generation" in row]
+        if best and "generation" in self.rows[best - 1]:
+            last.append(int(self.rows[best - 1]["generation"]))
+        return [self.generation, *last]

@@ -1,0 +1,300 @@
+"""When bytes of a run store are damaged: find which, and go back to what is intact."""
+
+from __future__ import annotations
+
+import math
+import uuid
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+from dask.delayed import delayed
+
+from dadmm.engine import graph
+from dadmm.engine.compute import compute
+from dadmm.engine.plan import Plan
+from dadmm.engine.result import load_network
+from dadmm.errors import DamageError, RecoveryWarning, StoreError
+from dadmm.store import Run, ZarrBlocks, metadata
+from dadmm.store.arrays import COMMIT, PREVIOUS
+from dadmm.store.lock import LOCK
+from dadmm.store.metadata import ArraySpec
+
+if TYPE_CHECKING:
+    from dadmm.engine.plan import Position
+
+
+# What claims more chunks was forged: that many files would not be looked through in a day.
+MOST_CHUNKS = 10**7
+
+
+def rows_of(history: xr.Dataset) -> list[dict[str, float]]:
+    """Return a history as one dict of numbers per iteration."""
+    names = [str(name) for name in history.data_vars]
+    columns = [history[name].values.tolist() for name in names]
+    rows = zip(*columns, strict=True) if names else [()] * history.sizes["iteration"]
+    return [
+        {
+            name: value
+            for name, value in zip(names, row, strict=True)
+            if not math.isnan(value) and (name != "generation" or 0 <= value < 2**53)
+        }
+        for row in rows
+    ]
+
+
+def last_record(run: Run) -> dict[str, Any] | None:
+    """Return the commit record; if it is damaged, go back to the one before it."""
+    try:
+        return run.committed()
+    except DamageError as damage:
+        before = run.committed_before()
+        if before is None:
+            raise
+        run.blocks.publish(before)
+        _warn(f"{damage}; going on from the record before it, iteration {before['iteration']}")
+        return before
+
+
+def whole_rows(run: Run) -> list[dict[str, float]]:
+    """Return the history of a run; without what is damaged, which is then forgotten for good."""
+    try:
+        return rows_of(run.history())
+    except DamageError as damage:
+        record = run.committed() or {}
+        rows = rows_of(run.history(mend=True))
+        run.retreat(record["iteration"], record["generation"], rows, record["previous"])
+        _warn(f"{damage}; the run goes on without that part of its history")
+        return rows
+
+
+def check_forms(plan: Plan) -> None:
+    """Raise `StoreError` if arrays of the committed iteration have not the form that they must.
+
+    Compiled code trusts their shapes, and others may have made the store.  What is missing or
+    damaged is left for whoever reads it.
+    """
+    run, problem, solver = plan.run, plan.problem, plan.solver
+    blocks = run.blocks
+    with suppress(DamageError):
+        record = run.committed()
+        if record is None or not isinstance(blocks, ZarrBlocks):
+            return
+        with suppress(DamageError):
+            load_network(
+                run, solver, problem
+            )  # raises for one that does not fit; so its size is known
+        g, chunks = record["generation"], plan.chunks
+        forms: dict[str, tuple[tuple[int, ...], int]] = {
+            f"params/{g}/{name}": (array.shape, 0)
+            for name, array in solver.initial(problem, 0).items()
+        }
+        for rows, chunk, widths in (
+            (problem.rows, chunks[0], solver.variables(problem)),
+            (len(chunks), 1, solver.memory(problem)),
+        ):
+            forms |= {f"state/{g}/{name}": ((rows, w), chunk) for name, w in widths.items()}
+        if "x" not in run.attributes.get("sources", {}):
+            forms["data/x"] = ((problem.rows, problem.architecture.widths[0]), chunks[0])
+        for name, (shape, chunk) in forms.items():
+            with suppress(DamageError):
+                found = blocks.spec(name)
+                if found.shape != shape or (chunk and found.chunks[0] != chunk):
+                    raise StoreError(f"{run.url}: {name} does not fit the run's config")
+
+
+def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
+    """Go back to what is intact, commit that, and say so; raise the damage if nothing is.
+
+    In this order: sums that never change are formed again; the last iteration is done again, from
+    the generation before it, to the same bits unless the options have changed since; state is made
+    anew from the last parameters that are intact.
+    """
+    run = plan.run
+    # Tasks of the attempt that found the damage may still write into the generation it began.
+    fresh = at.fresh + 1
+    run.claim(fresh)
+    group, _, rest = damage.name.partition("/")
+    if group == "constants":
+        compute(graph.first(plan, at.generation, None))
+        run.blocks.settle("constants")
+        _warn(f"{damage}; it was formed again")
+        return replace(at, fresh=fresh)
+    if group not in ("state", "params"):
+        raise damage
+    best = plan.solver.best(at.rows)
+    if group == "params" and best and rest.partition("/")[0] != str(at.generation):
+        # Only those whose parameters are still there can take its place.
+        there = {*run.blocks.names("params")} - {rest.partition("/")[0]}
+        rows = [row if _generation(row) in there else _unscored(row) for row in at.rows]
+        run.retreat(at.iteration, at.generation, rows, at.previous)
+        _warn(f"{damage}; the best of the other iterations takes the place of iteration {best}")
+        return replace(at, rows=rows, fresh=fresh)
+    if at.previous is not None and not damages(run, plan.arrays(at.previous)):
+        k, rows = at.iteration - 1, at.rows[:-1]
+        run.retreat(k, at.previous, rows)
+        _warn(f"{damage}; iteration {k + 1} is done again")
+        return replace(
+            at, iteration=k, generation=at.previous, previous=None, rows=rows, fresh=fresh
+        )
+    return _from_parameters(plan, replace(at, fresh=fresh), damage)
+
+
+def _generation(row: Mapping[str, float]) -> str:
+    return str(int(row.get("generation", -1)))
+
+
+def _unscored(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name != "validation_score"}
+
+
+def _from_parameters(plan: Plan, at: Position, damage: DamageError) -> Position:
+    """Make state anew from the last intact parameters."""
+    run = plan.run
+    for k in range(at.iteration, -1, -1):
+        g = at.generation if k == at.iteration else int(at.rows[k - 1].get("generation", -1))
+        if k == 0 < at.iteration:
+            g = run.first
+        names = plan.parameters(g)
+        if damages(run, names):
+            continue
+        run.save_params(
+            f"params/{at.fresh}", {n.rpartition("/")[2]: run.blocks.get(n) for n in names}
+        )
+        plan.begin(at.fresh)
+        compute(graph.first(plan, at.fresh, at.fresh))
+        rows = at.rows[:k]
+        if rows:
+            rows[-1] = {**rows[-1], "generation": float(at.fresh)}
+        run.claim(at.fresh + 1)
+        run.retreat(k, at.fresh, rows)
+        _warn(
+            f"{damage}; going on from the parameters of iteration {k}, the state made anew: the "
+            "result will differ from that of an undisturbed run"
+        )
+        return replace(
+            at, iteration=k, generation=at.fresh, previous=None, rows=rows, fresh=at.fresh + 1
+        )
+    raise damage
+
+
+@dataclass
+class Examination:
+    """What a whole store holds, and what is wrong with it.
+
+    Parameters
+    ----------
+    arrays, chunks : int
+        How many were read.
+    damaged : list of str
+        One line for each array, chunk or file that is damaged or missing.
+    left : list of str
+        Files that belong to nothing: a run that was killed leaves some, and resuming sweeps those.
+    """
+
+    arrays: int
+    chunks: int
+    damaged: list[str]
+    left: list[str]
+
+
+def examine(plan: Plan) -> Examination:
+    """Read a whole stored run, in tasks, and compare every byte with its checksum."""
+    run = plan.run
+    assert isinstance(run.blocks, ZarrBlocks)
+    files, known = set(run.blocks.files.walk()), {"zarr.json", COMMIT, PREVIOUS, LOCK}
+    names, wrong, chunks = set(), [], 0
+    for path in sorted(files - known):
+        if path.endswith("/zarr.json"):
+            known.add(path)
+            if isinstance(found := _node(run.blocks, path), str):
+                wrong.append(found)
+            elif found is not None:
+                name = path.removesuffix("/zarr.json")
+                names.add(name)
+                chunks += min(found.count, MOST_CHUNKS)
+                if found.count <= MOST_CHUNKS:
+                    known |= {f"{name}/{found.file(chunk)}" for chunk in range(found.count)}
+    expected = {"scaling/x_centre", "scaling/x_scale", "scaling/y_centre", "scaling/y_scale"}
+    try:
+        if record := run.committed():
+            expected |= set(plan.arrays(record["generation"]))
+            run.history()
+    except DamageError as damage:
+        wrong.append(str(damage))
+    wrong += map(str, damages(run, sorted(names | expected)))
+    wrong += _changed(plan)
+    return Examination(len(names), chunks, wrong, sorted(files - known))
+
+
+def _node(blocks: ZarrBlocks, path: str) -> ArraySpec | str | None:
+    """Return what an array is, None for a group, or what is wrong with the metadata."""
+    try:
+        text = blocks.files.text(path)
+        if metadata.is_array(text):
+            return metadata.parse_array(text)
+        metadata.parse_group(text)
+    except (ValueError, StoreError, OSError) as error:
+        return f"{blocks.url}: {path} is damaged ({error})"
+    return None
+
+
+def _changed(plan: Plan) -> list[str]:
+    """Return what is wrong with inputs that lie outside the store."""
+    if "x" not in plan.run.attributes.get("sources", {}):
+        return []
+    key = _key(plan.run)
+    tasks = [
+        delayed(_complaint, pure=False)(plan.run, chunk, dask_key_name=f"{key}-x-{chunk}")
+        for chunk in range(len(plan.chunks))
+    ]
+    return [text for text in compute(delayed(list)(tasks)) if text]
+
+
+def _complaint(run: Run, chunk: int) -> str:
+    try:
+        run.read_data("x", chunk)
+    except StoreError as error:
+        return str(error)
+    return ""
+
+
+def damages(run: Run, names: Iterable[str]) -> list[DamageError]:
+    """Read whole arrays, in tasks, and return what is wrong with them."""
+    found: list[DamageError] = []
+    tasks, key = [], _key(run)
+    for name in names:
+        try:
+            chunks = run.blocks.count(name)
+            if chunks > MOST_CHUNKS:
+                raise DamageError(str(run.url), name, None, f"claims {chunks} chunks")
+        except DamageError as damage:
+            found.append(damage)
+            continue
+        tasks += [
+            delayed(_damage, pure=False)(run, name, chunk, dask_key_name=f"{key}-{name}-{chunk}")
+            for chunk in range(chunks)
+        ]
+    if tasks:
+        found += [damage for damage in compute(delayed(list)(tasks)) if damage is not None]
+    return found
+
+
+def _damage(run: Run, name: str, chunk: int) -> DamageError | None:
+    try:
+        run.blocks.read(name, chunk)
+    except DamageError as damage:
+        return damage
+    return None
+
+
+def _key(run: Run) -> str:
+    """Return what the keys of one check begin with: no other on the cluster may share them."""
+    return f"check-{run.attributes['id']}-{uuid.uuid4().hex[:8]}"
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RecoveryWarning, stacklevel=2)

@@ -1,0 +1,248 @@
+"""What the tasks of an iteration do: read, call the solver, write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from dadmm.engine.plan import WHOLE, Plan, Step
+from dadmm.engine.result import load_scaling
+from dadmm.engine.timing import phase
+from dadmm.networks.scaling import Scaling
+from dadmm.numerics.losses import get_loss
+from dadmm.numerics.types import Arrays
+from dadmm.numerics.workspace import lasting
+from dadmm.solvers.solver import Chunk, Pace, Part, Sums, combine
+
+# First words of the tasks whose keys end in the number of a chunk.
+VISITING = ("visit", "couple", "evaluate", "validate", "start", "store", "look", "check")
+
+
+_work = lasting()
+
+
+def load_weights(plan: Plan, generation: int, layer: int, training: bool = True) -> Arrays:
+    """Read a layer's parameters and prepare what visits need of it, or evaluations alone."""
+    names = plan.solver.parameters if training else plan.solver.exported
+    with phase(plan.session, "load"):
+        params = plan.run.load_params(generation, names(plan.problem, layer))
+        return plan.solver.prepare(plan.problem, layer, params)
+
+
+def visit(
+    plan: Plan,
+    part: Part,
+    step: Step,
+    chunk: int,
+    pace: Pace,
+    then: int | None,
+    weights: Sequence[Arrays],
+    after: Sequence[Any] = (),
+) -> Sums:
+    """Load a chunk, visit it, save it.
+
+    Parameters
+    ----------
+    then : int or None
+        A chunk that will be visited soon: reading it overlaps with the computation of this one.
+    weights : sequence of dict
+        Of the layers that the part needs.
+    after : sequence
+        Outputs of tasks that must be done before (they wrote what this one reads).
+    """
+    merged = _merged(weights)
+    if plan.solver.idle(plan.problem, part, merged):
+        return {}
+    read = plan.run.blocks.read
+    with phase(plan.session, "read"):
+        state = {name: read(f"state/{step.source}/{name}", chunk) for name in part.reads}
+        state |= {name: read(f"state/{step.target}/{name}", chunk) for name in part.fresh}
+        seen = _chunk(plan, part, chunk, state, step.iteration, pace)
+        if then is not None:
+            _expect(plan, part, step, then)
+    with phase(plan.session, part.name.partition("-")[0]):
+        sums = plan.solver.visit(plan.problem, part, merged, seen)
+    with phase(plan.session, "write"):
+        for name in part.writes:
+            plan.run.blocks.write(f"state/{step.target}/{name}", chunk, state[name])
+    return sums
+
+
+def aligned(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arrays at addresses that their numbers may have; others are copied.
+
+    What came over a connection lies wherever it was in its message, and NumPy multiplies matrices
+    at odd addresses without BLAS: slowly, and to other last bits.
+    """
+    return {
+        name: np.require(each, requirements="A") if isinstance(each, np.ndarray) else each
+        for name, each in arrays.items()
+    }
+
+
+def _merged(weights: Sequence[Arrays]) -> Arrays:
+    """Return the weights of several layers as one dict."""
+    return {name: array for layer in weights for name, array in aligned(layer).items()}
+
+
+def _expect(plan: Plan, part: Part, step: Step, chunk: int) -> None:
+    """Let a chunk be read that will be visited soon."""
+    for name, wanted in (
+        ("x", part.x),
+        ("y", part.y),
+        ("weight", plan.problem.weighted and part.y),
+    ):
+        if wanted:
+            plan.run.expect_data(name, chunk)
+    for name in part.reads:
+        plan.run.blocks.expect(f"state/{step.source}/{name}", chunk)
+
+
+def start(plan: Plan, generation: int | None, chunk: int, weights: Sequence[Arrays]) -> Sums:
+    """Make the first state of a chunk, and save it unless only the sums are wanted."""
+    merged = _merged(weights)
+    seen = _chunk(plan, Part("start-chunk", x=True, y=plan.problem.supervised), chunk, {}, 0, WHOLE)
+    state, sums = plan.solver.start(plan.problem, merged, seen)
+    if generation is not None:
+        for name, block in state.items():
+            plan.run.blocks.write(f"state/{generation}/{name}", chunk, block)
+    return sums
+
+
+def solve(
+    plan: Plan,
+    layer: int,
+    save: str | None,
+    anchor: Arrays,
+    weights: dict[str, Any],
+    sums: Sums,
+) -> dict[str, Any]:
+    """Update a layer's weights from the total, and return them for the next pass.
+
+    After the last pass they are stored in the group `save`, and only the layer's numbers for the
+    report, which ride along under "details", are returned.
+    """
+    with phase(plan.session, "solve"):
+        names = plan.solver.constants(plan.problem, layer)
+        known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
+        given = (aligned(arrays) for arrays in (anchor, weights, {**sums, **known}))
+        new, details = plan.solver.solve(plan.problem, layer, *given)
+        found: dict[str, Any] = {"details": details}
+        if save is None:
+            return {**weights, **new, **found}
+        stored = plan.solver.parameters(plan.problem, layer)
+        plan.run.save_params(save, {name: new[name] for name in stored})
+        return found
+
+
+def carry(plan: Plan, layer: int, save: str, weights: Arrays) -> None:
+    """Store a layer's parameters as the network has them."""
+    plan.run.save_params(save, plan.solver.export(plan.problem, layer, weights))
+
+
+def report(plan: Plan, solved: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Turn the layers' details into one row of history."""
+    details: Sums = {}
+    for layer in solved:
+        details |= layer["details"]
+    return plan.solver.report(plan.problem, details)
+
+
+def final_report(plan: Plan, total: Sums, saved: Sequence[None]) -> dict[str, float]:
+    """Score the finished network, once all of it is stored."""
+    return plan.solver.score(plan.problem, total)
+
+
+def keep_constants(plan: Plan, sums: Sums) -> int:
+    """Store the sums that never change; return how many there are."""
+    for name, value in sums.items():
+        plan.run.blocks.put(f"constants/{name}", np.asarray(value))
+    return len(sums)
+
+
+def _chunk(plan: Plan, part: Part, chunk: int, state: Arrays, iteration: int, pace: Pace) -> Chunk:
+    """Read a chunk's inputs, targets and weights, scaled and encoded as the solver wants them."""
+    problem, read = plan.problem, plan.run.read_data
+    scaling = _scaling(plan)
+    x = y = weight = None
+    if part.x:
+        x = read("x", chunk)
+        if not plan.solver.raw:
+            out = _work.take("x", x.shape, problem.dtype)
+            x = scaling["x"].apply(x, problem.dtype, out)
+    if part.y:
+        y = read("y", chunk)
+        if problem.classes:
+            loss = get_loss(problem.loss)
+            codes = y if loss.multi_label else y[:, 0]
+            y = loss.encode(codes, problem.classes, problem.dtype)
+        else:
+            out = _work.take("y", y.shape, problem.dtype)
+            y = scaling["y"].apply(y, problem.dtype, out)
+        if problem.weighted:
+            weight = read("weight", chunk)[:, 0].astype(problem.dtype)
+    left = scaling["x"] if plan.solver.raw else None
+    return Chunk(x, y, state, (plan.seed, iteration, chunk), pace, weight, left)
+
+
+_kept_scaling: tuple[str, dict[str, Scaling]] = "", {}
+
+
+def _scaling(plan: Plan) -> dict[str, Scaling]:
+    """Return how inputs and targets are scaled, which a process reads once for a session."""
+    global _kept_scaling
+    session, scaling = _kept_scaling
+    if session != plan.session:
+        scaling = load_scaling(plan.run)
+        _kept_scaling = plan.session, scaling
+    return scaling
+
+
+_limited = False
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold this process's BLAS to one thread per task, and give it back afterwards."""
+    global _limited
+    before = _limited
+    with threadpool_limits(1):
+        _limited = True
+        try:
+            yield
+        finally:
+            _limited = before
+
+
+def _one_blas_thread() -> None:
+    """Limit a worker process once, for good: the limit is global, and tasks would race for it."""
+    global _limited
+    if not _limited:
+        threadpool_limits(1)
+        _limited = True
+
+
+def task_of(key: str) -> str | None:
+    """Say in words what a task of these graphs works on; None for another key."""
+    prefix, _, rest = key.rpartition("-")
+    name = prefix.split("-")
+    if not rest.isdecimal() or name[0] not in VISITING:
+        return None
+    return f"chunk {rest} ({key})"
+
+
+def add(plan: Plan, parts: Sequence[Sums]) -> Sums:
+    """Add up sums in their order."""
+    with phase(plan.session, "add"):
+        return combine(parts)
+
+
+def _run(function: Any, plan: Plan, *args: Any) -> Any:
+    """Do a task: one BLAS thread, and no warnings, for the report tells of numbers not finite."""
+    _one_blas_thread()
+    with np.errstate(all="ignore"):
+        return function(plan, *args)

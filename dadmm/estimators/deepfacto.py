@@ -1,0 +1,290 @@
+"""`DeepFacto`: a classifier with a non-negative factorisation inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from dadmm.errors import OptionError
+from dadmm.estimators.supervised import ADMMClassifier
+from dadmm.networks.blocks import Dense, NMFBlock, Residual
+from dadmm.networks.chain import Chain
+from dadmm.networks.network import Network
+from dadmm.networks.target import Target
+from dadmm.numerics.matching import AttributeScores, match
+from dadmm.numerics.nonnegative import SWEEPS
+from dadmm.numerics.types import Array
+from dadmm.options import check_type
+from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.solver import Problem, Solver
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+from dadmm.estimators.codes import _Codes, as_numpy, given_dictionary
+
+
+class DeepFacto(_Codes, ADMMClassifier):
+    """A classifier through factors: a network with a non-negative factorisation inside.
+
+    Hidden layers make features that are not negative; an `NMFBlock` codes these by factors; the
+    rest of the network reads the codes alone.  Block-ADMM trains all of it (arXiv 2105.00339):
+    backpropagation does not go through a code, which is the solution of a problem.
+
+    Parameters
+    ----------
+    n_components : int
+        The number of factors.
+    hidden_layer_sizes : sequence of int
+        Layers below the factors; none factorises the inputs themselves.
+    head_layer_sizes : sequence of int
+        Layers between the codes and the linear head.
+    activation : {"relu", "sigmoid", "softplus", ...}
+        The last layer below the factors must give nothing below 0.
+    factor_weight : float
+        Weight of the reconstruction of the features, beside the loss, in what layers below learn.
+    sparsity : float
+        Weight of the sum of the codes beside that of the reconstruction.
+    overlap : float
+        Weight of the products of the dictionary's rows with each other; see `NMFBlock`.
+    factor_init : {"random", "nndsvd"} or (n_components, features) array or fitted estimator
+        The first dictionary: drawn; formed from two looks at the features of the first network; or
+        given, or taken from the `components_` of an estimator such as scikit-learn's.
+    code_sweeps : int
+        Sweeps over each row's codes.
+    solver : "block" or BlockADMM
+        With options of its own, except `blocks`.
+    standardize : {"scale", "shift", "global", "feature", "none"}
+        "scale" divides the inputs by one number, so that 0 stays 0; "shift" first moves the least
+        value of each to 0.  Factors of the inputs themselves need one of these, or "none".
+
+    Attributes
+    ----------
+    components_ : (n_components, features) array
+        The dictionary: of the features; without hidden layers of the inputs, in their units.
+    history_ : xarray.Dataset
+        As that of `ADMMClassifier`, and reconstruction_error, ``|Z - M S| / |Z|`` of the features
+        Z in training, and reseeded, how many factors had died and were seeded again.
+
+    Notes
+    -----
+    All other parameters and attributes are those of `ADMMClassifier`.  Rows whose class is not
+    known still shape the factors if they have a `sample_weight` of 0, whatever their label.
+    """
+
+    def __init__(
+        self,
+        n_components: int = 16,
+        hidden_layer_sizes: Sequence[int] = (256,),
+        head_layer_sizes: Sequence[int] = (),
+        activation: str = "relu",
+        *,
+        factor_weight: float = 0.01,
+        sparsity: float = 0.0,
+        overlap: float = 0.003,
+        factor_init: Any = "random",
+        code_sweeps: int = SWEEPS,
+        solver: str | Solver = "block",
+        loss: str = "auto",
+        alpha: float = 1e-3,
+        max_iter: int = 50,
+        tol: float = 1e-4,
+        standardize: str = "scale",
+        class_weight: Mapping[Any, float] | str | None = None,
+        random_state: int | None = None,
+        run: str | Path | None = None,
+        overwrite: bool = False,
+        memory_limit: int | str | None = None,
+        chunks: int | Sequence[int] | str = "auto",
+        copy_data: bool = False,
+        categorical: str = "refuse",
+        missing: str = "refuse",
+        handle_unknown: str = "error",
+        sample_dims: str | Sequence[str] | None = None,
+        warm_start: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            loss=loss,
+            alpha=alpha,
+            max_iter=max_iter,
+            tol=tol,
+            standardize=standardize,
+            class_weight=class_weight,
+            random_state=random_state,
+            run=run,
+            overwrite=overwrite,
+            memory_limit=memory_limit,
+            chunks=chunks,
+            copy_data=copy_data,
+            categorical=categorical,
+            missing=missing,
+            handle_unknown=handle_unknown,
+            sample_dims=sample_dims,
+            warm_start=warm_start,
+            verbose=verbose,
+        )
+        self.n_components = n_components
+        self.head_layer_sizes = head_layer_sizes
+        self.factor_weight = factor_weight
+        self.sparsity = sparsity
+        self.overlap = overlap
+        self.factor_init = factor_init
+        self.code_sweeps = code_sweeps
+
+    # --------------------------------------------------------------------------------- training
+
+    def _check_options(self) -> None:
+        self._check_widths("head_layer_sizes")
+        self._check_numbers(("n_components", int, 1), ("code_sweeps", int, 1))
+        self._check_numbers(("factor_weight", float, 0), ("sparsity", float, 0))
+        self._check_numbers(("overlap", float, 0))
+        super()._check_options()
+
+    def _layers(self) -> list[Any]:
+        """Return the blocks of the network, without its head."""
+        found: list[Any] = []
+        for sizes in (self.hidden_layer_sizes, self.head_layer_sizes):
+            widths = [int(width) for width in sizes]
+            for i, width in enumerate(widths):
+                equal = i > 0 and widths[i - 1] == width
+                found.append(Residual(self.activation) if equal else Dense(width, self.activation))
+            if sizes is self.hidden_layer_sizes and len(found) == len(widths):
+                found.append(self._factors)
+        return found
+
+    @property
+    def _factors(self) -> NMFBlock:
+        return NMFBlock(
+            int(self.n_components),
+            float(self.factor_weight),
+            float(self.sparsity),
+            overlap=float(self.overlap),
+            sweeps=int(self.code_sweeps),
+            init=self.factor_init if isinstance(self.factor_init, str) else "random",
+        )
+
+    def _make_solver(self) -> Solver:
+        solver = super()._make_solver()
+        if not isinstance(solver, BlockADMM):
+            raise OptionError(f"DeepFacto needs solver='block', not {solver.name!r}")
+        return replace(solver, blocks=self._layers())
+
+    def _initial(self, problem: Problem) -> dict[str, Array] | None:
+        if isinstance(self.factor_init, str):
+            return None
+        t = len(self.hidden_layer_sizes) + 1
+        shape = (int(self.n_components), problem.architecture.widths[t - 1])
+        s = given_dictionary(self.factor_init, "factor_init", shape)
+        s = s / np.maximum(np.linalg.norm(s, axis=1, keepdims=True), 1e-30)
+        return {f"theta_{t}": s.astype(problem.dtype).reshape(-1)}
+
+    def _config(self, solver: Solver) -> dict[str, Any]:
+        if isinstance(self.factor_init, str):
+            return super()._config(solver)
+        return dict(clone(self).set_params(factor_init="random")._config(solver))
+
+    def _widths(self) -> tuple[int, ...]:
+        return (*self.hidden_layer_sizes, int(self.n_components), *self.head_layer_sizes)
+
+    # ------------------------------------------------------------------------------- prediction
+
+    def _fitted(self, network: Network) -> dict[str, Any]:
+        at = _factor_at(network)
+        s = network.params[f"s_{at}"]
+        scale = network.inputs.scale
+        found = {"components_": s * scale.astype(s.dtype) if at == 1 else s}
+        return super()._fitted(network) | found
+
+    def transform(self, X: Any) -> Any:
+        """Return the codes of each row, (rows, n_components): what the head of the network reads.
+
+        They come in the container of `X`, as predictions do.
+        """
+        check_is_fitted(self, "network_")
+        return self._code(X, _up_to(self.network_, _factor_at(self.network_)))
+
+    def score_attributes(
+        self, X: Any, attributes: Any, names: Sequence[str] | None = None
+    ) -> AttributeScores:
+        """Return how well the factors match attributes that are known of the samples.
+
+        Parameters
+        ----------
+        X : array-like or table
+        attributes : (samples,) or (samples, attributes) array-like or data frame
+            Numbers; categories as columns of 0 and 1.
+        names : sequence of str or None
+            Of the attributes; None takes a data frame's columns, or numbers.
+
+        Returns
+        -------
+        AttributeScores
+            Absolute Pearson correlations: of the best factor per attribute, and after a one-to-one
+            assignment.
+        """
+        codes = as_numpy(self.transform(X)).reshape(-1, self._n_features_out)
+        return match(codes, as_numpy(attributes, plain=False), names)
+
+    def plot_factors(
+        self, X: Any, image_shape: Sequence[int] | None = None, columns: int = 8
+    ) -> Figure:
+        """Draw what each factor responds to: the mean of the inputs, weighted by its codes.
+
+        Shown is how that differs from the plain mean.
+
+        Parameters
+        ----------
+        X : array-like or table
+            Rows to look at; some thousands are enough.
+        image_shape : sequence of int or None
+            Height and width, and channels if there are any, where inputs are images; None takes
+            square ones if the number of features allows it, and draws bars otherwise.
+        columns : int
+            Factors in a row of the figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        OptionError
+            If the shape does not fit the features.
+        InputError
+            If matplotlib is not installed.
+        """
+        from dadmm.estimators.pictures import factors
+
+        check_is_fitted(self, "network_")
+        check_type("columns", columns, int)
+        codes = as_numpy(self.transform(X)).reshape(-1, self._n_features_out)
+        x = as_numpy(self._contain(X).matrix(self._form))
+        names = self._form.names
+        named = names is not None and len(names) == x.shape[1]  # one-hot columns have none
+        return factors(x, codes, image_shape, columns, names if named else None)
+
+
+def _factor_at(network: Network) -> int:
+    """Return the number of the first block that factorises."""
+    chain = network.architecture
+    assert isinstance(chain, Chain)
+    return next(i for i, b in enumerate(chain.blocks, start=1) if isinstance(b, NMFBlock))
+
+
+def _up_to(network: Network, last: int) -> Network:
+    """Return the network that ends with some block."""
+    chain = network.architecture
+    assert isinstance(chain, Chain)
+    part = chain.up_to(last)
+    params = {name: network.params[name] for name in part.shapes}
+    return replace(network, architecture=part, params=params, outputs=None, target=Target())

@@ -1,0 +1,306 @@
+"""scikit-learn estimators that factorise: `NMF` alone, and `DeepFacto` inside a network."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from dask.base import compute
+from dask.delayed import delayed
+from sklearn.base import clone
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from dadmm.data.containers import check_width
+from dadmm.engine import loop
+from dadmm.engine.plan import Plan
+from dadmm.errors import FactorWarning, ShapeError, unknown
+from dadmm.estimators.base import Trained
+from dadmm.estimators.callbacks import with_callbacks
+from dadmm.estimators.codes import _Codes, given_dictionary
+from dadmm.networks.architecture import Architecture
+from dadmm.networks.network import Network
+from dadmm.numerics.algebra import square
+from dadmm.numerics.types import Array
+from dadmm.options import check_type
+from dadmm.solvers.nmf.options import STARTS
+from dadmm.solvers.registry import make_solver
+from dadmm.solvers.rows import batches
+from dadmm.solvers.solver import Problem, Solver
+
+if TYPE_CHECKING:
+    pass
+
+# Rows that are scored at once.
+BLOCK = 8192
+
+
+class NMF(_Codes, Trained):
+    """Non-negative matrix factorisation on Dask, for data larger than memory.
+
+    ``X`` (samples, features) is approximated by ``M S``, with codes ``M >= 0`` and a dictionary
+    ``S >= 0``: scikit-learn's `sklearn.decomposition.NMF` with its coordinate descent, over chunks
+    of the samples.  Runs on the current `distributed.Client` if there is one, else on threads.
+
+    Parameters
+    ----------
+    n_components : int or "auto"
+        r; "auto" takes as many as there are features.
+    init : {None, "auto", "nndsvd", "random"} or (n_components, features) array or fitted estimator
+        The first dictionary: formed from two looks at the data; drawn; or given, or taken from the
+        `components_` of an estimator such as scikit-learn's.  "auto", or None, takes "nndsvd" up
+        to 4096 features, else "random".
+    max_iter : int
+        Most iterations; each is one pass over the data.
+    tol : float
+        Stop when ten iterations have lowered the objective by less than `tol` of its first value;
+        0 never stops early.
+    random_state : int or None
+        Seed of a dictionary that is drawn.
+    alpha_W : float
+        Weight of the codes' penalty, times the number of features.
+    alpha_H : float or "same"
+        Weight of the dictionary's, times the number of samples; "same" as `alpha_W`.
+    l1_ratio : float
+        Share of the sums in these penalties; the rest is half the squares.
+    mode : {"batch", "online"}
+        Keep the codes of every sample, and never let the objective rise; or store nothing per
+        sample and improve the dictionary after every mini-batch, which needs fewer passes.
+    dtype : {"float32", "float64"}
+    shift : bool
+        Whether to subtract the least value of each feature first: data below 0 is refused
+        otherwise.  All is then divided by one number, too: the objective and the penalties are
+        in these units.
+
+    Attributes
+    ----------
+    components_ : (n_components, features) array
+        S.
+    n_components_, n_features_in_, n_iter_ : int
+    reconstruction_err_ : float
+        ``|X - M S|``, with the codes that `transform` gives.
+    loss_curve_ : list of float
+        The objective of each iteration, per sample.
+    history_ : xarray.Dataset
+        Over `iteration`: objective; train_score, the share of the squares that is explained;
+        reseeded, how many factors had died and were seeded again; step, size, seconds.
+
+    Notes
+    -----
+    `run`, `overwrite`, `memory_limit`, `chunks`, `copy_data`, `categorical`, `missing`,
+    `handle_unknown`, `sample_dims`, `warm_start` and `verbose` are those of `ADMMClassifier`.
+    """
+
+    def __init__(
+        self,
+        n_components: int | str = "auto",
+        *,
+        init: Any = None,
+        tol: float = 1e-4,
+        max_iter: int = 200,
+        random_state: int | None = None,
+        alpha_W: float = 0.0,
+        alpha_H: float | str = "same",
+        l1_ratio: float = 0.0,
+        mode: str = "batch",
+        dtype: str = "float32",
+        shift: bool = False,
+        run: str | Path | None = None,
+        overwrite: bool = False,
+        memory_limit: int | str | None = None,
+        chunks: int | Sequence[int] | str = "auto",
+        copy_data: bool = False,
+        categorical: str = "refuse",
+        missing: str = "refuse",
+        handle_unknown: str = "error",
+        sample_dims: str | Sequence[str] | None = None,
+        warm_start: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self.n_components = n_components
+        self.init = init
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.alpha_W = alpha_W
+        self.alpha_H = alpha_H
+        self.l1_ratio = l1_ratio
+        self.mode = mode
+        self.dtype = dtype
+        self.shift = shift
+        self.run = run
+        self.overwrite = overwrite
+        self.memory_limit = memory_limit
+        self.chunks = chunks
+        self.copy_data = copy_data
+        self.categorical = categorical
+        self.missing = missing
+        self.handle_unknown = handle_unknown
+        self.sample_dims = sample_dims
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    # --------------------------------------------------------------------------------- training
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, *, callback: loop.Callback | None = None) -> Self:
+        """Factorise `X`.
+
+        Parameters
+        ----------
+        X : (samples, features) array-like or table, or path
+            As for `ADMMClassifier.fit`; not negative, unless `shift`.
+        y : ignored
+        callback : callable or None
+            As for `ADMMClassifier.fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ShapeError, DataError, OptionError
+            For input that cannot be factorised, such as numbers below 0: what, and the cure.
+        StoreError
+            If `run` exists and `overwrite` is not set, or cannot be written.
+        """
+        self._run(X, None, None, callback)
+        if "train_score" in self.history_ and self.history_["train_score"].values[-1] <= 0:
+            warnings.warn(
+                "no row uses any factor: lower alpha_W and alpha_H",
+                FactorWarning,
+                stacklevel=2,
+            )
+        return self
+
+    @property
+    def standardize(self) -> str:
+        """How the data is scaled: not at all, or shifted so that its least values are 0."""
+        return "shift" if self.shift else "none"
+
+    def _check_options(self) -> None:
+        check_type("shift", self.shift, bool)
+        if isinstance(self.init, str) and self.init not in STARTS:
+            raise unknown("init", self.init, STARTS)
+        if self.n_components is not None and self.n_components != "auto":
+            self._check_numbers(("n_components", int, 1))
+        self._check_numbers(("alpha_W", float, 0), ("l1_ratio", float, 0))
+        if self.alpha_H != "same":
+            self._check_numbers(("alpha_H", float, 0))
+        super()._check_options()
+
+    def _make_solver(self) -> Solver:
+        alpha_h = self.alpha_W if self.alpha_H == "same" else self.alpha_H
+        table = {
+            "name": "nmf",
+            "mode": self.mode,
+            "init": self.init if isinstance(self.init, str) else "auto",
+            "alpha_codes": self.alpha_W,
+            "alpha_dictionary": alpha_h,
+            "l1_ratio": self.l1_ratio,
+            "dtype": self.dtype,
+        }
+        return make_solver(table)
+
+    def _problem(
+        self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
+    ) -> Problem:
+        if self.n_components not in (None, "auto"):
+            r = int(self.n_components)
+        elif self.init is None or isinstance(self.init, str):
+            r = min(shape)
+        else:
+            r = len(given_dictionary(self.init, "init"))
+        arch = Architecture((shape[1], r), (False,), "identity")
+        return Problem(arch, "squared", 0.0, rows=shape[0], dtype=solver.dtype, supervised=False)
+
+    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+        return None, None
+
+    def _initial(self, problem: Problem) -> dict[str, Array] | None:
+        if self.init is None or isinstance(self.init, str):
+            return None
+        given = given_dictionary(self.init, "init", problem.architecture.widths[::-1])
+        return {"s_1": given.astype(problem.dtype)}
+
+    def _config(self, solver: Solver) -> dict[str, Any]:
+        if isinstance(self.init, (str, type(None))):
+            return super()._config(solver)
+        config = clone(self).set_params(init=None)._config(solver)  # the store has the numbers
+        return dict(config)
+
+    # ------------------------------------------------------------------------------- prediction
+
+    def _fitted(self, network: Network) -> dict[str, Any]:
+        s = network.params["s_1"]
+        scale = network.inputs.scale
+        found = {"components_": s if (scale == 1).all() else s * scale.astype(s.dtype)}
+        return super()._fitted(network) | found | {"n_components_": len(s)}
+
+    def _take(self, plan: Plan) -> None:
+        super()._take(plan)
+        loss = self.history_.attrs.get("forward_loss", np.nan)
+        size = float(self.network_.inputs.scale[0])
+        self.reconstruction_err_ = float(np.sqrt(2.0 * loss * plan.problem.rows)) * size
+
+    def transform(self, X: Any) -> Any:
+        """Return the codes of each row, (rows, n_components).
+
+        They are not negative, solve the same problem as in training to `Factorization.code_sweeps`
+        sweeps, and come in the container of `X`, as predictions of `ADMMClassifier` do.
+        """
+        check_is_fitted(self, "network_")
+        return self._code(X, self.network_)
+
+    def fit_transform(self, X: Any, y: Any = None, **options: Any) -> Any:
+        """Factorise `X` and return its codes: `fit`, then `transform`."""
+        return self.fit(X, **options).transform(X)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the share of the squares of `X` that the factorisation explains, at most 1.
+
+        ``1 - |X - M S|^2 / |X|^2``, after the shift, if there is one.
+        """
+        check_is_fitted(self, "network_")
+        matrix = self._contain(X).matrix(self._form)
+        check_width(matrix.shape[1], self.network_.architecture.widths[0])
+        if hasattr(matrix, "to_delayed"):
+            blocks = matrix.rechunk({1: -1}).to_delayed()[:, 0]
+            found = compute(*(delayed(_squares)(self.network_, block) for block in blocks))
+        else:
+            found = tuple(
+                _squares(self.network_, matrix[rows]) for rows in batches(len(matrix), BLOCK)
+            )
+        error, energy = np.sum(found, axis=0)
+        return float(1.0 - error / max(energy, 1e-300))
+
+    def inverse_transform(self, X: Any) -> Any:
+        """Return what codes stand for, (rows, features), in the units of the data.
+
+        `X` are codes as NumPy or dask arrays, or what converts to NumPy; so is what is returned.
+        """
+        check_is_fitted(self, "network_")
+        codes = X if hasattr(X, "dask") and hasattr(X, "rechunk") else np.asarray(X)
+        if codes.ndim != 2 or codes.shape[1] != len(self.components_):
+            raise ShapeError(
+                f"codes have shape {codes.shape}: there are {len(self.components_)} factors"
+            )
+        found = codes @ self.components_
+        centre = self.network_.inputs.centre
+        return found + centre.astype(found.dtype) if centre.any() else found
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = not self.shift
+        return tags
+
+
+def _squares(network: Network, block: Any) -> tuple[float, float]:
+    """Return squared errors of the reconstruction of some rows, and what they are of."""
+    z = network.inputs.apply(np.asarray(block), network.dtype)
+    m = network.architecture.forward(network.params, z)
+    return square(z - m @ network.params["s_1"]), square(z)

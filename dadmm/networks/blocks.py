@@ -1,0 +1,329 @@
+"""Blocks: maps with parameters, which a network is a chain of.
+
+A block maps ``(rows, width)`` to ``(rows, width')``.  One that is `Differentiable` knows its own
+vector-Jacobian product: inside a block that is all the backpropagation there is.  `Dense` and
+`Residual` are written by hand in NumPy; `dadmm.TorchBlock` makes one of any ``torch.nn.Module``.
+`NMFBlock`, whose output is the solution of a problem of its own, has no such product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from dadmm.errors import OptionError, unknown
+from dadmm.networks.architecture import draw
+from dadmm.numerics import kernels
+from dadmm.numerics.activations import PIECEWISE, get_activation
+from dadmm.numerics.nonnegative import SWEEPS, codes
+from dadmm.numerics.types import Array
+from dadmm.numerics.workspace import Workspace
+
+Params = Mapping[str, Array]
+Shapes = dict[str, tuple[int, ...]]
+NMF_STARTS = ("random", "nndsvd")
+# More would be a mistake, or a forged file: sweeps cannot be interrupted.
+MOST_SWEEPS = 10_000
+
+
+class Tape:
+    """What a block's forward pass leaves for its backward pass, in memory that is used again.
+
+    Parameters
+    ----------
+    work : Workspace
+        Where buffers come from.
+    name : str
+        Keeps the buffers of different blocks apart.
+    """
+
+    def __init__(self, work: Workspace, name: str) -> None:
+        self.saved: dict[str, Any] = {}
+        self._work = work
+        self._name = name
+        self._last: dict[str, Array] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return a buffer, contents undefined, valid until it is taken again."""
+        last = self._last.get(name)
+        if last is None or last.shape != shape or last.dtype != dtype:
+            last = self._last[name] = self._work.take(f"{self._name} {name}", shape, dtype)
+        return last
+
+
+@runtime_checkable
+class Block(Protocol):
+    """A map with parameters; implementations hold no arrays of their own."""
+
+    def output(self, width: int) -> int:
+        """Return the width of the output for inputs of a width; raise `OptionError` if none."""
+
+    def shapes(self, width: int) -> Shapes:
+        """Return the name and shape of each parameter, for inputs of a width."""
+
+    def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
+        """Draw starting parameters; `residual` counts the residual layers of the network."""
+
+    def forward(self, params: Params, v: Array, tape: Tape) -> Array:
+        """Return ``f(v)``, which must stay as it is until the next call with this tape."""
+
+
+class Differentiable(Block, Protocol):
+    """A block that can be trained by its gradient."""
+
+    def backward(
+        self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
+    ) -> Array | None:
+        """Multiply by the transposed Jacobian at the point of the last `forward`.
+
+        Parameters
+        ----------
+        g : (rows, width') array
+            What to multiply.
+        gradients : mapping or None
+            Arrays that the products for the parameters are put into; None skips them.
+        pull : bool
+            Whether the product for the input is wanted.
+
+        Returns
+        -------
+        (rows, width) array or None
+            ``J' g``, if wanted; it may be overwritten by the next call with this tape.
+        """
+
+
+@dataclass(frozen=True)
+class Dense:
+    """``act(v W + b)``.
+
+    Parameters
+    ----------
+    width : int
+        Of the output.
+    activation : str
+        A name in `dadmm.numerics.activations.ACTIVATIONS`; "identity" for a linear layer.
+    """
+
+    width: int
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        get_activation(self.activation)
+        if isinstance(self.width, bool) or not isinstance(self.width, (int, np.integer)):
+            raise OptionError(f"Dense width={self.width!r}: use a whole number")
+        if self.width < 1:
+            raise OptionError(f"Dense width={self.width}: use 1 or more")
+
+    skip = False
+
+    def output(self, width: int) -> int:
+        """See `Block.output`."""
+        return int(self.width)
+
+    def shapes(self, width: int) -> Shapes:
+        """See `Block.shapes`."""
+        return {"w": (width, self.output(width)), "b": (self.output(width),)}
+
+    def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
+        """See `Block.initial`; drawn as `Architecture.initial` draws."""
+        shrink = max(1, residual) if self.skip else 1
+        w = draw(width, self.output(width), self.activation, shrink, seed)
+        return {"w": w, "b": np.zeros(w.shape[1])}
+
+    def forward(self, params: Params, v: Array, tape: Tape) -> Array:
+        """See `Block.forward`."""
+        w, bias = params["w"], params["b"]
+        activation = get_activation(self.activation)
+        shape = (len(v), w.shape[1])
+        a = np.matmul(v, w, out=tape.take("a", shape, v.dtype))
+        tape.saved["v"], tape.saved["a"] = v, a
+        if activation.name == "identity" and not self.skip:
+            a += bias
+            return a
+        out = tape.take("out", shape, v.dtype)
+        if activation.kind == PIECEWISE:
+            kernels.bias_piecewise(a, bias, activation.slope, v, self.skip, out)
+            return out
+        a += bias
+        activation.value(a, out=out)
+        if self.skip:
+            out += v
+        return out
+
+    def backward(
+        self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
+    ) -> Array | None:
+        """See `Block.backward`."""
+        v, a, w = tape.saved["v"], tape.saved["a"], params["w"]
+        activation = get_activation(self.activation)
+        into = tape.take("bias", (w.shape[1],), v.dtype) if gradients is None else gradients["b"]
+        if activation.name == "identity" and not self.skip:
+            through = g
+            if gradients is not None:
+                np.sum(g, axis=0, out=into)
+        elif activation.kind == PIECEWISE:
+            through = tape.take("through", a.shape, a.dtype)
+            kernels.gate_piecewise(a, activation.slope, g, through, into)
+        else:
+            through = activation.derivative(a, out=tape.take("through", a.shape, a.dtype))
+            through *= g
+            np.sum(through, axis=0, out=into)
+        if gradients is not None:
+            np.matmul(v.T, through, out=gradients["w"])
+        if not pull:
+            return None
+        back = np.matmul(through, w.T, out=tape.take("back", v.shape, v.dtype))
+        if self.skip:
+            back += g
+        return back
+
+
+@dataclass(frozen=True)
+class Residual(Dense):
+    """``v + act(v W + b)``; as wide as its input.
+
+    Parameters
+    ----------
+    activation : str
+        A name in `dadmm.numerics.activations.ACTIVATIONS`.
+    """
+
+    width: int = field(default=1, init=False, repr=False)
+    activation: str = "relu"
+
+    skip = True
+
+    def output(self, width: int) -> int:
+        """See `Block.output`."""
+        return width
+
+
+@dataclass(frozen=True)
+class NMFBlock:
+    """Non-negative matrix factorisation: the codes ``argmin_{M >= 0} 1/2 |v - M S|^2``.
+
+    The dictionary S (n_components, width) has no negative numbers, and rows of length 1.  Block
+    ADMM trains it with the rest of the network (`dadmm.solvers.nmf.method`); what it reads must not be
+    negative, such as what relu gives.
+
+    Parameters
+    ----------
+    n_components : int
+        r, the number of factors: the width of the output.
+    weight : float
+        Of the reconstruction ``1/2 |v - M S|^2`` beside the loss, per sample, in what layers below
+        learn.  Large weights make features that are few factors and nothing else.
+    l1, l2 : float
+        Weights of the sum of the codes, and of half their squares, beside the reconstruction.
+    overlap : float
+        Weight of the products of the dictionary's rows with each other, relative to the mean
+        square of the codes: the less they share features, the better codes are defined.  With 0,
+        features and factors soon become a few directions and nothing else; with 0.1, factors
+        become single features.
+    rho : float
+        Penalty on the distance of the codes from what the next block asks for, in the problem that
+        trains the block; it damps what is asked of the layers below where factors are alike.
+    sweeps : int
+        Of coordinate descent over each row's codes, in training and at prediction alike.
+    init : {"random", "nndsvd"}
+        Draw the first dictionary, or form it from two looks at the data (`dadmm.numerics.nonnegative.nndsvd`).
+    window : int
+        Mini-batches that the sums behind the dictionary remember.
+    """
+
+    n_components: int
+    weight: float = 0.01
+    l1: float = 0.0
+    l2: float = 0.0
+    overlap: float = 0.003
+    rho: float = 0.3
+    sweeps: int = SWEEPS
+    init: str = "random"
+    window: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("n_components", "sweeps", "window"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+                raise OptionError(f"NMFBlock {name}={value!r}: use a whole number, 1 or more")
+        for name, least in (
+            ("weight", "above 0"),
+            ("rho", "above 0"),
+            ("l1", "0 or more"),
+            ("l2", "0 or more"),
+            ("overlap", "0 or more"),
+        ):
+            value = getattr(self, name)
+            plain = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+            if not plain or not 0 <= value < np.inf or (least == "above 0" and value == 0):
+                raise OptionError(f"NMFBlock {name}={value!r}: use a number {least}")
+        if self.sweeps > MOST_SWEEPS:
+            raise OptionError(f"NMFBlock sweeps={self.sweeps}: use at most {MOST_SWEEPS}")
+        if self.init not in NMF_STARTS:
+            raise unknown("NMFBlock init", self.init, NMF_STARTS)
+
+    def output(self, width: int) -> int:
+        """See `Block.output`."""
+        if self.n_components > width:
+            raise OptionError(
+                f"NMFBlock n_components={self.n_components} of {width} features: use at most "
+                f"{width}"
+            )
+        return int(self.n_components)
+
+    def shapes(self, width: int) -> Shapes:
+        """See `Block.shapes`."""
+        return {"s": (self.output(width), width)}
+
+    def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
+        """See `Block.initial`: rows of length 1, drawn evenly over the positive orthant."""
+        s = np.abs(np.random.default_rng(seed).normal(size=self.shapes(width)["s"]))
+        return {"s": s / np.linalg.norm(s, axis=1, keepdims=True)}
+
+    def forward(self, params: Params, v: Array, tape: Tape) -> Array:
+        """See `Block.forward`: the codes of each row."""
+        return codes(v, params["s"], self.sweeps, l1=self.l1, l2=self.l2)
+
+
+KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual, "nmf": NMFBlock}
+
+
+def block_to_table(block: Block) -> dict[str, Any]:
+    """Return a block as plain values; one that has none to rebuild it from says only its kind."""
+    for kind, made in KINDS.items():
+        if type(block) is made:
+            shown = {f.name: getattr(block, f.name) for f in fields(KINDS[kind]) if f.init}
+            plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in shown.items()}
+            return {"kind": kind, **plain}
+    # What else such a block can say of itself tells it apart from another.
+    table = getattr(block, "table", dict)
+    return {"kind": type(block).__name__, **table()}
+
+
+def block_from_table(table: Mapping[str, Any]) -> Block:
+    """Return the block that a table describes.
+
+    Raises
+    ------
+    OptionError
+        For a kind that is unknown, or cannot be rebuilt: no code is loaded from a table; and for
+        what is no option of it.
+    """
+    options = dict(table)
+    kind = options.pop("kind", None)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise OptionError(
+            f"a block of kind {kind!r} cannot be rebuilt from a stored table, which holds no code: "
+            "pass the solver object, as solver="
+        )
+    known = [f.name for f in fields(KINDS[kind]) if f.init]
+    for option, value in options.items():
+        if option not in known:
+            raise unknown(f"option of a {kind} block", option, known)
+        if isinstance(value, (list, dict)):
+            raise OptionError(f"{option}={value!r} is no value of a {kind} block")
+    found: Block = KINDS[kind](**options)
+    return found

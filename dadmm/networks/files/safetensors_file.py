@@ -1,0 +1,247 @@
+"""A network in a safetensors file: parameters and scaling as tensors, the rest as JSON.
+
+The tensors have the names of the parameters, and "inputs.centre", "inputs.scale", and of
+regressions "outputs.centre", "outputs.scale".  The metadata's entry "dadmm" says what the network
+is.  A file may come from anybody: what it claims is checked, field by field, against the tensors
+it has, before any of them is read; safetensors itself checks these against the size of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dadmm.errors import InputError, OptionError, StoreError
+from dadmm.networks.architecture import Architecture, Model
+from dadmm.networks.blocks import Block, NMFBlock, block_from_table, block_to_table
+from dadmm.networks.chain import Chain, as_chain
+from dadmm.networks.form import Form
+from dadmm.networks.network import Network
+from dadmm.networks.scaling import Scaling
+from dadmm.networks.target import Target, labels_from_json, labels_to_json
+from dadmm.numerics.activations import get_activation
+from dadmm.numerics.constraints import Constraint
+from dadmm.numerics.losses import get_loss
+from dadmm.numerics.types import Array
+from dadmm.options import check_type
+
+try:
+    import safetensors
+    import safetensors.numpy
+except ModuleNotFoundError as error:
+    raise InputError(
+        "safetensors files need the package of that name: pip install 'dadmm[export]'"
+    ) from error
+
+KEY = "dadmm"
+FORMAT = 1
+DTYPES = {"F32": "float32", "F64": "float64"}
+
+
+def encode(network: Network) -> bytes:
+    """Return a network as the content of a safetensors file."""
+    tensors = dict(network.params)
+    for name, scaling in (("inputs", network.inputs), ("outputs", network.outputs)):
+        if scaling is not None:
+            tensors |= {f"{name}.centre": scaling.centre, f"{name}.scale": scaling.scale}
+    plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    target = asdict(network.target)
+    if network.target.classes is not None:
+        target["classes"] = labels_to_json(network.target.classes)
+    table = {
+        "format": FORMAT,
+        "network": _shape(network.architecture),
+        "inputs": (network.form or Form()).to_json(),
+        "target": target,
+    }
+    return safetensors.numpy.save(plain, {KEY: json.dumps(table)})
+
+
+def _shape(model: Model) -> dict[str, Any]:
+    if isinstance(model, Architecture):
+        return asdict(model)
+    chain = as_chain(model)
+    for block in chain.blocks:
+        _check_factors(block)
+    return {
+        "blocks": [block_to_table(block) for block in chain.blocks],
+        # Not as `str` writes them, which rounds their numbers.
+        "constraints": [[i, c.name, c.number] for i, c in chain.constraints],
+    }
+
+
+def decode(path: str | Path, blocks: Sequence[Block] = ()) -> Network:
+    """Read the network that a safetensors file of dadmm holds.
+
+    Parameters
+    ----------
+    path : path
+    blocks : sequence of Block
+        All blocks but the head, where there are some that cannot be rebuilt from plain values.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is not what `encode` makes.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: there is no such file")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return _network(file, blocks)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, StoreError, ValueError) as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+
+
+def _network(file: Any, blocks: Sequence[Block]) -> Network:
+    text = (file.metadata() or {}).get(KEY)
+    if text is None:
+        raise InputError(f"dadmm did not write it: its metadata has no entry {KEY!r}")
+    try:
+        table = json.loads(text)
+    except RecursionError as error:
+        raise InputError("its metadata is nested too deeply") from error
+    _fields("its metadata", table, "format", "network", "inputs", "target")
+    if table["format"] != FORMAT:
+        raise InputError(f"its format is {table['format']!r}, and this version reads {FORMAT}")
+    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    shapes = {name: tuple(found.get_shape()) for name, found in slices.items()}
+    model = _model(table["network"], shapes.get("inputs.centre", ()), blocks)
+    target = _target(table["target"], model.widths[-1])
+    form = Form.from_json(table["inputs"])
+    if not form.fits(model.widths[0]):
+        raise InputError("its columns do not fit its network")
+    scaled = {"inputs": model.widths[0]}
+    if target.classes is None and "outputs.centre" in shapes:
+        scaled["outputs"] = model.widths[-1]
+    ends = {f"{name}.{kind}": (n,) for name, n in scaled.items() for kind in ("centre", "scale")}
+    _check_tensors({**model.shapes, **ends}, shapes)
+    _check_dtypes({name: found.get_dtype() for name, found in slices.items()}, ends)
+    arrays = {name: file.get_tensor(name) for name in shapes}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all() or (name.endswith(".scale") and not array.all()):
+            raise InputError(f"its tensor {name} has numbers that no network has")
+    scalings = {n: Scaling(arrays[f"{n}.centre"], arrays[f"{n}.scale"]) for n in scaled}
+    params: dict[str, Array] = {name: arrays[name] for name in model.shapes}
+    for i, block in enumerate(as_chain(model).blocks, start=1):
+        if isinstance(block, NMFBlock) and params[f"s_{i}"].min() < 0:
+            raise InputError(f"its tensor s_{i} has numbers below 0: a dictionary has none")
+    return Network(model, params, scalings["inputs"], scalings.get("outputs"), target, form)
+
+
+def _check_tensors(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
+    for name in sorted({*wanted, *found}):
+        if name not in wanted:
+            raise InputError(f"its network has no tensor {name!r}")
+        if found.get(name) != wanted[name]:
+            has = f"shape {found[name]}" if name in found else "no numbers"
+            raise InputError(f"its tensor {name} has {has}, not shape {wanted[name]}")
+
+
+def _check_dtypes(found: Mapping[str, str], ends: Mapping[str, Any]) -> None:
+    if any(found[name] != "F64" for name in ends):
+        raise InputError("its scaling is not in float64")
+    kinds = {dtype for name, dtype in found.items() if name not in ends}
+    if len(kinds) != 1 or not kinds <= set(DTYPES):
+        raise InputError(
+            f"its parameters are in {', '.join(sorted(kinds)) or 'no dtype'}: all must be F32, or "
+            "all F64"
+        )
+
+
+def _model(table: Any, inputs: tuple[int, ...], blocks: Sequence[Block]) -> Architecture | Chain:
+    """Return the shape of the network for as many features as the inputs' scaling has."""
+    features = inputs[0] if len(inputs) == 1 else 0
+    if not features:
+        raise InputError("it does not scale its inputs")
+    if isinstance(table, dict) and "blocks" in table:
+        return _chain(table, features, blocks)
+    _fields("its network", table, "widths", "skips", "activation")
+    widths, skips = table["widths"], table["skips"]
+    _list("widths", widths, int)
+    _list("skips", skips, bool)
+    check_type("activation", table["activation"], str)
+    get_activation(table["activation"])
+    if min(widths, default=0) < 1 or len(widths) < 2 or widths[0] != features:
+        raise InputError(f"its widths are {widths}, and its inputs are {features}")
+    steps = list(pairwise(widths))
+    fits = [a == b or not skip for (a, b), skip in zip(steps, skips, strict=False)]
+    if len(skips) != len(steps) or not all(fits) or skips[-1]:
+        raise InputError("its layers do not fit together")
+    return Architecture(tuple(widths), tuple(skips), table["activation"])
+
+
+def _chain(table: Any, features: int, given: Sequence[Block]) -> Chain:
+    _fields("its network", table, "blocks", "constraints")
+    stored, constraints = table["blocks"], table["constraints"]
+    _list("blocks", stored, dict)
+    _list("constraints", constraints, list)
+    if given and stored[:-1] != [block_to_table(block) for block in given]:
+        raise OptionError("it has other blocks than the solver passed")
+    blocks = [*given, *(_block(block) for block in stored[len(given) :])]
+    if not blocks:
+        raise InputError("it has no blocks")
+    found = {}
+    for item in constraints:
+        i, name, number = item if len(item) == 3 else (0, "", None)
+        if type(i) is not int or not 0 < i < len(blocks) or i in found:
+            raise InputError(f"its constraint {item} belongs to no block")
+        found[i] = Constraint.parse(name if number is None else f"{name}:{number}")
+    return Chain.build(features, blocks, found)
+
+
+def _block(table: Mapping[str, Any]) -> Block:
+    try:
+        block = block_from_table(table)
+    except TypeError as error:  # an option that has to be there is not
+        raise InputError(f"a block has too few options: {error}") from error
+    _check_factors(block)
+    return block
+
+
+def _check_factors(block: Block) -> None:
+    """Raise `InputError` for numbers of a factorisation that its arithmetic cannot take."""
+    if not isinstance(block, NMFBlock):
+        return
+    for name in ("weight", "l1", "l2", "overlap", "rho"):
+        if getattr(block, name) > sys.float_info.max:
+            raise InputError(f"NMFBlock {name} is more than a float holds")
+
+
+def _target(table: Any, outputs: int) -> Target:
+    _fields("its target", table, "loss", "classes", "flat")
+    check_type("loss", table["loss"], str)
+    check_type("flat", table["flat"], bool)
+    classes = table["classes"]
+    if classes is not None:
+        classes = labels_from_json(classes)
+        if len(classes) != outputs or len(set(classes.tolist())) != outputs:
+            raise InputError(f"its {len(classes)} classes do not name its {outputs} outputs")
+    elif get_loss(table["loss"]).classification_only:
+        raise InputError(f"its loss, {table['loss']}, is for classes, and it has none")
+    elif table["flat"] and outputs > 1:
+        raise InputError(f"its {outputs} outputs have more than one dimension")
+    get_loss(table["loss"])
+    return Target(table["loss"], classes, table["flat"])
+
+
+def _fields(what: str, table: Any, *names: str) -> None:
+    """Raise `InputError` unless a JSON value is an object of just these fields."""
+    if not isinstance(table, dict) or set(table) != set(names):
+        raise InputError(f"{what} does not have the fields {', '.join(names)}, and no other")
+
+
+def _list(name: str, values: Any, kind: type) -> None:
+    if not isinstance(values, list) or not all(type(value) is kind for value in values):
+        raise InputError(f"its {name} are no list of {kind.__name__} values")

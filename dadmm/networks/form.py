@@ -1,0 +1,185 @@
+"""What inputs were at training, so that prediction takes the same: names, categories, fills."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dadmm.errors import InputError, ShapeError
+from dadmm.numerics.types import Array
+
+# Of names that do not match, so many are listed: scikit-learn's number.
+LISTED = 5
+
+
+@dataclass(frozen=True)
+class Form:
+    """What inputs were at training.
+
+    Parameters
+    ----------
+    names : tuple of str or None
+        The columns' names, in order.
+    columns : tuple of Column
+        What each becomes; empty if all are numbers of which none may be missing.
+    targets : tuple of str or None
+        The names of the targets.
+    dims : tuple of str
+        The dimensions of xarray that are samples.
+    features : mapping of str to sequence or None
+        Its other dimensions, in order, each with its coordinates, if it has any.
+    """
+
+    names: tuple[str, ...] | None = None
+    columns: tuple[Column, ...] = ()
+    targets: tuple[str, ...] | None = None
+    dims: tuple[str, ...] = ()
+    features: Mapping[str, Sequence[Label] | None] = field(default_factory=dict)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether any column holds categories."""
+        return any(column.categories is not None for column in self.columns)
+
+    @property
+    def fills(self) -> Array | None:
+        """Return what stands for missing numbers, per column; None if there may be none."""
+        filled = self.columns and not self.encodes and self.columns[0].fill is not None
+        return np.array([c.fill for c in self.columns], np.float64) if filled else None
+
+    def fits(self, features: int) -> bool:
+        """Whether a network that reads so many columns can have inputs like these."""
+        named = self.names is None or bool(self.columns) or len(self.names) == features
+        return named and (not self.columns or sum(c.width for c in self.columns) == features)
+
+    def order(self, names: Sequence[str], where: str) -> list[int]:
+        """Return where in `names` each column of training is.
+
+        Raises
+        ------
+        ShapeError
+            If some are missing, or others are there; the targets may be.
+        """
+        assert self.names is not None
+        wanted, found = set(self.names), set(names) - set(self.targets or ())
+        text = ""
+        for words, listed in (
+            ("unseen at fit time", sorted(found - wanted)),
+            ("seen at fit time, yet now missing", sorted(wanted - set(names))),
+        ):
+            if listed:
+                more = ", ..." if len(listed) > LISTED else ""
+                text += f" Feature names {words}: {', '.join(listed[:LISTED])}{more}."
+        if text:
+            raise ShapeError(
+                f"The feature names should match those that were passed during fit.{text} "
+                f"Add or drop columns of {where}"
+            )
+        place = {name: i for i, name in enumerate(names)}
+        return [place[name] for name in self.names]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "names": None if self.names is None else list(self.names),
+            "columns": [
+                {"categories": c.categories and list(c.categories), "fill": c.fill}
+                for c in self.columns
+            ],
+            "targets": None if self.targets is None else list(self.targets),
+            "dims": list(self.dims),
+            # Of pairs: JSON in the store is sorted by key.
+            "features": [[dim, labels] for dim, labels in self.features.items()],
+        }
+
+    @classmethod
+    def from_json(cls, table: Any) -> Form:
+        """Return what was stored; others may have made the store.
+
+        Raises
+        ------
+        InputError
+            For what no fit would have stored.
+        """
+        try:
+            names, targets = _texts(table["names"]), _texts(table["targets"])
+            columns = tuple(_column(c) for c in _sequence(table["columns"]))
+            dims = _texts(table["dims"])
+            if dims is None or (names and columns and len(names) != len(columns)):
+                raise ValueError("its columns do not fit its names")
+            features = dict(_feature(pair) for pair in _sequence(table["features"]))
+            return cls(names, columns, targets, dims, features)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"it does not say what its inputs were: {error}") from error
+
+
+def _sequence(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is no list")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not all(isinstance(text, str) for text in _sequence(value)):
+        raise ValueError("a name is no text")
+    if len(set(value)) != len(value):
+        raise ValueError("a name is there twice")
+    return tuple(value)
+
+
+def _feature(pair: Any) -> tuple[str, list[Label] | None]:
+    dim, labels = pair
+    if not isinstance(dim, str):
+        raise ValueError("a dimension's name is no text")
+    if labels is not None and not all(
+        isinstance(label, (str, int, float)) for label in _sequence(labels)
+    ):
+        raise ValueError(f"the coordinates of {dim!r} cannot be used")
+    return dim, labels
+
+
+def _column(table: Any) -> Column:
+    if not isinstance(table, Mapping):
+        raise ValueError("a column is no table")
+    categories, fill = table["categories"], table["fill"]
+    for label in [*(_sequence(categories) if categories is not None else []), fill]:
+        if label is not None and not isinstance(label, (str, int, float)):
+            raise ValueError(f"{label!r} is no label")
+    if categories is None:
+        plain = isinstance(fill, (int, float)) and math.isfinite(fill)
+        if fill is not None and (not plain or isinstance(fill, bool)):
+            raise ValueError(f"{fill!r} stands for missing numbers")
+        return Column(None, fill)
+    if not categories or None in categories or (fill is not None and fill not in categories):
+        raise ValueError("a column's categories cannot be used")
+    return Column(tuple(categories), fill)
+
+
+Label = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column becomes.
+
+    Parameters
+    ----------
+    categories : tuple or None
+        Its values, each of which becomes a column of 0 and 1; None for numbers.
+    fill : number, category or None
+        What stands for a missing value; None if there may be none.
+    """
+
+    categories: tuple[Label, ...] | None = None
+    fill: Label | None = None
+
+    @property
+    def width(self) -> int:
+        """Return how many numbers it becomes."""
+        return 1 if self.categories is None else len(self.categories)

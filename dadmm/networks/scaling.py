@@ -1,0 +1,72 @@
+"""How inputs and targets are scaled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dadmm.numerics import kernels
+from dadmm.numerics.types import Array
+
+if TYPE_CHECKING:
+    pass
+
+
+# Rows that are scaled at once: what is wider than the result stays small.
+SCALED = 256
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """An affine map of columns, ``(x - centre) / scale``, and back.
+
+    Parameters
+    ----------
+    centre, scale : (columns,) float64 arrays
+        `scale` has no zeros.
+    """
+
+    centre: Array
+    scale: Array
+
+    @classmethod
+    def identity(cls, columns: int) -> Scaling:
+        """Return the scaling that changes nothing."""
+        return cls(np.zeros(columns), np.ones(columns))
+
+    def apply(self, x: Array, dtype: Any, out: Array | None = None) -> Array:
+        """Return `x` centred and scaled, (rows, columns), in `out` or as a new array of `dtype`.
+
+        Numbers that `dtype` cannot hold are centred in one that can: what distinguishes them may
+        be far smaller than they are.
+        """
+        wide = np.result_type(x.dtype, dtype)
+        if out is None:
+            out = np.empty(x.shape, dtype)
+        centre, factor = self.centre.astype(wide), (1.0 / self.scale).astype(wide)
+        for first in range(0, len(x), SCALED):
+            rows = slice(first, first + SCALED)
+            found = out[rows] if out.dtype == wide else None
+            found = np.subtract(x[rows], centre, dtype=wide, out=found)
+            found *= factor
+            if out.dtype != wide:
+                out[rows] = found
+        return out
+
+    def take(self, x: Array, rows: Array, out: Array) -> Array:
+        """Return some rows of `x` scaled, in `out`, (rows, columns): what `apply` would give."""
+        plain = x.dtype.isnative and x.dtype.kind in "iuf" and x.dtype.itemsize <= 8
+        if not plain or x.dtype == np.float16:  # what compiled code does not know
+            out[...] = self.apply(x[rows], out.dtype)
+            return out
+        wide = np.result_type(x.dtype, out.dtype)
+        kernels.gather_scaled(
+            x, rows, self.centre.astype(wide), (1.0 / self.scale).astype(wide), out
+        )
+        return out
+
+    def undo(self, z: Array) -> Array:
+        """Map scaled values back to the units of the data."""
+        return z * self.scale.astype(z.dtype) + self.centre.astype(z.dtype)

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: no network, no files, no Dask."""

@@ -1,0 +1,475 @@
+"""Losses: value, gradient and proximal map of each.
+
+Everywhere ``v`` is the network's output and ``y`` are the targets in the loss's own encoding (see
+`Loss.encode`): both (rows, outputs), both float32 or both float64, like the results.  A row of
+a gradient or of a proximal map depends on the same row of ``v`` and ``y`` only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+from scipy.special import expit
+
+from dadmm.errors import DataError, OptionError, unknown
+from dadmm.numerics.types import Array
+
+# So many entries are worked on at once where that takes several temporaries.
+AT_ONCE = 65536
+
+
+class Loss(ABC):
+    """A per-sample loss, summed over samples.
+
+    Attributes
+    ----------
+    name : str
+        The name that `get_loss` knows it by.
+    lipschitz : float
+        Largest curvature of the loss of a sample: the Lipschitz constant of the gradient, or
+        infinity where the gradient jumps.
+    classification_only : bool
+        Whether the targets must be classes.
+    multi_label : bool
+        Whether the targets must be one yes or no per output, instead of one class.
+    has_proba : bool
+        Whether the outputs are log-odds, so that `predict_proba` means something.
+    """
+
+    name: ClassVar[str]
+    lipschitz: ClassVar[float]
+    classification_only: ClassVar[bool] = False
+    multi_label: ClassVar[bool] = False
+    has_proba: ClassVar[bool] = False
+
+    @abstractmethod
+    def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
+        """Return the sum over rows of the loss, accumulated in float64.
+
+        Parameters
+        ----------
+        v, y : ndarray, (rows, outputs)
+            Outputs and targets.
+        weight : ndarray, (rows,), optional
+            What each row's loss is multiplied by.
+
+        Returns
+        -------
+        float
+            The sum: divide by the rows for the mean.
+        """
+
+    @abstractmethod
+    def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
+        """Return the gradient of each row's loss with respect to that row of `v`.
+
+        Parameters
+        ----------
+        v, y : ndarray, (rows, outputs)
+            Outputs and targets.
+        out : ndarray, optional
+            Where to put the result; may be `v` or `y` itself.
+
+        Returns
+        -------
+        ndarray, (rows, outputs)
+            The gradients, not divided by the rows.
+        """
+
+    @abstractmethod
+    def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
+        """Return, row by row, ``argmin_z loss(z, y) + beta/2 |z - v|^2``.
+
+        Parameters
+        ----------
+        v, y : ndarray, (rows, outputs)
+            Outputs and targets.
+        beta : float
+            Weight of the distance, above 0.
+        out : ndarray, optional
+            Where to put the result; may be `v` or `y` itself.
+
+        Returns
+        -------
+        ndarray, (rows, outputs)
+            The minimisers.
+        """
+
+    def encode(self, codes: ArrayLike, n_outputs: int, dtype: DTypeLike = np.float32) -> Array:
+        """Return the targets of samples of known classes: 1 for the class, 0 elsewhere.
+
+        Parameters
+        ----------
+        codes : array_like of int, (rows,)
+            The class of each sample, from 0 to ``n_outputs - 1``.
+        n_outputs : int
+            Number of classes.
+        dtype : dtype
+            Of the result.
+
+        Returns
+        -------
+        ndarray, (rows, n_outputs)
+            The targets.
+
+        Raises
+        ------
+        dadmm.errors.DataError
+            If a code is out of range.
+        """
+        classes = np.asarray(codes)
+        if classes.size and not (classes.min() >= 0 and classes.max() < n_outputs):
+            raise DataError(
+                f"class codes must be from 0 to {n_outputs - 1}, "
+                f"not from {classes.min()} to {classes.max()}"
+            )
+        targets: Array = np.equal(classes[:, None], np.arange(n_outputs)).astype(dtype)
+        return targets
+
+    def right(self, v: Array, y: Array) -> int:
+        """Return for how many rows the outputs `v` choose what the targets `y` say."""
+        return int((v.argmax(axis=1) == y.argmax(axis=1)).sum())
+
+    def predict_proba(self, v: Array, out: Array | None = None) -> Array:
+        """Return the probability of each class, if the loss has them (see `has_proba`).
+
+        Parameters
+        ----------
+        v : ndarray, (rows, outputs)
+            Outputs.
+        out : ndarray, optional
+            Where to put the result; may be `v` itself.
+
+        Returns
+        -------
+        ndarray, (rows, outputs)
+            Rows that are not negative and sum to 1; of several labels, each by itself.
+
+        Raises
+        ------
+        dadmm.errors.OptionError
+            If the outputs under this loss are not log-odds.
+        """
+        raise OptionError(
+            f"outputs trained with the {self.name} loss are not probabilities: "
+            "use the cross_entropy loss"
+        )
+
+
+@dataclass(frozen=True)
+class Squared(Loss):
+    """Half the squared distance, ``|v - y|^2 / 2``."""
+
+    name = "squared"
+    lipschitz = 1.0
+
+    def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
+        """Return the sum over rows; see `Loss.value`."""
+        r = np.subtract(v, y, dtype=np.float64)
+        return 0.5 * _total(np.square(r, out=r), weight)
+
+    def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
+        """Return ``v - y``; see `Loss.gradient`."""
+        return np.subtract(v, y, out=out)
+
+    def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
+        """Return ``(y + beta v) / (1 + beta)``; see `Loss.prox`."""
+        near, far = float(1.0 / (1.0 + beta)), float(beta / (1.0 + beta))
+        return np.add(near * y, far * v, out=out)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Cross-entropy of the softmax of the outputs, ``-sum_j y_j log softmax(v)_j``.
+
+    Every row of ``y`` is a probability distribution: one-hot, or smoothed labels.
+    """
+
+    name = "cross_entropy"
+    lipschitz = 0.5
+    classification_only = True
+    has_proba = True
+
+    def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
+        """Return the sum over rows; see `Loss.value`."""
+        v = np.subtract(v, np.max(v, axis=1, keepdims=True), dtype=np.float64)
+        log_sum = np.log(np.sum(np.exp(v), axis=1, keepdims=True))
+        terms = np.subtract(log_sum, v, out=v)
+        return _total(np.multiply(y, terms, out=terms), weight)
+
+    def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
+        """Return ``softmax(v) - y``; see `Loss.gradient`."""
+        p = self.predict_proba(v)
+        return np.subtract(p, y, out=p if out is None else out)
+
+    def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
+        """Return the minimisers by a Newton iteration that cannot fail; see `Loss.prox`.
+
+        Notes
+        -----
+        [derived here]  At the minimiser ``z = x - p / beta`` with ``x = v + y / beta`` and
+        ``p = softmax(z)``.  Given the log of the normaliser, ``s = log sum_j exp(z_j)``, every
+        ``p_j`` is the root of ``log p_j + p_j / beta = x_j - s``, that is
+        ``p_j = beta W(exp(x_j - s) / beta)`` with Lambert's function ``W``.  So one unknown per
+        row is left, in ``sum_j p_j(s) = 1``, whose left-hand side is decreasing and convex in
+        ``s``.  At ``s = max(x) - 1 / beta`` it is at least 1 (the largest ``p_j`` alone is 1
+        there), and from such a point Newton's method climbs to the root without overshooting.
+
+        Each step divides the product of error and slope by 4 at least, so that even 100 outputs
+        and ``beta = 1e-3`` need less than 40 steps to float64 rounding, wherever they are; 5
+        to 10 are typical.  Newton on the k unknowns of a row, the usual choice, needs a
+        line search when softmax saturates; its Hessian, diagonal minus rank one, is inverted
+        by just such a scalar equation.  Works in float64 inside, whatever the dtype outside.
+        """
+        shift = np.divide(y, beta, dtype=np.float64)
+        x = v + shift
+        x -= np.max(x, axis=1, keepdims=True)
+        s = np.full((len(x), 1), -1.0 / beta)
+        p = np.empty_like(x)
+        busy = np.arange(len(x))
+        for _ in range(50):
+            q = _wright_omega(x[busy] - s[busy] - np.log(beta))
+            p[busy] = beta * q
+            error = np.sum(p[busy], axis=1, keepdims=True) - 1.0
+            step = error / np.sum(p[busy] / (1.0 + q), axis=1, keepdims=True)
+            s[busy] += step
+            busy = busy[step[:, 0] > 1e-14 * (1.0 + np.abs(s[busy, 0]))]
+            if not busy.size:
+                break
+        if out is None:
+            out = np.empty_like(v)
+        return np.add(v, shift - p / beta, out=out, casting="same_kind")
+
+    def predict_proba(self, v: Array, out: Array | None = None) -> Array:
+        """Return ``softmax(v)``; see `Loss.predict_proba`."""
+        e = np.subtract(v, np.max(v, axis=1, keepdims=True), out=out)
+        np.exp(e, out=e)
+        result: Array = np.divide(e, np.sum(e, axis=1, keepdims=True), out=e)
+        return result
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """Cross-entropy of each output by itself, ``sum_j log(1 + exp(v_j)) - y_j v_j``.
+
+    For several labels per row: ``y_j`` is 1 where label j holds and 0 elsewhere, or between.
+    """
+
+    name = "binary_cross_entropy"
+    lipschitz = 0.25
+    classification_only = True
+    multi_label = True
+    has_proba = True
+
+    def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
+        """Return the sum over rows; see `Loss.value`."""
+        terms = np.logaddexp(0.0, v, dtype=np.float64)
+        return _total(np.subtract(terms, np.multiply(y, v, dtype=np.float64), out=terms), weight)
+
+    def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
+        """Return ``sigmoid(v) - y``; see `Loss.gradient`."""
+        return np.subtract(expit(v), y, out=out)
+
+    def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
+        """Return the minimisers, found entry by entry; see `Loss.prox`.
+
+        Notes
+        -----
+        [derived here]  The minimiser is the root of ``sigmoid(z) + beta (z - x)``, with
+        ``x = v + y / beta``.  Where it is above 0 (``beta x > 1/2``) its mirror image is sought:
+        ``-z`` is the root for ``-v`` and ``1 - y``.  Up to 0 the left-hand side is increasing and
+        convex, and at ``min(x, 0)`` it is not negative: from there Newton's method falls to the
+        root without overshooting it, in steps of about 1 or more until it is near.  It is not
+        much deeper than ``log(1 / beta)``: 10 steps are typical where beta is 1e-3, fewer where
+        it is larger.  Works in float64 inside, whatever the dtype outside.
+        """
+        if out is None:
+            out = np.empty_like(v)
+        rows = max(1, AT_ONCE // v.shape[1])
+        for first in range(0, len(v), rows):
+            here = slice(first, first + rows)
+            out[here] = _sigmoid_prox(v[here], y[here], float(beta))
+        return out
+
+    def encode(self, codes: ArrayLike, n_outputs: int, dtype: DTypeLike = np.float32) -> Array:
+        """Return labels that are 0 or 1 already, (rows, n_outputs), as `dtype`; see `Loss.encode`.
+
+        Raises
+        ------
+        dadmm.errors.DataError
+            If they are anything else.
+        """
+        labels = np.asarray(codes)
+        if (
+            labels.ndim != 2
+            or labels.shape[1] != n_outputs
+            or ((labels != 0) & (labels != 1)).any()
+        ):
+            raise DataError(f"labels must be 0 or 1 in each of {n_outputs} columns")
+        return labels.astype(dtype)
+
+    def right(self, v: Array, y: Array) -> int:
+        """Return for how many rows all labels are right; see `Loss.right`."""
+        return int(((v > 0) == (y > 0.5)).all(axis=1).sum())
+
+    def predict_proba(self, v: Array, out: Array | None = None) -> Array:
+        """Return ``sigmoid(v)``, each label's by itself; see `Loss.predict_proba`."""
+        result: Array = expit(v, out=out)
+        return result
+
+
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """One-vs-rest hinge, ``sum_j max(0, 1 - y_j v_j)`` with ``y_j`` either +1 or -1.
+
+    The gradient jumps where ``y_j v_j = 1``; `gradient` returns 0 there.
+    """
+
+    name = "hinge"
+    lipschitz = float("inf")
+    classification_only = True
+
+    def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
+        """Return the sum over rows; see `Loss.value`."""
+        terms = np.multiply(y, v, dtype=np.float64)
+        np.subtract(1.0, terms, out=terms)
+        return _total(np.maximum(terms, 0.0, out=terms), weight)
+
+    def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
+        """Return ``-y_j`` where ``y_j v_j < 1``, else 0; see `Loss.gradient`."""
+        result: Array = np.multiply(y, -(y * v < 1).astype(v.dtype), out=out)
+        return result
+
+    def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
+        """Return the minimisers in closed form; see `Loss.prox`.
+
+        Notes
+        -----
+        In the margin ``m = y_j v_j``: margins above 1 stay, the others grow by ``1 / beta`` but
+        not beyond 1 [derived here].
+        """
+        margin = y * v
+        most = float(1.0 / beta)
+        result: Array = np.multiply(y, np.maximum(margin, np.minimum(margin + most, 1.0)), out=out)
+        return result
+
+    def encode(self, codes: ArrayLike, n_outputs: int, dtype: DTypeLike = np.float32) -> Array:
+        """Return +1 for the class, -1 elsewhere; see `Loss.encode`."""
+        return 2 * super().encode(codes, n_outputs, dtype) - 1
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """Huber's loss: with ``r = v_j - y_j``, ``r^2 / 2`` up to ``|r| = delta``, then linear.
+
+    Attributes
+    ----------
+    delta : float
+        Where the loss becomes ``delta (|r| - delta / 2)``.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If `delta` is not above 0.
+    """
+
+    delta: float = 1.0
+
+    name = "huber"
+    lipschitz = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.delta > 0:
+            raise OptionError(f"delta of the huber loss must be above 0, not {self.delta}")
+
+    def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
+        """Return the sum over rows; see `Loss.value`."""
+        r = np.subtract(v, y, dtype=np.float64)
+        inner = np.minimum(np.abs(r, out=r), self.delta)
+        r -= 0.5 * inner
+        return _total(np.multiply(inner, r, out=r), weight)
+
+    def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
+        """Return ``v - y``, clipped to `delta`; see `Loss.gradient`."""
+        return np.clip(v - y, -self.delta, self.delta, out=out)
+
+    def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
+        """Return the minimisers in closed form; see `Loss.prox`.
+
+        Notes
+        -----
+        As for the squared loss, but no entry moves further than ``delta / beta`` [derived here].
+        """
+        most = float(self.delta / beta)
+        return np.subtract(v, np.clip((v - y) / float(1.0 + beta), -most, most), out=out)
+
+
+#: Every loss by name.
+LOSSES: dict[str, Loss] = {
+    loss.name: loss for loss in (Squared(), CrossEntropy(), BinaryCrossEntropy(), Hinge(), Huber())
+}
+
+
+def get_loss(loss: str | Loss) -> Loss:
+    """Return the loss of that name; a `Loss`, say ``Huber(0.5)``, is returned as it is.
+
+    Parameters
+    ----------
+    loss : str or Loss
+        One of the names in `LOSSES`, or a loss.
+
+    Returns
+    -------
+    Loss
+        The loss.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If there is none of that name.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES)
+    return LOSSES[loss]
+
+
+def _total(terms: Array, weight: Array | None) -> float:
+    """Return the sum of (rows, outputs) terms, each row times its weight if there are weights."""
+    return float(np.sum(terms if weight is None else terms * weight[:, None]))
+
+
+def _sigmoid_prox(v: Array, y: Array, beta: float) -> Array:
+    """Return the roots ``z`` of ``sigmoid(z) - y + beta (z - v)``: `BinaryCrossEntropy.prox`."""
+    x = (v + np.divide(y, beta, dtype=np.float64)).ravel()
+    mirrored = beta * x > 0.5
+    x = np.where(mirrored, (np.divide(1.0 - y, beta, dtype=np.float64) - v).ravel(), x)
+    z = np.minimum(x, 0.0)
+    busy = np.arange(z.size)
+    for _ in range(100):
+        here = z[busy]
+        p = expit(here)
+        step = (p + beta * (here - x[busy])) / (p * (1.0 - p) + beta)
+        z[busy] -= step
+        busy = busy[step > 1e-15 * (1.0 + np.abs(here))]
+        if not busy.size:
+            break
+    return np.where(mirrored, -z, z).reshape(v.shape)
+
+
+def _wright_omega(x: Array) -> Array:
+    """Return the root ``w`` of ``w + log w = x``, by Newton in ``log w``.
+
+    ``exp(t) + t`` is increasing and convex, and ``t = min(x, log(max(x, 1)))`` is not left of
+    its root: the iteration falls to it from there and has float64's digits after 5 steps.
+    """
+    t = np.minimum(x, np.log(np.maximum(x, 1.0)))
+    for _ in range(5):
+        w = np.exp(t)
+        t -= (w + t - x) / (w + 1.0)
+    return np.exp(t)

@@ -1,0 +1,328 @@
+"""Non-negative matrix factorisation on arrays: codes, dictionary, objective, start.
+
+``Z`` (rows, d) is approximated by ``M S`` with codes ``M >= 0`` (rows, r) and a dictionary
+``S >= 0`` (r, d)::
+
+    min  1/2 |Z - M S|^2 + l1_M sum M + l2_M/2 |M|^2 + l1_S sum S + l2_S/2 |S|^2
+
+Coordinate descent (HALS: Cichocki and Phan 2009; the solver "cd" of scikit-learn's NMF) minimises
+exactly over one column of M, or one row of S, at a time.  A row of M needs only ``S S'`` and its
+own ``Z S'``; S needs only the sums ``M'M`` and ``M'Z``, which add up over chunks of rows.
+
+Everything here is plain NumPy in the dtype of its arguments; the two sweeps are compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+from scipy.linalg import eigh
+
+from dadmm.numerics.kernels import COMPILED
+from dadmm.numerics.types import Array
+
+# Rows that are swept side by side: a row of each of r codes is SIMD code over them.
+TILE = 64
+# Sweeps of a row's codes from nothing, and what a factor's largest use must exceed to be alive,
+# relative to the largest.
+SWEEPS = 30
+ALIVE = 1e-10
+
+
+def codes(
+    z: Array,
+    s: Array,
+    sweeps: int = SWEEPS,
+    start: Array | None = None,
+    target: Array | None = None,
+    rho: float = 0.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+) -> Array:
+    """Return ``argmin_{M >= 0} 1/2 |Z - M S|^2 + rho/2 |M - T|^2 + l1 sum M + l2/2 |M|^2``.
+
+    To within some sweeps of coordinate descent; rows do not depend on one another, nor on how
+    many there are.
+
+    Parameters
+    ----------
+    z : (rows, d) array
+    s : (r, d) array
+        Not negative.
+    sweeps : int
+        Of each row over its r codes.
+    start : (rows, r) array or None
+        Where to start, not negative; None starts along the gradient at 0.
+    target : (rows, r) array or None
+        T, what the codes are drawn to by `rho`.
+    rho, l1, l2 : float
+        Not negative.
+
+    Returns
+    -------
+    (rows, r) array
+        Of the dtype of `z`.
+    """
+    gram = s @ s.T
+    cross = z @ s.T
+    if target is not None and rho:
+        cross += cross.dtype.type(rho) * target
+    return coded(gram, cross, sweeps, start, l1, l2 + (rho if target is not None else 0.0))
+
+
+def coded(
+    gram: Array,
+    cross: Array,
+    sweeps: int,
+    start: Array | None = None,
+    l1: float = 0.0,
+    l2: float = 0.0,
+) -> Array:
+    """Return codes from ``S S'`` (r, r) and ``Z S' + rho T`` (rows, r); see `codes`.
+
+    `l2` counts whatever is added to the diagonal, `rho` among it.
+    """
+    kind = cross.dtype
+    m = np.empty_like(cross) if start is None else start.astype(kind, order="C")
+    ridge = gram + kind.type(l2) * np.eye(len(gram), dtype=kind)
+    # A factor that is all zeros reconstructs nothing: its codes are 0, not 0/0.
+    _sweep_codes(ridge, cross, kind.type(l1), m, sweeps, start is None)
+    return m
+
+
+@njit(**COMPILED)
+def _sweep_codes(gram: Array, cross: Array, l1: float, m: Array, sweeps: int, fresh: bool) -> None:
+    """Sweep over the codes of every row, in place; `fresh` makes a start first."""
+    rows, r = cross.shape
+    zero, one = cross.dtype.type(0), cross.dtype.type(1)
+    b = np.zeros((r, TILE), cross.dtype)
+    v = np.zeros((r, TILE), cross.dtype)
+    inverse = np.zeros(r, cross.dtype)
+    for k in range(r):
+        if gram[k, k] > zero:
+            inverse[k] = one / gram[k, k]
+    up = np.zeros(TILE, cross.dtype)
+    down = np.zeros(TILE, cross.dtype)
+    acc = np.zeros(TILE, cross.dtype)
+    for first in range(0, rows, TILE):
+        count = min(TILE, rows - first)
+        # A tile is always full, so that a row's arithmetic is the same wherever it is.
+        for i in range(count):
+            for k in range(r):
+                b[k, i] = cross[first + i, k] - l1
+                v[k, i] = m[first + i, k]
+        if fresh:
+            # The best multiple of max(b, 0), at which the objective falls along a line from 0.
+            for k in range(r):
+                for i in range(TILE):
+                    v[k, i] = max(b[k, i], zero) if inverse[k] > zero else zero
+            for i in range(TILE):
+                up[i] = zero
+                down[i] = zero
+            for k in range(r):
+                for i in range(TILE):
+                    acc[i] = zero
+                for j in range(r):
+                    g = gram[k, j]
+                    for i in range(TILE):
+                        acc[i] += g * v[j, i]
+                for i in range(TILE):
+                    up[i] += v[k, i] * b[k, i]
+                    down[i] += v[k, i] * acc[i]
+            for i in range(TILE):
+                up[i] = up[i] / down[i] if down[i] > zero else zero
+            for k in range(r):
+                for i in range(TILE):
+                    v[k, i] *= up[i]
+        for _ in range(sweeps):
+            for k in range(r):
+                for i in range(TILE):
+                    acc[i] = b[k, i]
+                for j in range(r):
+                    g = gram[k, j]
+                    for i in range(TILE):
+                        acc[i] -= g * v[j, i]
+                share = inverse[k]
+                for i in range(TILE):
+                    t = v[k, i] + acc[i] * share
+                    v[k, i] = zero if t <= zero or share <= zero else t  # NaN stays NaN
+        for i in range(count):
+            for k in range(r):
+                m[first + i, k] = v[k, i]
+
+
+def dictionary(
+    gram: Array,
+    cross: Array,
+    s: Array,
+    sweeps: int = 1,
+    unit: bool = False,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    overlap: float = 0.0,
+) -> Array:
+    """Return a better dictionary: exact coordinate sweeps on the sums.
+
+    Minimises ``1/2 <M'M, S S'> - <M'Z, S> + l1 sum S + l2/2 |S|^2 + overlap sum_{i<j} s_i s_j'``
+    over ``S >= 0``, one row at a time; never worse than before.
+
+    Parameters
+    ----------
+    gram, cross : (r, r), (r, d) arrays
+        ``M'M`` and ``M'Z``.
+    s : (r, d) array
+        Where to start; it is not changed.
+    sweeps : int
+    unit : bool
+        Keep each row at length 1, so that codes have the scale of what they stand for: still the
+        exact minimum over the row, for in one row the objective grows alike in all directions.
+
+    Returns
+    -------
+    (r, d) array
+        In the dtype of `s`.
+    """
+    s = s.copy()
+    _sweep_dictionary(
+        np.ascontiguousarray(gram, s.dtype),
+        np.ascontiguousarray(cross, s.dtype),
+        s,
+        sweeps,
+        unit,
+        s.dtype.type(l1),
+        s.dtype.type(l2),
+        s.dtype.type(overlap),
+    )
+    return s
+
+
+@njit(**COMPILED)
+def _sweep_dictionary(
+    gram: Array,
+    cross: Array,
+    s: Array,
+    sweeps: int,
+    unit: bool,
+    l1: float,
+    l2: float,
+    overlap: float,
+) -> None:
+    """Sweep over the rows of `s`, in place; rows that no code uses stay as they are."""
+    r, d = s.shape
+    zero, one = s.dtype.type(0), s.dtype.type(1)
+    acc = np.empty(d, s.dtype)
+    for _ in range(sweeps):
+        for k in range(r):
+            bend = gram[k, k] + l2
+            if not bend > zero:
+                continue
+            for j in range(d):
+                acc[j] = cross[k, j] - l1 - l2 * s[k, j]
+            for i in range(r):
+                g = gram[k, i] + (overlap if i != k else zero)
+                if g != zero:
+                    for j in range(d):
+                        acc[j] -= g * s[i, j]
+            share = one / bend
+            total = zero
+            for j in range(d):
+                t = s[k, j] + acc[j] * share
+                t = t if t > zero else zero
+                acc[j] = t
+                total += t * t
+            if unit and not total > zero:
+                continue  # nothing of it is left to be of length 1
+            scale = one / np.sqrt(total) if unit else one
+            for j in range(d):
+                s[k, j] = acc[j] * scale
+
+
+def objective(energy: float, gram: Array, cross: Array, s: Array) -> float:
+    """Return ``1/2 |Z - M S|^2`` from ``|Z|^2``, ``M'M`` and ``M'Z``, in float64; at least 0."""
+    wide = np.asarray(s, np.float64)
+    linear = float(np.vdot(np.asarray(cross, np.float64), wide))
+    square = float(np.vdot(np.asarray(gram, np.float64), wide @ wide.T))
+    return max(0.5 * float(energy) - linear + 0.5 * square, 0.0)
+
+
+def revive(gram: Array, s: Array, seed: tuple[int, ...]) -> tuple[Array, list[int]]:
+    """Return the dictionary with its dead rows seeded again, and which these were.
+
+    A factor is dead if no row of the data uses it.  It becomes the most used one, disturbed: as
+    its codes are 0, the reconstruction stays as it is until the codes move.
+    """
+    use = np.diagonal(gram)
+    dead = np.flatnonzero(~(use > ALIVE * max(float(use.max()), 1e-300)))
+    alive = np.setdiff1d(np.arange(len(s)), dead)
+    if not len(dead) or not len(alive):
+        return s, []
+    s = s.copy()
+    order = alive[np.argsort(-use[alive], kind="stable")]
+    for i, k in enumerate(dead):
+        rng = np.random.default_rng([*seed, int(k)])
+        s[k] = s[order[i % len(order)]] * rng.uniform(0.0, 2.0, (s.shape[1],)).astype(s.dtype)
+    return s, dead.tolist()
+
+
+# ------------------------------------------------------------------------------------------- starts
+
+
+def leading(second: Array, r: int) -> Array:
+    """Return the first right singular vectors of Z from ``Z'Z``, (r, d), in float64.
+
+    Their signs are such that each one's largest entry is positive.
+    """
+    d = len(second)
+    _, vectors = eigh(second, subset_by_index=[d - r, d - 1])
+    found = vectors[:, ::-1].T
+    at = np.abs(found).argmax(axis=1)
+    signs = np.sign(found[np.arange(r), at])
+    return np.ascontiguousarray(found * signs[:, None])
+
+
+def nndsvd(v: Array, above: Array, below: Array) -> Array:
+    """Return the dictionary of NNDSVD (Boutsidis and Gallopoulos 2008), (r, d), in float64.
+
+    Of each pair of singular vectors the positive or the negative halves, whichever have the larger
+    product; the codes, which follow from a sweep, need not be formed.
+
+    Parameters
+    ----------
+    v : (r, d) array
+        Right singular vectors, the first ones.
+    above, below : (r,) arrays
+        Squared norms of the positive and of the negative parts of ``Z v_k``, over all rows: what
+        the left vectors are needed for.
+    """
+    v = np.asarray(v, np.float64)
+    s = np.zeros_like(v)
+    for k, row in enumerate(v):
+        sigma = np.sqrt(above[k] + below[k])
+        if not sigma > 0:
+            continue
+        if k == 0:
+            s[k] = np.sqrt(sigma) * np.abs(row)
+            continue
+        up, down = np.maximum(row, 0.0), np.maximum(-row, 0.0)
+        terms = [
+            (np.sqrt(left) / sigma * np.linalg.norm(half), half)
+            for left, half in ((above[k], up), (below[k], down))
+        ]
+        size, half = max(terms, key=lambda term: term[0])
+        if size > 0:
+            s[k] = np.sqrt(sigma * size) * half / np.linalg.norm(half)
+    return s
+
+
+def random_start(r: int, d: int, mean: float, seed: Sequence[int]) -> Array:
+    """Return a dictionary drawn as scikit-learn's ``init="random"`` draws, (r, d), in float64.
+
+    Parameters
+    ----------
+    mean : float
+        Of all numbers of Z.
+    """
+    scale = np.sqrt(max(mean, 0.0) / r)
+    return np.asarray(scale * np.abs(np.random.default_rng(seed).normal(size=(r, d))))

@@ -1,0 +1,325 @@
+"""Proximal operators of constraints and regularisers.
+
+The proximal operator of a function ``r`` maps ``v`` to ``argmin_z r(z) + |z - v|**2 / 2``; that of
+a constraint, ``r`` being 0 on a set and infinite off it, is the projection onto the set.
+
+Every operator takes float32 or float64 and returns the same dtype (integers become float64),
+leaves its input alone, and takes ``out``, which may be the input itself.  What is said to work on
+rows works on the last axis of an array of any dimension.
+
+The formulas are collected in N. Parikh and S. Boyd, *Proximal Algorithms*, Foundations and Trends
+in Optimization 1(3), 2014, chapter 6, unless a docstring names another source.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dadmm.errors import OptionError
+from dadmm.numerics.types import Array
+
+
+def squared_l2(v: ArrayLike, weight: float, out: Array | None = None) -> Array:
+    """Return ``argmin_z weight/2 |z|^2 + 1/2 |z - v|^2``: shrink all of `v` alike.
+
+    Parameters
+    ----------
+    v : array_like of float, any shape
+        The point.
+    weight : float
+        Weight of the regulariser, at least 0.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray
+        ``v / (1 + weight)``, of the shape of `v`.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If `weight` is negative or NaN.
+    """
+    return np.divide(_floating(v), 1.0 + _nonnegative("weight", weight), out=out)
+
+
+def l1(v: ArrayLike, weight: float, out: Array | None = None) -> Array:
+    """Return ``argmin_z weight |z|_1 + 1/2 |z - v|^2``: soft thresholding.
+
+    Parameters
+    ----------
+    v : array_like of float, any shape
+        The point.
+    weight : float
+        Weight of the regulariser, at least 0: entries no larger than this become 0.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray
+        ``sign(v) max(|v| - weight, 0)``, of the shape of `v`.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If `weight` is negative or NaN.
+    """
+    x = _floating(v)
+    weight = _nonnegative("weight", weight)
+    result: Array = np.subtract(x, np.clip(x, -weight, weight), out=out)
+    return result
+
+
+def elastic_net(v: ArrayLike, l1: float, l2: float, out: Array | None = None) -> Array:
+    """Return ``argmin_z l1 |z|_1 + l2/2 |z|^2 + 1/2 |z - v|^2``.
+
+    Parameters
+    ----------
+    v : array_like of float, any shape
+        The point.
+    l1, l2 : float
+        Weights of the two regularisers, at least 0.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray
+        Soft thresholding by `l1`, then division by ``1 + l2``.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If a weight is negative or NaN.
+    """
+    x = _floating(v)
+    l1 = _nonnegative("l1", l1)
+    shrink = 1.0 + _nonnegative("l2", l2)
+    result: Array = np.divide(x - np.clip(x, -l1, l1), shrink, out=out)
+    return result
+
+
+def non_negative(v: ArrayLike, out: Array | None = None) -> Array:
+    """Return ``argmin_z |z - v|^2`` subject to ``z >= 0``.
+
+    Parameters
+    ----------
+    v : array_like of float, any shape
+        The point.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray
+        ``max(v, 0)``, of the shape of `v`.
+    """
+    return np.maximum(_floating(v), 0.0, out=out)
+
+
+def box(v: ArrayLike, low: ArrayLike, high: ArrayLike, out: Array | None = None) -> Array:
+    """Return ``argmin_z |z - v|^2`` subject to ``low <= z <= high``.
+
+    Parameters
+    ----------
+    v : array_like of float, any shape
+        The point.
+    low, high : array_like of float
+        The bounds; they broadcast against `v` and may be infinite.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray
+        `v`, clipped.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If a lower bound is above its upper bound, or a bound is NaN.
+    """
+    x = _floating(v)
+    if not np.all(np.less_equal(low, high)):
+        raise OptionError(f"a box needs low <= high, not low = {low!r} and high = {high!r}")
+    return np.clip(x, np.asarray(low, x.dtype), np.asarray(high, x.dtype), out=out)
+
+
+def simplex(v: ArrayLike, out: Array | None = None, total: float = 1.0) -> Array:
+    """Return, row by row, ``argmin_z |z - v|^2`` subject to ``z >= 0`` and ``sum(z) == total``.
+
+    Parameters
+    ----------
+    v : array_like of float, (..., k)
+        The points, one per row.
+    out : ndarray, optional
+        Where to put the result.
+    total : float
+        What every row of the result sums to, above 0.
+
+    Returns
+    -------
+    ndarray, (..., k)
+        ``max(v - theta, 0)`` with the row's own ``theta``.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If `total` is not positive and finite.
+
+    Notes
+    -----
+    The sorting algorithm of M. Held, P. Wolfe and H. Crowder, *Validation of subgradient
+    optimization*, Mathematical Programming 6, 1974; see J. Duchi et al., *Efficient projections
+    onto the l1-ball for learning in high dimensions*, ICML 2008.
+    """
+    x = _floating(v)
+    if not 0.0 < total < np.inf:
+        raise OptionError(f"a simplex needs a positive, finite total, not {total}")
+    # Adding a constant to a row does not move its projection; taking off the largest entry keeps
+    # the digits that matter when a row is far from the simplex.
+    x = x - np.max(x, axis=-1, keepdims=True)
+    falling = -np.sort(-x, axis=-1)
+    excess = np.cumsum(falling, axis=-1, dtype=np.float64) - float(total)
+    theta = excess / np.arange(1, x.shape[-1] + 1)
+    # theta belongs to the longest head of the sorted row that stays positive.
+    last = np.count_nonzero(falling > theta, axis=-1, keepdims=True) - 1
+    theta = np.take_along_axis(theta, last, axis=-1).astype(x.dtype)
+    result: Array = np.maximum(x - theta, 0.0, out=out)
+    return result
+
+
+def l2_ball(v: ArrayLike, radius: float, out: Array | None = None) -> Array:
+    """Return, row by row, ``argmin_z |z - v|^2`` subject to ``|z| <= radius``.
+
+    Parameters
+    ----------
+    v : array_like of float, (..., k)
+        The points, one per row.
+    radius : float
+        Radius of the ball, at least 0.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray, (..., k)
+        Rows longer than `radius`, scaled down to it; the others as they are.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If `radius` is negative or NaN.
+    """
+    x = _floating(v)
+    radius = _nonnegative("radius", radius)
+    largest = np.max(np.abs(x), axis=-1, keepdims=True)
+    # Squares of the entries could overflow; squares of these are at most 1.
+    unit = x / np.where(largest > 0, largest, 1.0)
+    length = largest * np.sqrt(np.sum(np.square(unit), axis=-1, keepdims=True))
+    outside = length > radius
+    scale = np.where(outside, radius / np.where(outside, length, 1.0), 1.0)
+    result: Array = np.multiply(x, scale, out=out)
+    return result
+
+
+def nuclear_norm(v: ArrayLike, weight: float, out: Array | None = None) -> Array:
+    """Return ``argmin_z weight |z|_* + 1/2 |z - v|_F^2``: soft thresholding of singular values.
+
+    Parameters
+    ----------
+    v : array_like of float, (..., m, n)
+        The matrix (or matrices), small enough for a full singular value decomposition.
+    weight : float
+        Weight of the regulariser, at least 0: singular values no larger than this vanish.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray, (..., m, n)
+        ``U max(S - weight, 0) V'`` with ``v = U S V'``.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If `weight` is negative or NaN.
+
+    Notes
+    -----
+    J.-F. Cai, E. Candes and Z. Shen, *A singular value thresholding algorithm for matrix
+    completion*, SIAM Journal on Optimization 20(4), 2010, theorem 2.1.
+    """
+    x = _floating(v)
+    left, values, right = np.linalg.svd(x, full_matrices=False)
+    values = np.maximum(values - _nonnegative("weight", weight), 0.0)
+    return np.matmul(left * values[..., None, :], right, out=out)
+
+
+def binary(v: ArrayLike, out: Array | None = None) -> Array:
+    """Return the nearest point of ``{-1, 1}`` to each entry; 0 goes to 1.
+
+    Parameters
+    ----------
+    v : array_like of float, any shape
+        The point.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `v`.  The set is not convex: the projection has no useful derivative.
+    """
+    x = _floating(v)
+    result: Array = np.copysign(x.dtype.type(1.0), x + x.dtype.type(0.0), out=out)
+    return result
+
+
+def k_sparse(v: ArrayLike, k: int, out: Array | None = None) -> Array:
+    """Return the nearest rows with at most `k` entries that are not 0.
+
+    Parameters
+    ----------
+    v : array_like of float, any shape
+        The point; its last axis is a row.
+    k : int
+        Entries kept: the largest by absolute value, of equal ones the first.
+    out : ndarray, optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `v`.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If `k` is below 1.
+    """
+    x = _floating(v)
+    if k < 1:
+        raise OptionError(f"k={k}: keep 1 entry or more")
+    result = np.array(x) if out is None else out
+    if out is not None and out is not x:
+        out[...] = x
+    if k < x.shape[-1]:
+        dropped = np.argsort(-np.abs(x), axis=-1, kind="stable")[..., k:]
+        np.put_along_axis(result, dropped, 0.0, axis=-1)
+    return result
+
+
+def _floating(v: ArrayLike) -> Array:
+    x = np.asarray(v)
+    return x.astype(np.result_type(x, np.float32), copy=False)
+
+
+def _nonnegative(name: str, value: float) -> float:
+    # A Python float, unlike np.float64, leaves float32 arrays float32.
+    if not value >= 0:
+        raise OptionError(f"{name} must be at least 0, not {value}")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Stochastic Block-ADMM (arXiv 2105.00339)."""

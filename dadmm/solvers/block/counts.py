@@ -1,0 +1,288 @@
+"""What the tasks of Block-ADMM compute, counted; the code that is counted is beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dadmm.networks.blocks import Dense, NMFBlock
+from dadmm.networks.chain import size
+from dadmm.numerics.activations import PIECEWISE, get_activation
+from dadmm.solvers.block.minibatch import EVALUATED
+from dadmm.solvers.block.options import BlockOptions
+from dadmm.solvers.counts import Work
+from dadmm.solvers.nmf import counts
+from dadmm.solvers.nmf.dictionary import SWEEPS
+from dadmm.solvers.solver import Part, Problem
+
+# Calls from Python per mini-batch beside those of its blocks.
+PER_BATCH = 25
+
+
+def visit(solver: BlockOptions, problem: Problem, part: Part, rows: int) -> Work:
+    """Return the work of a part on a chunk, see `BlockOptions.visit`."""
+    work = Work()
+    if part.evaluate:
+        share = solver.validation_fraction if part.name == "validate-chunk" else 1.0
+        seen = max(rows * share, 1.0)
+        chain = solver.chain(problem)
+        _inputs(work, problem, seen, seen / EVALUATED)
+        batch = Work()
+        _forward(batch, solver, problem, 1, chain.depth, EVALUATED)
+        _measure(batch, problem, EVALUATED)
+        work.add(batch, seen / EVALUATED)
+        work.result += 64
+        return work
+    if solver.schedule == "grid":
+        _grid(solver, problem, work, part, rows)
+        return work
+    trained = _trained(solver, rows)
+    batch_rows = min(solver.batch_rows(problem), max(trained, 1))
+    batch = Work()
+    if solver.plain:
+        _online(batch, solver, problem, batch_rows)
+    else:
+        _sweeps(batch, solver, problem, batch_rows)
+    batches = solver.local_epochs * -(-trained // batch_rows)
+    work.add(batch, batches)
+    _inputs(work, problem, solver.local_epochs * trained, batches)
+    work.loop("pass", solver.local_epochs * trained)
+    _contribution(work, solver, problem, solver.layers(problem))
+    return work
+
+
+def prepare(solver: BlockOptions, problem: Problem, layer: int) -> Work:
+    """Return the work of making a block's parameters ready: none, but for reading them."""
+    bytes_ = np.dtype(problem.dtype).itemsize * _kept(solver, problem, layer)
+    return Work(moved=bytes_, result=bytes_)
+
+
+def solve(solver: BlockOptions, problem: Problem, layer: int) -> Work:
+    """Return the work of a block's consensus, see `dadmm.solvers.block.consensus.update`."""
+    item = np.dtype(problem.dtype).itemsize
+    kept = _kept(solver, problem, layer)
+    moved = _learnt(solver, problem, layer) * (8 + 2 * item) + 2 * item * kept
+    work = Work(moved=moved, calls=20, result=item * kept)
+    found = _factors(solver, problem, layer)
+    if found is not None:
+        features, r = found
+        counts.settled(work, features, r, SWEEPS)
+    return work
+
+
+def _factors(solver: BlockOptions, problem: Problem, t: int) -> tuple[int, int] | None:
+    """Return the features and factors of a block that factorises; None for others."""
+    if solver.factors(problem, t) is None:
+        return None
+    ((r, features),) = solver.shapes(problem, t).values()
+    return features, r
+
+
+def _kept(solver: BlockOptions, problem: Problem, t: int) -> int:
+    """Return how many numbers are stored of a block: parameters and moments, or sums."""
+    found = _factors(solver, problem, t)
+    return 3 * solver.size(problem, t) if found is None else _learnt(solver, problem, t)
+
+
+def _learnt(solver: BlockOptions, problem: Problem, t: int) -> int:
+    """Return how many numbers the consensus on a block is formed of."""
+    found = _factors(solver, problem, t)
+    if found is not None:
+        features, r = found
+        return r * (2 * features + r)
+    return (3 if solver.optimizer == "adam" else 2) * solver.size(problem, t)
+
+
+def _trained(solver: BlockOptions, rows: int) -> int:
+    if not solver.early_stopping:
+        return rows
+    return max(1, min(round(rows * (1 - solver.validation_fraction)), rows - 1))
+
+
+def _inputs(work: Work, problem: Problem, rows: float, batches: float) -> None:
+    """Rows that are picked, scaled, and targets beside them."""
+    widths = problem.architecture.widths
+    work.loop("gather", rows * (widths[0] + widths[-1]), 4 * batches)
+
+
+def _measure(work: Work, problem: Problem, rows: int) -> None:
+    outputs = problem.architecture.widths[-1]
+    if problem.loss == "cross_entropy":
+        work.loop("softmax", rows * outputs, 4)
+    else:
+        work.loop("loss", 3 * rows * outputs, 12)
+
+
+def _forward(
+    work: Work, solver: BlockOptions, problem: Problem, lo: int, hi: int, rows: int
+) -> None:
+    chain = solver.chain(problem)
+    for i in range(lo, hi + 1):
+        inner, outer = chain.widths[i - 1], chain.widths[i]
+        block = chain.blocks[i - 1]
+        if isinstance(block, NMFBlock):
+            counts.coded(work, rows, inner, outer, block.sweeps)
+            continue
+        if not isinstance(block, Dense):  # a module of others: as a dense one of its parameters
+            outer = max(1, size(chain.shapes_of(i)) // max(inner, 1))
+        work.product(rows, inner, outer)
+        work.calls += 3
+        _gate(work, block, rows * outer)
+
+
+def _gate(work: Work, block: object, elements: float) -> None:
+    name = getattr(block, "activation", "relu")
+    if name == "identity":
+        work.loop("pass", elements)
+    elif get_activation(name).kind == PIECEWISE:
+        work.loop("gate", elements)
+    else:
+        work.loop("smooth", elements, 2)
+        work.loop("pass", 2 * elements, 2)
+
+
+def _backward(
+    work: Work,
+    solver: BlockOptions,
+    problem: Problem,
+    lo: int,
+    hi: int,
+    rows: int,
+    gradients: bool,
+    pull: bool,
+) -> None:
+    chain = solver.chain(problem)
+    for i in range(hi, lo - 1, -1):
+        inner, outer = chain.widths[i - 1], chain.widths[i]
+        block = chain.blocks[i - 1]
+        if isinstance(block, NMFBlock):
+            counts.pulled(work, rows, inner, outer, block.sweeps, pull)
+            continue
+        work.calls += 3
+        _gate(work, block, rows * outer)
+        if gradients:
+            work.product(rows, inner, outer)
+        if pull or i > lo:
+            work.product(rows, inner, outer)
+            if getattr(block, "skip", False):
+                work.loop("pass", rows * inner)
+
+
+def _learn(
+    work: Work, solver: BlockOptions, problem: Problem, t: int, rows: int, pull: bool
+) -> None:
+    lo, hi = solver.spans(problem)[t - 1]
+    _backward(work, solver, problem, lo, hi, rows, gradients=True, pull=pull)
+    factors = _factors(solver, problem, t)
+    if factors is not None:
+        counts.absorbed(work, rows, *factors)
+        return
+    count = solver.size(problem, t)
+    calls = 4 * (hi - lo + 1)
+    work.loop("adam" if solver.optimizer == "adam" else "pass", count, calls)
+    if solver.consensus == "admm":
+        work.loop("pass", 2 * count, calls)
+    if solver.clip_norm:
+        work.loop("pass", 2 * count, 2)
+
+
+def _online(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> None:
+    """One mini-batch, see `Local._online`."""
+    chain, spans = solver.chain(problem), solver.spans(problem)
+    work.calls += PER_BATCH
+    _forward(work, solver, problem, 1, chain.depth, rows)
+    _measure(work, problem, rows)
+    for t in range(len(spans), 0, -1):
+        width = chain.widths[spans[t - 1][1]]
+        if t < len(spans):
+            work.loop("pass", 2 * rows * width, 3)
+        _learn(work, solver, problem, t, rows, pull=t > 1)
+
+
+def _sweeps(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> None:
+    """One mini-batch, see `Local._sweeps` and `Local._batch`."""
+    chain, spans = solver.chain(problem), solver.spans(problem)
+    inner = [chain.widths[hi] for _, hi in spans[:-1]]
+    work.calls += PER_BATCH
+    _forward(work, solver, problem, 1, chain.depth, rows)
+    _measure(work, problem, rows)
+    if solver.mode == "batch":
+        work.loop("gather", 4 * rows * sum(inner), 8 * len(inner))
+    for _ in range(solver.z_steps):
+        _forward(work, solver, problem, 1, chain.depth, rows)
+        work.loop("loss", rows * problem.architecture.widths[-1], 6)
+        for lo, hi in spans[1:]:
+            _backward(work, solver, problem, lo, hi, rows, gradients=False, pull=True)
+        work.loop("pass", 12 * rows * sum(inner), 16 * len(inner))
+    work.loop("pass", 2 * rows * sum(inner), 3 * len(inner))
+    for _ in range(solver.inner_steps):
+        _forward(work, solver, problem, 1, chain.depth, rows)
+        work.loop("loss", rows * problem.architecture.widths[-1], 6)
+        work.loop("pass", 3 * rows * sum(inner), 4 * len(inner))
+        for t in range(1, len(spans) + 1):
+            _learn(work, solver, problem, t, rows, pull=False)
+    if solver.mode == "batch":
+        _forward(work, solver, problem, 1, spans[-1][0] - 1, rows)
+        work.loop("pass", 2 * rows * sum(inner), 2 * len(inner))
+
+
+def _contribution(
+    work: Work, solver: BlockOptions, problem: Problem, layers: tuple[int, ...]
+) -> None:
+    """Count copies of the parameters at a visit's begin, and their sums at its end."""
+    item = np.dtype(problem.dtype).itemsize
+    kept = sum(_kept(solver, problem, t) for t in layers)
+    learnt = sum(_learnt(solver, problem, t) for t in layers)
+    remembered = sum(solver.size(problem, t) for t in solver.multiplied(problem) if t in layers)
+    work.moved += item * (2 * kept + 3 * learnt + 8 * remembered)
+    work.calls += 20 * len(layers)
+    work.result += item * learnt + 64
+
+
+def _grid(solver: BlockOptions, problem: Problem, work: Work, part: Part, rows: int) -> None:
+    """One block of one chunk, see `dadmm.solvers.block.grid`."""
+    (t,) = part.couple
+    chain, spans = solver.chain(problem), solver.spans(problem)
+    lo, hi = spans[t - 1]
+    item, trained = np.dtype(problem.dtype).itemsize, _trained(solver, rows)
+    below, width = chain.widths[lo - 1], chain.widths[hi]
+    work.result = 16
+    if part.name.startswith("move-block"):
+        work.loop("pass", 10 * trained * width, 20 * trained / EVALUATED)
+        work.moved += 5 * item * trained * width
+        return
+    pieces = trained / EVALUATED
+    forward, pull = Work(), Work()
+    _forward(forward, solver, problem, lo, hi, EVALUATED)
+    forward.loop("gather", EVALUATED * below, 4)
+    forward.loop("pass", EVALUATED * width, 4)
+    _backward(pull, solver, problem, lo, hi, EVALUATED, gradients=False, pull=True)
+    pull.loop("pass", EVALUATED * (3 * width + 3 * below), 8)
+    work.moved += item * rows * (below + 2 * width)
+    if part.name.startswith("forward-block"):
+        work.add(forward, pieces)
+        return
+    last = t == len(spans)
+    train = part.name.startswith("train-block")
+    if not train or solver.mode == "online" or last:
+        work.add(forward, pieces)
+        if last:
+            work.loop("loss", 3 * trained * width, 12 * pieces)
+        if not train or solver.mode == "online":
+            work.add(pull, pieces)
+    if not train:
+        return
+    if solver.mode == "batch" and not last:
+        work.add(forward, pieces)
+        work.loop("pass", 2 * trained * width, 2 * pieces)
+    batch_rows = min(solver.batch_rows(problem), max(trained, 1))
+    batch = Work(calls=PER_BATCH)
+    batch.loop("gather", batch_rows * below, 4)
+    for _ in range(solver.inner_steps):
+        _forward(batch, solver, problem, lo, hi, batch_rows)
+        if last:
+            batch.loop("loss", batch_rows * width, 8)
+        else:
+            batch.loop("pass", 4 * batch_rows * width, 6)
+        _learn(batch, solver, problem, t, batch_rows, pull=False)
+    work.add(batch, solver.local_epochs * -(-trained // batch_rows))
+    _contribution(work, solver, problem, (t,))

@@ -1,0 +1,96 @@
+"""What factorisations compute, counted; the code that is counted is beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dadmm.solvers.counts import Work
+from dadmm.solvers.nmf.options import FactorizationOptions
+from dadmm.solvers.solver import Part, Problem
+
+
+def coded(work: Work, rows: int, features: int, r: int, sweeps: int, fresh: bool = True) -> None:
+    """Count codes of some rows, see `dadmm.numerics.nonnegative.codes`."""
+    work.product(r, features, r)
+    work.product(rows, features, r)
+    swept(work, rows, r, sweeps + fresh)
+    work.loop("pass", rows * r, 4)
+
+
+def swept(work: Work, rows: int, r: int, sweeps: int) -> None:
+    """Count sweeps over codes whose products are known, see `dadmm.numerics.nonnegative.coded`."""
+    work.loop("code_sweep", float(rows) * r * r * sweeps, 4)
+
+
+def absorbed(work: Work, rows: int, features: int, r: int) -> None:
+    """Count what a mini-batch teaches a dictionary, see `Dictionary.absorb`."""
+    work.product(r, rows, r)
+    work.product(r, rows, features)
+    work.loop("pass", 4 * r * (features + r), 8)
+    work.loop("dictionary_sweep", r * r * features, 6)
+
+
+def settled(work: Work, features: int, r: int, sweeps: int) -> None:
+    """Count a dictionary's sweeps on the totals, in float64, see `dadmm.solvers.nmf.dictionary.settled`."""
+    work.loop("dictionary_sweep", 2.0 * sweeps * r * r * features, 20)
+    work.moved += 8.0 * 4 * r * features
+
+
+def pulled(work: Work, rows: int, features: int, r: int, sweeps: int, pull: bool) -> None:
+    """Count what a block asks of what lies below, see `FactorSpan.pull` and `FactorSpan.learn`."""
+    work.loop("pass", 3 * rows * r, 3)
+    swept(work, rows, r, sweeps)
+    work.product(rows, r, features)
+    work.loop("pass", rows * features)
+    if pull:
+        work.product(rows, r, features)
+        work.loop("pass", 2 * rows * features + rows * r, 3)
+
+
+def visit(solver: FactorizationOptions, problem: Problem, part: Part, rows: int, each: int) -> Work:
+    """Return the work of a part on a chunk, so many rows at a time, see `Factorization.visit`."""
+    work, item = Work(), np.dtype(problem.dtype).itemsize
+    features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
+    online = solver.mode == "online"
+    piece = Work(calls=10)
+    piece.loop("gather", each * features, 4)
+    fresh = online or part.evaluate
+    coded(piece, each, features, r, solver.code_sweeps if fresh else solver.sweeps, fresh)
+    if fresh:  # what the codes do not reconstruct
+        piece.product(each, r, features)
+        piece.loop("pass", 2 * each * features, 2)
+    if part.evaluate:
+        work.result = 8.0
+    elif online:
+        absorbed(piece, each, features, r)
+        piece.loop("pass", each * r, 1)
+        work.result = item * r * (2.0 * features + r)
+    else:
+        piece.product(r, each, r)
+        piece.product(r, each, features)
+        piece.loop("pass", 2 * r * (features + r) + 2 * each * r, 5)
+        work.result = 8.0 * r * (features + r)
+    work.add(piece, rows / each)
+    return work
+
+
+def prepare(solver: FactorizationOptions, problem: Problem) -> Work:
+    """Return the work of making the dictionary ready: none, but for reading it."""
+    kept = _kept(solver, problem)
+    return Work(moved=kept, result=kept)
+
+
+def solve(solver: FactorizationOptions, problem: Problem, sweeps: int) -> Work:
+    """Return the work of an update of the dictionary, see `Factorization.solve`."""
+    features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
+    work = Work(result=_kept(solver, problem), constants=8.0)
+    settled(work, features, r, sweeps)
+    work.dense(r, 2.0 * r * r * features)
+    return work
+
+
+def _kept(solver: FactorizationOptions, problem: Problem) -> float:
+    """Return the bytes of the dictionary, and of the sums behind it."""
+    features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
+    numbers = r * features if solver.mode == "batch" else r * (2 * features + r)
+    return float(np.dtype(problem.dtype).itemsize * numbers)

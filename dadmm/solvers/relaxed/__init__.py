@@ -1,0 +1,1 @@
+"""Relaxed ADMM for residual networks (arXiv 2310.15334)."""

@@ -1,0 +1,467 @@
+"""Relaxed ADMM for residual networks (arXiv 2310.15334): serial, regional and layer-parallel.
+
+The hidden constraints are penalties; only the last, linear one keeps a multiplier L.  Summed
+over n samples (rows), with ``r_i = V_i - s_i V_{i-1} - act(.)``:
+
+3-splitting (U and V auxiliary)::
+
+    F = 1/n [ loss(V_N, Y) + sum_{i<N} mu/2 |U_i - A_i|^2 + nu/2 |V_i - s_i V_{i-1} - act(U_i)|^2
+            + <L, A_N - V_N> + beta/2 |A_N - V_N|^2 ] + alpha/2 sum_i |W_i|^2
+
+2-splitting (V auxiliary): the middle sum is ``mu/2 |V_i - s_i V_{i-1} - act(A_i)|^2``.
+
+One iteration is one sweep over the per-sample blocks, from the head down so that what the loss
+asks for reaches the first layer in one sweep, and then the weight solves.  In a sweep each block
+is updated by ``V <- V - gradient M^-1`` with the curvature M of its subproblem, which is the exact
+minimiser where that is quadratic.  The gradients that this needs are, for free, those of the
+stationarity report; each is taken just before its block moves.
+
+The formulas were rebuilt from the paper's abstract and published relatives and checked
+numerically against their defining minimisations (tests/test_relaxed.py); they are derived, not
+quoted.  So is the extra curvature at region borders: two sides of a quadratic coupling
+``q(a + b)`` that move at once raise it by at most ``<a, b> <= (|a|^2 + |b|^2) / 2`` over what each
+expects, and that is added to both as a proximal term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dadmm.networks.architecture import Architecture
+from dadmm.networks.architecture import layers as forward_layers
+from dadmm.networks.scaling import SCALED
+from dadmm.numerics.activations import get_activation
+from dadmm.numerics.algebra import cross, gram, square
+from dadmm.numerics.losses import get_loss
+from dadmm.numerics.types import Array, Arrays
+from dadmm.numerics.workspace import lasting
+from dadmm.solvers.counts import Work
+from dadmm.solvers.relaxed import counts
+from dadmm.solvers.relaxed import weights as weight_step
+from dadmm.solvers.relaxed.options import RelaxedOptions
+from dadmm.solvers.relaxed.sweep import sweep, tile_rows
+from dadmm.solvers.solver import Chunk, Footprint, Part, Pass, Problem, Sums, target_bytes
+
+_work = lasting()
+
+
+class RelaxedADMM(RelaxedOptions):
+    """Relaxed ADMM (arXiv 2310.15334); the options are those of `RelaxedOptions`."""
+
+    name: ClassVar[str] = "relaxed"
+    raw: ClassVar[bool] = False
+    hint: ClassVar[str] = (
+        "Raise beta (at least 1) and tau, lower over_relaxation to 1, and standardise the data."
+    )
+
+    # ------------------------------------------------------------------ what the method is made of
+
+    def variables(self, problem: Problem) -> dict[str, int]:
+        """``v_i`` (and ``u_i`` in the 3-splitting) per hidden layer, ``v_N`` and ``l``."""
+        if self.state == "recompute":
+            return {}
+        return self.blocks(problem)
+
+    def parameters(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return the weights and the bias of a layer."""
+        return f"w_{layer}", f"b_{layer}"
+
+    def exported(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """Return them all."""
+        return self.parameters(problem, layer)
+
+    def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
+        """Return a layer's parameters; those of the refitted head as the last layer's."""
+        number = min(layer, problem.architecture.depth)
+        return {f"{kind}_{number}": weights[f"{kind}_{layer}"] for kind in "wb"}
+
+    def model(self, problem: Problem) -> Architecture:
+        """Return the architecture."""
+        return problem.architecture
+
+    def memory(self, problem: Problem) -> dict[str, int]:
+        """Nothing is kept per chunk."""
+        return {}
+
+    def granularity(self, problem: Problem) -> tuple[int, int, int]:
+        """Return (fewest chunks, what their number is a multiple of, most bytes of one).
+
+        Enough to keep a few workers busy, whatever their number turns out to be: the chunking
+        must not depend on it, or results would.
+        """
+        return 8, 1, 16 * 2**20
+
+    def footprint(self, problem: Problem, inputs: int, chunks: int) -> Footprint:
+        """Return what a run holds in memory; see `Solver.footprint`."""
+        size = np.dtype(problem.dtype).itemsize
+        arch = problem.architecture
+        widths, hidden, outputs = arch.widths, arch.widths[1:-1], arch.widths[-1]
+        keeps, two = self.state == "keep", self.splitting == 2
+
+        # Inputs as stored and scaled, targets as stored and encoded; the state.
+        row = (inputs + size) * widths[0] + target_bytes(problem)
+        row += size * sum(self.blocks(problem).values())
+        # One layer of all rows: the features, or (2-splitting) the residuals of a weight step.
+        row += size * (max(hidden) if two else hidden[-1] if keeps else 0)
+        if not keeps:  # the regions' edges as they were
+            row += size * sum(widths[lo - 1] for lo, _ in self.spans(problem)[1:])
+        # The head: outputs, and the loss (three in float64) or its proximal step; numbers per row.
+        row += outputs * (size + max(24, 5 * size)) + 16 + size
+
+        # Blocks of a tile of rows, of the sweep and of the forward pass; inputs being scaled.
+        tile = tile_rows(problem, problem.rows) * max(hidden) * size
+        visit = (16 if two else 8) * tile + 8 * SCALED * widths[0]
+
+        product = [(a + 1) * b for a, b in pairwise(widths)]
+        square = [(a + 1) ** 2 for a in widths[:-1]]
+        if self.head_refit:
+            product.append(product[-1])
+        # Weights, and inverses of the curvatures.  In the passes after the first also the weights
+        # as they were, and a total beside the first one, which the layers that rest wait with.
+        weights = size * (sum(product) + sum(a * a for a in hidden))
+        if self.refines:
+            inner = slice(1, arch.depth - 1)
+            weights += 2 * size * sum(product)
+            weights += 8 * (product[0] + sum(square[inner]) + sum(product[inner]))
+        # Gram and cross products of each layer; layer 1's Gram matrix is summed once, before.
+        grams = sum(square[1:]) + (square[-1] if self.head_refit else 0)
+        sums = max(grams + sum(product), square[0])
+        # Float64: the matrix, which layer 1 has twice (as stored, and its own), and five products;
+        # or W, W W' and its inverse.
+        solve = [
+            8 * (square * (2 if i == 0 else 1) + max(5 * product, square + 3 * product))
+            for i, (square, product) in enumerate(zip(square, product, strict=False))
+        ]
+        solve += [
+            16 * square + (8 + 2 * size) * product
+            for square, product in zip(square[1:], product[1:], strict=False)
+        ]
+        return Footprint(row, visit, weights, size * sums, 8 * sums, max(solve))
+
+    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
+        """Return what a visit computes, counted; see `Counted.visit_work`."""
+        return counts.visit(self, problem, part, rows)
+
+    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what `prepare` and `solve` compute for a layer, counted."""
+        return counts.prepare(self, problem, layer), counts.solve(self, problem, layer)
+
+    def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
+        """One pass; for the proximal 2-splitting more, which repeat only the weight step."""
+        depth = problem.architecture.depth
+        everything = tuple(range(1, depth + 1))
+        if self.state == "recompute":
+            part = Part(
+                "visit-chunk",
+                (1, depth),
+                everything,
+                evaluate=True,
+                layers=self.layers(problem),
+                x=True,
+                y=True,
+            )
+            return (Pass((part,), self.layers(problem)),)
+        spans = self.spans(problem)
+        parts = []
+        for lo, hi in spans:
+            own = tuple(name for i in range(lo, hi + 1) for name in self._names(problem, i))
+            edges = self._names(problem, hi + 1) + ((f"v_{lo - 1}",) if lo > 1 else ())
+            parts.append(
+                Part(
+                    "visit-chunk" if len(spans) == 1 else f"visit-region-{lo}-{hi}",
+                    (lo, hi),
+                    couple=tuple(range(lo if lo == 1 else lo + 1, hi + 1)),
+                    evaluate=len(spans) == 1,
+                    reads=own + edges,
+                    writes=own,
+                    layers=self.layers(problem)
+                    if len(spans) == 1
+                    else tuple(range(lo, min(hi + 1, depth) + 1)),
+                    x=lo == 1,
+                    y=hi == depth,
+                )
+            )
+        if len(spans) > 1:
+            # The first layer of a region couples to the newest V of the region on its left.
+            parts += [self._coupling(problem, (lo, lo)) for lo, _ in spans[1:]]
+            parts += self.finish(problem).parts
+        first = Pass(tuple(parts), self.layers(problem))
+        if not self.refines:
+            return (first,)
+        inner = [(lo, min(hi, depth - 1)) for lo, hi in spans if lo < depth]
+        refine = Pass(tuple(self._coupling(problem, span) for span in inner), everything[:-1])
+        return (first, *(refine for _ in range(self.inner_steps - 1)))
+
+    def _names(self, problem: Problem, i: int) -> tuple[str, ...]:
+        """Per-sample blocks that belong to layer i; none beyond the head."""
+        depth = problem.architecture.depth
+        if i > depth:
+            return ()
+        if i == depth:
+            return (f"v_{i}", "l")
+        return (f"v_{i}", f"u_{i}") if self.splitting == 3 else (f"v_{i}",)
+
+    def _coupling(self, problem: Problem, span: tuple[int, int]) -> Part:
+        lo, hi = span
+        names = [f"v_{i}" for i in range(max(lo - 1, 1), hi + 1)]
+        if self.splitting == 3:
+            names += [f"u_{i}" for i in range(lo, min(hi, problem.architecture.depth - 1) + 1)]
+        if hi == problem.architecture.depth:
+            names.append("l")
+        inside = tuple(range(lo, hi + 1))
+        return Part("couple-chunk", couple=inside, fresh=tuple(names), layers=inside, x=lo == 1)
+
+    def finish(self, problem: Problem) -> Pass:
+        """Run the network forward: losses, scores, and the sums of the head refit."""
+        depth = problem.architecture.depth
+        used = (*range(1, depth), self.readout(problem))
+        part = Part("evaluate-chunk", evaluate=True, layers=used, x=True, y=True)
+        return Pass((part,), used[-1:] if self.head_refit else ())
+
+    def finish_passes(self, problem: Problem) -> int:
+        """Return 0 without a refit, 1 where it is exact in one step, else 8 Newton-like steps."""
+        if not self.head_refit:
+            return 0
+        return 1 if problem.loss in ("squared", "hinge") else 8
+
+    def initial(self, problem: Problem, seed: int) -> Arrays:
+        """Draw starting parameters; from 0 the refitted head's first step is least squares."""
+        arch = problem.architecture
+        params = arch.initial(seed, problem.dtype)
+        if self.head_refit:
+            for kind in "wb":
+                params[f"{kind}_{arch.depth + 1}"] = np.zeros_like(params[f"{kind}_{arch.depth}"])
+        return params
+
+    def looks(self, problem: Problem) -> tuple[Part, ...]:
+        """Return nothing: the start does not depend on the data."""
+        return ()
+
+    def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
+        """Return the parameters as they are."""
+        return params
+
+    def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
+        """Forward pass: U_i = A_i, V_i, V_N = A_N, L = gradient of the loss; and X~'X~."""
+        assert chunk.x is not None
+        state = self._forward(problem, weights, chunk) if self.state == "keep" else {}
+        return state, {"gram_1": gram(chunk.x)}
+
+    def constants(self, problem: Problem, layer: int) -> tuple[str, ...]:
+        """X~'X~ never changes: it is summed once, and only layer 1 needs it."""
+        return ("gram_1",) if layer == 1 else ()
+
+    def _forward(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Arrays:
+        arch = problem.architecture
+        assert chunk.x is not None
+        assert chunk.y is not None
+        activation = get_activation(arch.activation)
+        state: Arrays = {}
+        v, tile = chunk.x, tile_rows(problem, chunk.rows)
+        for i in range(1, arch.depth + 1):
+            w = weights[f"w_{i}"]
+            new = u = np.matmul(v, w, out=self._room(f"v_{i}", (len(v), w.shape[1]), v.dtype))
+            new += weights[f"b_{i}"]
+            if i < arch.depth:
+                if self.splitting == 3:
+                    state[f"u_{i}"] = u
+                    new = self._room(f"u_{i}", u.shape, u.dtype)
+                for first in range(0, len(v), tile):
+                    rows = slice(first, first + tile)
+                    activation.value(u[rows], out=new[rows])
+                if arch.skip(i):
+                    new += v
+            state[f"v_{i}"] = v = new
+        state["l"] = get_loss(problem.loss).gradient(v, chunk.y)
+        return state
+
+    def _room(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return room for a block of state: new, unless the visit's end is that of the block."""
+        return np.empty(shape, dtype) if self.state == "keep" else _work.take(name, shape, dtype)
+
+    # ---------------------------------------------------------------------- once per iteration
+
+    def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
+        """Return what visits need of a layer; see `dadmm.solvers.relaxed.weights.prepare`."""
+        return weight_step.prepare(self, problem, layer, params)
+
+    def idle(self, problem: Problem, part: Part, weights: Arrays) -> bool:
+        """Whether every layer of an inner weight step has settled."""
+        return (
+            not part.sweep
+            and bool(part.couple)
+            and all(f"settled_{i}" in weights for i in part.couple)
+        )
+
+    # --------------------------------------------------------------------------- once per chunk
+
+    def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+        """Sweep, couple and evaluate a chunk, as the part says; `chunk.state` ends up new."""
+        sums: Sums = {}
+        if self.state == "recompute" and part.sweep is not None:
+            chunk.state.update(self._forward(problem, weights, chunk))
+        if part.evaluate:
+            sums.update(self._evaluate(problem, weights, chunk))
+        if part.sweep is not None and self.state == "recompute":
+            # All regions in one task: each must see its neighbours' values of before the sweep.
+            spans = self.spans(problem)
+            edges = {f"v_{lo - 1}": chunk.state[f"v_{lo - 1}"].copy() for lo, _ in spans[1:]}
+            for span in spans:
+                left = edges.get(f"v_{span[0] - 1}")
+                sums.update(sweep(self, problem, span, weights, chunk, left))
+        elif part.sweep is not None:
+            sums.update(sweep(self, problem, part.sweep, weights, chunk))
+        for layer in part.couple:
+            if f"settled_{layer}" not in weights:
+                sums.update(self._couple(problem, layer, weights, chunk))
+        return sums
+
+    def _couple(self, problem: Problem, i: int, weights: Arrays, chunk: Chunk) -> Sums:
+        """Form the chunk's sums for layer i's weight update, from the newest blocks."""
+        arch = problem.architecture
+        state = chunk.state
+        below = chunk.x if i == 1 else state[f"v_{i - 1}"]
+        assert below is not None
+        sums: Sums = {}
+        if i > 1:
+            sums[f"gram_{i}"] = gram(below)
+        if i == arch.depth:
+            target = state[f"v_{i}"] - state["l"] / below.dtype.type(self.beta)
+            sums[f"cross_{i}"] = cross(below, target)
+        elif self.splitting == 3:
+            sums[f"cross_{i}"] = cross(below, state[f"u_{i}"])
+        else:
+            residual, most = self._residual(problem, i, weights, below, state[f"v_{i}"])
+            sums[f"cross_{i}"] = cross(below, residual)
+            if get_activation(arch.activation).bend:
+                sums[f"max_offset_{i}"] = most
+        return sums
+
+    def _residual(
+        self, problem: Problem, i: int, weights: Arrays, below: Array, v: Array
+    ) -> tuple[Array, float]:
+        """Return ``(s V_{i-1} + act(A_i) - V_i) * act'(A_i)``, and the largest offset of act."""
+        activation = get_activation(problem.architecture.activation)
+        found = np.matmul(below, weights[f"w_{i}"], out=_work.take("whole", v.shape, v.dtype))
+        found += weights[f"b_{i}"]
+        most = 0.0
+        tile = tile_rows(problem, len(v))
+        for first in range(0, len(v), tile):
+            rows = slice(first, first + tile)
+            a = found[rows]
+            offset = below[rows] - v[rows] if problem.architecture.skip(i) else -v[rows]
+            value = activation.value(a)
+            value += offset
+            np.multiply(value, activation.derivative(a), out=a)
+            most = float(np.maximum(most, np.abs(offset).max()))  # NaN stays
+        return found, most
+
+    def _evaluate(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Sums:
+        """Forward pass: loss and score of the network that would predict, sums of the refit."""
+        arch = problem.architecture
+        loss = get_loss(problem.loss)
+        assert chunk.x is not None
+        assert chunk.y is not None
+        last = self.readout(problem)
+        if self.state == "recompute" and chunk.state:
+            features = chunk.state[f"v_{arch.depth - 1}"]
+        else:
+            shape = (chunk.rows, arch.widths[-2])
+            name = "whole" if self.state == "keep" else f"v_{arch.depth - 1}"
+            features = _work.take(name, shape, problem.dtype)
+            tile = tile_rows(problem, chunk.rows)
+            for first in range(0, chunk.rows, tile):
+                rows = slice(first, first + tile)
+                *_, last_hidden = forward_layers(
+                    arch, weights, chunk.x[rows], to=arch.depth - 1, work=_work
+                )
+                features[rows] = last_hidden
+        out = features @ weights[f"w_{last}"]
+        out += weights[f"b_{last}"]
+        sums: Sums = {"forward_loss": loss.value(out, chunk.y)}
+        if problem.classes:
+            sums["correct"] = loss.right(out, chunk.y)
+        else:
+            sums["squared_error"] = square(out - chunk.y)
+        if self.head_refit:
+            sums[f"gram_{last}"] = gram(features)
+            fit = out - chunk.y if problem.loss == "hinge" else loss.gradient(out, chunk.y)
+            sums[f"cross_{last}"] = cross(features, fit)
+        return sums
+
+    # ---------------------------------------------------------------------- once per iteration
+
+    def solve(
+        self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
+    ) -> tuple[Arrays, Sums]:
+        """Solve for [W_i; b_i]; see `dadmm.solvers.relaxed.weights.solve`."""
+        return weight_step.solve(self, problem, layer, anchor, weights, sums)
+
+    def report(self, problem: Problem, details: Sums) -> dict[str, float]:
+        """One row of history; per-sample quantities are means over the samples.
+
+        Everything but `step` and `size` describes the point that the iteration started from;
+        `stationarity` is made of each block's gradient just before the block moved, which is zero
+        for all of them at stationary points only.
+        """
+        depth = problem.architecture.depth
+        n = problem.rows
+        row: dict[str, float] = {}
+
+        def total(prefix: str) -> float:
+            return float(sum(details[k] for k in sorted(details) if k.startswith(prefix)))
+
+        residual = details["head_residual"] / n
+        hidden = range(1, depth)
+        split = {i: details[f"split_{i}"] / n for i in hidden}
+        pre = {i: details.get(f"pre_{i}", 0.0) / n for i in hidden}
+        outer = self.nu if self.splitting == 3 else self.mu
+        row["objective"] = (
+            (details["loss"] + details["multiplier_term"]) / n
+            + self.beta / 2 * residual
+            + outer / 2 * sum(split.values())
+            + self.mu / 2 * sum(pre.values())
+            + total("penalty_") / 2
+        )
+        row |= self.score(problem, details)
+        row["primal_residual"] = residual**0.5
+        slopes = (total("slope_v_") + total("slope_u_")) / n
+        slopes += (1 + self.beta**2) * residual + total("slope_w_")
+        row["stationarity"] = slopes**0.5
+        row["step"] = ((total("step_v_") + total("step_u_")) / n + total("step_w_")) ** 0.5
+        row["size"] = ((total("size_v_") + total("size_u_")) / n + total("size_w_")) ** 0.5
+        row["size"] += 0.0 * details.get("readout", 0.0)  # NaN there is divergence too
+        for i in hidden:
+            row[f"residual_v_{i}"] = split[i] ** 0.5
+            if self.splitting == 3:
+                row[f"residual_u_{i}"] = pre[i] ** 0.5
+        return row
+
+    def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
+        """Mean loss of the network that predicts, and its accuracy or R^2, on the training data."""
+        if problem.classes:
+            score = sums["correct"] / problem.rows
+        else:
+            score = 1.0 - sums["squared_error"] / max(problem.target_variation, 1e-300)
+        return {"forward_loss": sums["forward_loss"] / problem.rows, "train_score": score}
+
+    # ------------------------------------------------------------------------- between iterations
+
+    def factor(self, rows: Sequence[Mapping[str, float]]) -> float:
+        """Return 1: there is no learning rate."""
+        return 1.0
+
+    def best(self, rows: Sequence[Mapping[str, float]]) -> int | None:
+        """Return None: the last iteration is kept."""
+        return None
+
+    def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
+        """Whether the last iteration moved all variables by at most `tol` times their norm."""
+        if not rows or tol <= 0:
+            return False
+        last = rows[-1]
+        return last.get("step", np.inf) <= tol * last.get("size", 0.0)
