@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from block_helpers import begin, block, go, gradient, loss_of, network, problem
-from helpers import data
 
 from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
@@ -14,6 +12,8 @@ from dadmm.networks.chain import views
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.block.minibatch import Local, Span, held_out
 from dadmm.solvers.solver import Chunk, Pace, Problem, combine, iterate
+from support.block import begin, block, go, gradient, loss_of, network, problem
+from support.problems import data
 
 LOSSES = ("squared", "huber", "hinge", "cross_entropy", "binary_cross_entropy")
 

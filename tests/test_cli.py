@@ -13,15 +13,15 @@ import click
 import dask.array as da
 import numpy as np
 import pytest
-from helpers import wait_for_iteration
 from rich.console import Console
-from terminal import command
 
 from dadmm import ADMMClassifier, ADMMRegressor, __version__, load
 from dadmm.app import cli, demo, fit
 from dadmm.app.cli import commands
 from dadmm.engine.live.progress import progress
 from dadmm.store import Run
+from support.terminal import command
+from support.waiting import wait_for_iteration
 
 X = np.random.default_rng(0).normal(size=(40, 3)).round(3)
 LABELS = np.array(["cat", "dog"])[(X[:, 0] > 0).astype(int)]

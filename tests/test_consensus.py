@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from block_helpers import begin, block, go, problem
 
 from dadmm.solvers.solver import combine, iterate
+from support.block import begin, block, go, problem
 
 
 def test_an_average_is_weighted_by_rows():

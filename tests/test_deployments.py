@@ -10,26 +10,18 @@ import dask
 import psutil
 import pytest
 import yaml
-from deployments import (
-    ROOT,
-    at,
-    dask_processes,
-    free_ports,
-    make_certificates,
-    on_path,
-    slurm,
-    slurm_node,
-    ssh_server,
-    train,
-    until,
-    write_config,
-)
 from distributed import Client, LocalCluster, default_client
 
 from dadmm import load, resume
 from dadmm.app.build import parameter_digest
 from dadmm.cluster import connection, deploy
 from dadmm.errors import InputError, OptionError, RunError, SecurityWarning
+from support.dask_servers import dask_processes, make_certificates
+from support.places import ROOT
+from support.servers import free_ports, on_path, until
+from support.slurm import slurm, slurm_node
+from support.ssh import ssh_server
+from support.training import at, train, write_config
 
 pytestmark = pytest.mark.processes
 

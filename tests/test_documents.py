@@ -7,7 +7,9 @@ import sys
 
 import click
 import pytest
-from pages import PAGES, ROOT, Block, blocks, check, compare, run_page
+
+from support.pages import PAGES, Block, blocks, check, compare, run_page
+from support.places import ROOT
 
 
 @pytest.mark.processes

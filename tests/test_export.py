@@ -10,7 +10,6 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
-from terminal import command
 
 import dadmm
 from dadmm import NMF, ADMMClassifier, ADMMRegressor, BlockADMM, DeepFacto, Network, save, to_torch
@@ -24,6 +23,7 @@ from dadmm.networks.scaling import Scaling
 from dadmm.networks.target import Target
 from dadmm.numerics.activations import ACTIVATIONS
 from dadmm.numerics.constraints import CONSTRAINTS, Constraint
+from support.terminal import command
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 needs_onnx = pytest.mark.skipif(

@@ -6,8 +6,6 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from block_helpers import block, go
-from helpers import processes
 from sklearn import decomposition
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -21,6 +19,8 @@ from dadmm.solvers.block.factor_span import FactorSpan
 from dadmm.solvers.nmf.dictionary import Dictionary
 from dadmm.solvers.solver import Chunk, Problem
 from dadmm.store import Run
+from support.block import block, go
+from support.clusters import processes
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 

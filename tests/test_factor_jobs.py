@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
-from jobs_helpers import lines
 from sklearn.datasets import load_digits
-from terminal import command
 
 from dadmm import NMF, DeepFacto, load
 from dadmm.app.build import make_estimator
 from dadmm.app.config import check_config
 from dadmm.app.jobs import run_job
 from dadmm.errors import OptionError
+from support.jobs import lines
+from support.terminal import command
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import xarray as xr
 import zarr
-from terminal import command
 
 from dadmm import ADMMClassifier, ADMMRegressor, load
 from dadmm.data import open
 from dadmm.data.open import open_path
 from dadmm.datasets import load_data
 from dadmm.errors import DadmmError, DataError, InputError, OptionError
+from support.terminal import command
 
 dd = pytest.importorskip("dask.dataframe", reason="needs the extra 'tables'")
 # Of Dask's readers and writers of Parquet, about pandas 4.

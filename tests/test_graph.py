@@ -12,7 +12,6 @@ import pytest
 from dask.core import get_dependencies
 from dask.utils import key_split
 from distributed import Client, LocalCluster
-from helpers import repeat
 from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM
@@ -24,6 +23,7 @@ from dadmm.errors import StoreError
 from dadmm.estimators.load import open_plan
 from dadmm.solvers.solver import Problem, combine
 from dadmm.store import Run
+from support.replay import repeat
 
 SOLVERS = {
     "3-splitting": RelaxedADMM(),

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from jobs_helpers import LABELS, X, configure, digest, lines
 from sklearn import metrics as sk
 from sklearn.model_selection import train_test_split
 
@@ -22,6 +21,7 @@ from dadmm.data import write as predictions
 from dadmm.errors import RecoveryWarning
 from dadmm.store import Run, ZarrBlocks
 from dadmm.store.lock import Lock
+from support.jobs import LABELS, X, configure, digest, lines
 
 ALWAYS = ["time", "level", "event", "job", "run"]
 

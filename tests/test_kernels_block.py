@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_kernels import PIECEWISE, blocks, bounded, each_dtype, each_skip, seeds, tolerance
 
 from dadmm.numerics import kernels
 from dadmm.numerics.activations import get_activation
 from dadmm.numerics.losses import get_loss
+from support.kernels import PIECEWISE, blocks, bounded, each_dtype, each_skip, seeds, tolerance
 
 
 def flat(count, dtype, size=57, seed=0):

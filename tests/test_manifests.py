@@ -8,10 +8,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from deployments import ROOT
 
 from dadmm.cluster.profiles import find
 from dadmm.cluster.worker import WORKER_SETTINGS
+from support.places import ROOT
 
 FOLDER = ROOT / "cluster"
 MANIFESTS = {"cluster.yaml": "DaskCluster", "job.yaml": "DaskJob"}

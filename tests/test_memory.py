@@ -4,8 +4,6 @@ import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
-from memory_cases import LONG, SHORT, block, relaxed
-from memory_helpers import MIB, measure, memory, show
 
 from dadmm import ADMMClassifier
 from dadmm.cluster.connection import resources
@@ -15,6 +13,8 @@ from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
 from dadmm.solvers.registry import make_solver
 from dadmm.solvers.solver import Problem
+from support.peak_cases import LONG, SHORT, block, relaxed
+from support.peaks import MIB, measure, memory, show
 
 pytestmark = pytest.mark.processes
 

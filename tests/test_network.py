@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import ACTIVATION
 
 from dadmm.errors import OptionError, ShapeError
 from dadmm.networks.architecture import Architecture, layers
 from dadmm.networks.network import Network
 from dadmm.networks.scaling import Scaling
+from support.formulas import ACTIVATION
 
 each_activation = pytest.mark.parametrize("activation", sorted(ACTIVATION))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from helpers import execute
+
+from support.notebooks import execute
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 

@@ -8,16 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from deployments import (
-    ITERATIONS,
-    X,
-    answers,
-    free_ports,
-    process,
-    train,
-    until,
-    write_config,
-)
 
 import dadmm
 from dadmm.app.build import parameter_digest
@@ -26,6 +16,8 @@ from dadmm.data.write import write as write_predictions
 from dadmm.store import Run
 from dadmm.store.files import RemoteFiles
 from dadmm.store.lock import LOCK
+from support.servers import answers, free_ports, process, until
+from support.training import ITERATIONS, X, train, write_config
 
 pytest.importorskip("s3fs", reason="pip install 'dadmm[s3]'")
 pytest.importorskip("moto", reason="pip install 'moto[server]'")

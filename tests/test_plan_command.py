@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import zarr
-from terminal import command
 
 from dadmm import ADMMClassifier
 from dadmm.app.planner.machine import place, save, typical
 from dadmm.app.planner.units import duration, rate
 from dadmm.errors import OptionError
+from support.terminal import command
 
 CONFIG = """
 [data]

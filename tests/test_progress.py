@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from helpers import execute
 
 from dadmm.engine.live import progress
 from dadmm.engine.live.progress import REDRAW
+from support.notebooks import execute
 
 ROW = {"objective": 2.0, "forward_loss": 1.0, "train_score": 0.5, "seconds": 0.1}
 FIT = """

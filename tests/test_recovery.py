@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from helpers import flip
 
 from dadmm import NMF, ADMMClassifier, BlockADMM, Dense, NMFBlock, RelaxedADMM, load, resume
 from dadmm.app.cli import main
@@ -22,6 +21,7 @@ from dadmm.estimators import load as stored
 from dadmm.estimators.load import open_plan
 from dadmm.store import Run, metadata
 from dadmm.store import run as store
+from support.damage import flip
 
 SOLVERS = {
     "relaxed": RelaxedADMM(),

@@ -4,18 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from helpers import (
-    ACTIVATION,
-    LOSS,
-    REGRESSION,
-    advance,
-    begin,
-    lagrangian,
-    numeric_gradient,
-    point,
-    relaxed,
-    trace,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -26,6 +14,9 @@ from dadmm.numerics.activations import get_activation
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.relaxed.method import RelaxedADMM
 from dadmm.solvers.solver import Chunk, Part, Pass, combine
+from support.formulas import ACTIVATION, LOSS, lagrangian, numeric_gradient
+from support.problems import REGRESSION
+from support.relaxed import advance, begin, point, relaxed, trace
 
 SMOOTH = ("tanh", "sigmoid", "softplus")
 KINKED = ("relu", "leaky_relu")

@@ -9,15 +9,15 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import zarr
-from helpers import flip
 from sklearn.metrics import multilabel_confusion_matrix
-from terminal import command
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, RelaxedADMM, load
 from dadmm.app.report import outcome, report
 from dadmm.engine.timing import PREFIX
 from dadmm.estimators.load import open_plan
 from dadmm.store import Run
+from support.damage import flip
+from support.terminal import command
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4)).round(3)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from helpers import flip
 from sklearn.datasets import load_digits
 
 from dadmm import (
@@ -30,6 +29,7 @@ from dadmm.estimators.load import open_plan
 from dadmm.networks.scaling import Scaling
 from dadmm.store import FLUSH_EVERY, FORMAT, MemoryBlocks, Run, ZarrBlocks, arrays, files
 from dadmm.store import run as store
+from support.damage import flip
 
 ROWS, CHUNK = 10, 4
 SIZES = (4, 4, 2)

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from test_blocks import check_derivatives, drawn, products, tape
 
 import dadmm
 from dadmm.errors import InputError, OptionError, StoreError
 from dadmm.networks.blocks import Block, Dense, Residual, block_to_table
 from dadmm.networks.chain import Chain
+from support.derivatives import check_derivatives, drawn, products, tape
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

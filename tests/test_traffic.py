@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from traffic import Sizes, computed, most_bytes, sent
 
 from dadmm import ADMMClassifier, RelaxedADMM
 from dadmm.cluster import connection
+from support.traffic import Sizes, computed, most_bytes, sent
 
 CHUNKS, WIDTHS = 8, (20, 24, 24, 1)
 ITERATIONS = 4

@@ -9,15 +9,15 @@ import time
 import dask
 import psutil
 import pytest
-from chaos_helpers import bits, data, model
 from distributed import Client
 from distributed.core import Status
-from helpers import processes
 
 from dadmm import RelaxedADMM, resume
 from dadmm.engine.tasks import task_of
 from dadmm.errors import RunError
 from dadmm.store import Run
+from support.clusters import processes
+from support.stopped_runs import bits, data, model
 
 pytestmark = pytest.mark.processes
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chaos_helpers import bits
 
 from dadmm import load, resume
 from dadmm.engine.recovery import examine
 from dadmm.errors import DadmmError, RecoveryWarning
 from dadmm.estimators.load import open_plan
 from dadmm.store import Run, metadata
+from support.stopped_runs import bits
 
 # Mutations of each solver's run: so many in every run of the tests, and so many in the long set.
 SHORT, LONG = 25, 400

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import dask
 import pytest
-from chaos_helpers import bits, data, model
 
 from dadmm import load, resume
 from dadmm.errors import RunError, StoreError
 from dadmm.store import Run
 from dadmm.store.files import LocalFiles
+from support.stopped_runs import bits, data, model
 
 ERRORS = {
     "full": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),

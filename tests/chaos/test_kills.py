@@ -19,11 +19,11 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from helpers import processes
 from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, BlockADMM, Dense, NMFBlock, RelaxedADMM, load, resume
 from dadmm.errors import StoreError
+from support.clusters import processes
 
 pytestmark = pytest.mark.processes
 

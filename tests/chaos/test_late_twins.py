@@ -1,14 +1,14 @@
 """Tasks that run again, late: after newer generations exist, and after other sessions began."""
 
 import pytest
-from chaos_helpers import ITERATIONS, bits, data, model
-from helpers import repeat
 
 from dadmm import resume
 from dadmm.engine.plan import Step
 from dadmm.errors import StoreError
 from dadmm.estimators.load import open_plan
 from dadmm.store import Run
+from support.replay import repeat
+from support.stopped_runs import ITERATIONS, bits, data, model
 
 
 def attempt(path, step, limit):

@@ -25,8 +25,8 @@ import click
 import pytest
 
 from dadmm.app.cli import commands
+from support.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w+)[ \t]*(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 PAGES = [
     page

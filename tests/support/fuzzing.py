@@ -9,9 +9,9 @@ import tomllib
 from contextlib import contextmanager
 
 import pytest
-from terminal import command
 
 from dadmm.errors import DadmmError
+from support.terminal import command
 
 # Mutations of each family: so many in every run of the tests, and so many more in the long set.
 SHORT, LONG, BATCH = 75, 925, 25

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from itertools import product
 
-from memory_helpers import Case
+from support.peaks import Case
 
 
 def relaxed(hidden, rows, **more):

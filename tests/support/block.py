@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-from helpers import data
 
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.block.method import BlockADMM
 from dadmm.solvers.solver import Chunk, Pace, Problem, iterate
+from support.problems import data
 
 HIDDEN = (6, 6, 4)
 
