@@ -18,9 +18,10 @@ from dadmm.app import process
 from dadmm.app.config import load_config
 from dadmm.app.jobs import JOBS, run_job
 from support.jobs import X, configure, digest, lines
+from support.places import ROOT
 from support.waiting import wait_for_iteration
 
-FOLDER = Path(__file__).parents[1] / "pipelines"
+FOLDER = ROOT / "pipelines"
 
 
 @pytest.fixture(autouse=True)

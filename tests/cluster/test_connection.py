@@ -1,7 +1,6 @@
 """A config's cluster is made and closed again; self-started workers are set up alike."""
 
 import signal
-from pathlib import Path
 
 import dask
 import pytest
@@ -13,6 +12,7 @@ from dadmm.cluster.profiles import find
 from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.engine.live.dashboard import open_page
 from dadmm.errors import RunError
+from support.places import ROOT
 
 
 def flat(tree, prefix=""):
@@ -22,7 +22,7 @@ def flat(tree, prefix=""):
 
 
 def test_the_file_for_self_started_workers_holds_the_local_clusters_settings():
-    path = Path(__file__).parents[1] / "cluster" / "worker.yaml"
+    path = ROOT / "cluster" / "worker.yaml"
     assert flat(yaml.safe_load(path.read_text())) == WORKER_SETTINGS
 
 
