@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 
 from dadmm.errors import OptionError
 from dadmm.numerics.activations import ACTIVATIONS, SOFTPLUS, Activation, get_activation
+from support.messages import naming
 
 NAMES = sorted(ACTIVATIONS)
 CURVED = ["sigmoid", "softplus", "tanh"]
@@ -342,7 +343,7 @@ def test_get_activation_knows_names_and_passes_activations_through(name):
 
 
 def test_get_activation_suggests_the_nearest_name():
-    with pytest.raises(OptionError, match=r"activation.*'rellu'.*'relu'"):
+    with pytest.raises(OptionError, match=naming("activation", "'rellu'", "'relu'")):
         get_activation("rellu")
 
 

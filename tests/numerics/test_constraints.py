@@ -6,6 +6,7 @@ import pytest
 from dadmm.errors import OptionError
 from dadmm.numerics import prox
 from dadmm.numerics.constraints import CONSTRAINTS, Constraint
+from support.messages import naming
 
 TEXTS = {
     "non_negative": prox.non_negative,
@@ -57,35 +58,35 @@ def test_rows_inside_are_their_own_projection():
 
 @pytest.mark.parametrize("text", ["binray", "k-sparse:3", "", " binary", "Binary"])
 def test_a_name_that_does_not_exist_is_refused(text):
-    with pytest.raises(OptionError, match="no constraint is called"):
+    with pytest.raises(OptionError, match=naming("constraint", repr(text.partition(":")[0]))):
         Constraint.parse(text)
 
 
 def test_the_nearest_name_is_proposed():
-    with pytest.raises(OptionError, match="did you mean 'simplex'"):
+    with pytest.raises(OptionError, match=naming("'simplx'", "'simplex'")):
         Constraint.parse("simplx")
 
 
 @pytest.mark.parametrize("text", ["binary:3", "simplex:1", "non_negative:"])
 def test_a_number_that_nobody_asked_for_is_refused(text):
-    with pytest.raises(OptionError, match="takes no number"):
+    with pytest.raises(OptionError, match=naming(repr(text))):
         Constraint.parse(text)
 
 
 @pytest.mark.parametrize("name", ["k_sparse", "l2_ball", "box"])
 @pytest.mark.parametrize("rest", ["", ":", ":x", ":0", ":-1", ":nan", ":inf", ":-inf", ":1:2"])
 def test_a_number_that_is_missing_or_not_positive_is_refused(name, rest):
-    with pytest.raises(OptionError, match=f"write {name}:<.*such as {name}:8"):
+    with pytest.raises(OptionError, match=naming(repr(name + rest), f"{name}:8")):
         Constraint.parse(name + rest)
 
 
 def test_a_count_is_whole():
-    with pytest.raises(OptionError, match="entries kept in a row"):
+    with pytest.raises(OptionError, match=naming("'k_sparse:2.5'")):
         Constraint.parse("k_sparse:2.5")
     assert Constraint.parse("k_sparse:2.0") == Constraint.parse("k_sparse:2")
 
 
 @pytest.mark.parametrize("value", [3, None, ["binary"]])
 def test_a_constraint_is_text(value):
-    with pytest.raises(OptionError, match="in quotes"):
+    with pytest.raises(OptionError, match=naming("constraint", str(value), "quotes")):
         Constraint.parse(value)

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 
 from dadmm.errors import OptionError
 from dadmm.numerics import prox
+from support.messages import naming
 
 OPERATORS = {
     "squared_l2": partial(prox.squared_l2, weight=0.7),
@@ -242,7 +243,7 @@ def test_k_sparse_keeps_the_first_of_equal_entries():
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_k_sparse_keeps_at_least_one(k):
-    with pytest.raises(OptionError, match=f"k={k}"):
+    with pytest.raises(OptionError, match=naming(f"k={k}")):
         prox.k_sparse([[1.0, 2.0]], k)
 
 
@@ -326,13 +327,13 @@ def test_projections_of_far_rows_keep_their_digits(dtype):
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(call, bad):
-    with pytest.raises(OptionError, match=str(bad)):
+    with pytest.raises(OptionError, match=naming(str(bad))):
         call(bad)
 
 
 def test_empty_sets_are_refused():
-    with pytest.raises(OptionError, match="low <= high"):
+    with pytest.raises(OptionError, match=naming("low", "high")):
         prox.box(np.zeros(2), np.array([0.0, 2.0]), np.array([1.0, 1.0]))
     for total in (0.0, float("inf")):
-        with pytest.raises(OptionError, match="total"):
+        with pytest.raises(OptionError, match=naming("total")):
             prox.simplex(np.zeros(2), total=total)
