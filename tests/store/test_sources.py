@@ -14,6 +14,7 @@ from dadmm.data.ingest import in_place
 from dadmm.errors import DataError, StoreError
 from dadmm.store import Run
 from dadmm.store.sources import Source
+from support.messages import naming
 
 ROWS = 100
 RNG = np.random.default_rng(3)
@@ -111,7 +112,7 @@ def test_inputs_that_have_changed_since_are_never_trained_on(stored, tmp_path):
     model(run).fit(stored, Y)
     other = zarr.open_array(str(tmp_path / "x.zarr"), mode="r+")
     other[40, 2] = X[40, 2] ^ 1
-    with pytest.raises(StoreError, match=r"rows 30 to 59 of .*x\.zarr are not what they were"):
+    with pytest.raises(StoreError, match=naming("30", "59", str(tmp_path / "x.zarr"))):
         resume(run, max_iter=5)
     assert Run.open(run).committed()["iteration"] == 3
     assert load(run).n_iter_ == 3  # the network needs no inputs
@@ -123,7 +124,7 @@ def test_inputs_that_are_gone_are_named(stored, tmp_path):
     run = tmp_path / "run"
     model(run).fit(stored, Y)
     shutil.rmtree(tmp_path / "x.zarr")
-    with pytest.raises(StoreError, match=r"of .*x\.zarr cannot be read"):
+    with pytest.raises(StoreError, match=naming(str(tmp_path / "x.zarr"), "read")):
         resume(run, max_iter=5)
 
 
@@ -131,7 +132,7 @@ def test_bad_numbers_in_place_are_named_by_their_row(tmp_path):
     x = X.astype(np.float32)
     x[57, 3] = np.nan
     array = zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(10, 6))
-    with pytest.raises(DataError, match="x contains NaN in row 57, column 3"):
+    with pytest.raises(DataError, match=naming("x", "NaN", "row 57", "column 3")):
         model(tmp_path / "run").fit(array, Y)
     assert not (tmp_path / "run" / "zarr.json").exists()
 
