@@ -1,6 +1,5 @@
 """Containers: the bits of NumPy, predictions in the container that came, nothing read whole."""
 
-import json
 from contextlib import contextmanager
 
 import dask
@@ -12,51 +11,31 @@ import scipy.sparse
 import xarray as xr
 import zarr
 
-from dadmm import ADMMClassifier, ADMMRegressor, load, resume
-from dadmm.data.columns import MOST_CATEGORIES
-from dadmm.errors import DataError, InputError, OptionError, ShapeError, StoreError
-from dadmm.networks.form import Column, Form
-from dadmm.store import Run, metadata
+from dadmm import load
+from dadmm.errors import DataError, ShapeError
+from support.tables import (
+    BOTH,
+    CUBE,
+    CUBE_Y,
+    FRAME,
+    INDEX,
+    LABELS,
+    LAT,
+    LON,
+    NAMES,
+    PRICE,
+    ROWS,
+    TIME,
+    X,
+    bits,
+    classifier,
+    regressor,
+)
 
 dd = pytest.importorskip("dask.dataframe", reason="needs the extra 'tables'")
+
+
 sparse = pytest.importorskip("sparse", reason="needs the package sparse")
-
-RNG = np.random.default_rng(5)
-ROWS = 60
-X = RNG.normal(size=(ROWS, 4)).round(3)
-X[X < -1] = 0
-LABELS = np.where(X[:, 0] > X[:, 1], "yes", "no")
-PRICE = X[:, 0] * 2 + np.sin(X[:, 1])
-BOTH = np.stack([PRICE, -PRICE], axis=1)
-NAMES = ["a", "b", "c", "d"]
-INDEX = pd.Index(np.arange(ROWS) * 10 + 3, name="id")
-FRAME = pd.DataFrame(X, columns=NAMES, index=INDEX)
-OPTIONS = {"max_iter": 2, "random_state": 0, "chunks": 25, "tol": 0}
-TIME, LAT, LON = 5, 4, 3
-CUBE = xr.DataArray(
-    X.reshape(TIME, LAT, LON, 4),
-    dims=("time", "lat", "lon", "feature"),
-    coords={
-        "time": pd.date_range("2020-01-01", periods=TIME),
-        "lat": [10.0, 20.0, 30.0, 40.0],
-        "lon": [0.0, 5.0, 10.0],
-        "feature": NAMES,
-        "height": (("lat", "lon"), np.ones((LAT, LON))),
-    },
-)
-CUBE_Y = CUBE.isel(feature=0, drop=True).copy(data=PRICE.reshape(TIME, LAT, LON)).rename("price")
-
-
-def classifier(**options):
-    return ADMMClassifier((5, 5), **{**OPTIONS, **options})
-
-
-def regressor(**options):
-    return ADMMRegressor((5, 5), **{**OPTIONS, **options})
-
-
-def bits(estimator):
-    return {name: array.tobytes() for name, array in estimator.network_.params.items()}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +61,8 @@ def blocks_of(kind):
     return da.from_array(X, chunks=(25, 2)).map_blocks(kind)
 
 
-# ------------------------------------------------------------------------- the same bits as NumPy
+# -------------------------------------------------------------------------- the same bits as NumPy
+
 
 CONTAINERS = {
     "dask": lambda: da.from_array(X, chunks=(13, 3)),
@@ -106,6 +86,8 @@ CONTAINERS = {
     "data set": lambda: CUBE.to_dataset("feature"),
     "lazy data set": lambda: lazy_cube().to_dataset("feature"),
 }
+
+
 DIMS = {"named dimensions": "row"} | dict.fromkeys(
     ["cube", "lazy cube", "transposed cube", "data set", "lazy data set"], ("time", "lat", "lon")
 )
@@ -309,294 +291,7 @@ def test_large_lazy_cubes_are_chunked_along_their_samples():
     assert found.y.chunks[0] == found.x.chunks[0]
 
 
-# ------------------------------------------------------------------ categories and missing values
-
-
-def holed():
-    table = FRAME.reset_index(drop=True).assign(
-        colour=np.resize(["red", "green", "blue", "red"], ROWS),
-        size=pd.Categorical(np.resize([3, 1, 2], ROWS)),
-        good=np.resize([True, False], ROWS),
-        price=PRICE,
-    )
-    table.loc[[2, 40], "b"] = np.nan
-    table.loc[7, "colour"] = None
-    return table
-
-
-def by_hand(table):
-    colour = table["colour"].fillna("red")
-    columns = [table[name] for name in "abcd"]
-    columns[1] = columns[1].fillna(columns[1].mean())
-    columns += [colour == c for c in ("blue", "green", "red")]
-    columns += [table["size"] == s for s in (1, 2, 3)]
-    return np.column_stack([*columns, table["good"]]).astype(float)
-
-
-ENCODED = {"categorical": "one_hot", "missing": "impute"}
-
-
-@pytest.mark.parametrize("lazy", [False, True])
-def test_categories_are_one_hot_and_missing_values_filled(lazy, tmp_path):
-    table = holed()
-    plain = regressor().fit(by_hand(table), PRICE)
-    x = dd.from_pandas(table, npartitions=4) if lazy else table
-    model = regressor(**ENCODED, run=tmp_path / "run").fit(x, "price")
-    np.testing.assert_allclose(
-        np.asarray(model.predict(x)), plain.predict(by_hand(table)), rtol=1e-4, atol=1e-5
-    )
-    assert model.feature_names_in_.tolist() == [*NAMES, "colour", "size", "good"]
-    assert model.n_features_in_ == 7
-    assert model.network_.architecture.widths[0] == 11
-    again = load(tmp_path / "run")
-    assert again._form == model._form
-    row = table.iloc[[7]]
-    np.testing.assert_array_equal(again.predict(row), np.asarray(model.predict(x))[[7]])
-    more = resume(tmp_path / "run", max_iter=3)
-    assert more.n_iter_ == 3
-    assert more.predict(row).index.tolist() == [7]
-
-
-def test_arrays_are_imputed_by_the_means_of_training():
-    x = X.copy()
-    x[3, 1] = x[50, 2] = np.nan
-    filled = np.where(np.isnan(x), np.nanmean(x, axis=0), x)
-    plain = regressor().fit(filled, PRICE)
-    cube = CUBE.copy(data=x.reshape(CUBE.shape))
-    stored = zarr.create_array(zarr.storage.MemoryStore(), data=x, chunks=(10, 3))
-    for given in (x, da.from_array(x, chunks=(13, 3)), cube, cube.chunk({"time": 2}), stored):
-        y = CUBE_Y if isinstance(given, xr.DataArray) else PRICE
-        model = regressor(missing="impute").fit(given, y)
-        found = np.asarray(model.predict(given)).reshape(-1)
-        np.testing.assert_allclose(found, plain.predict(filled), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(model._form.fills, np.nanmean(x, axis=0))
-    with pytest.raises(DataError, match="x contains infinity in row 3, column 1"):
-        model.predict(np.where(np.isnan(x), np.inf, x))
-
-
-def test_a_category_that_training_never_saw_is_an_error_or_zeros():
-    table = holed()
-    model = regressor(**ENCODED).fit(table, "price")
-    new = table.assign(colour=["mauve", *table["colour"][1:]])
-    words = "category 'mauve' in column 'colour', row 0, which training never saw"
-    with pytest.raises(DataError, match=words):
-        model.predict(new)
-    lazy = model.predict(dd.from_pandas(new, npartitions=3))
-    with pytest.raises(DataError, match=words):
-        lazy.compute()
-    model.set_params(handle_unknown="ignore")
-    zeros = by_hand(new)
-    zeros[0, 4:7] = 0
-    np.testing.assert_allclose(
-        model.predict(new), model.network_.forward(zeros)[:, 0], rtol=1e-5, atol=1e-6
-    )
-
-
-def test_partial_fit_keeps_the_categories_of_the_first_call():
-    table = holed()
-    model = regressor(**ENCODED).partial_fit(table, "price")
-    first = model._form
-    model.partial_fit(table.iloc[:20], "price")  # means and categories of its own
-    assert model._form == first
-
-
 # --------------------------------------------------------------------------------------- bad input
-
-T = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 1.0], "y": [1.0, 2.0, 3.0]})
-MIXED = pd.DataFrame({"a": np.array([1, "x", 2.5], object), "y": [1.0, 2.0, 3.0]})
-MANY = pd.DataFrame({"a": [f"{i}" for i in range(MOST_CATEGORIES + 1)]}).assign(y=1.0)
-
-
-@pytest.mark.parametrize("lazy", [False, True])
-@pytest.mark.parametrize(
-    ("table", "y", "options", "error", "words"),
-    [
-        (T, "yy", {}, OptionError, "no column of x is called 'yy': did you mean 'y'"),
-        (
-            T.assign(c="u"),
-            "y",
-            {},
-            DataError,
-            "columns that are not numeric: c.*; encode them with",
-        ),
-        (T.assign(c=pd.Timestamp(0)), "y", {}, DataError, "not numeric: c.*; convert or drop them"),
-        (T.assign(c=pd.Timestamp(0)), "y", ENCODED, DataError, "not numeric: c.*; convert or drop"),
-        (T.assign(c=1j), "y", ENCODED, DataError, "not numeric: c.*; convert or drop"),
-        (T.assign(b=[1, None, 2]), "y", {}, DataError, "x contains NaN.*column 'b'.*impute"),
-        (T.assign(b=np.nan), "y", ENCODED, DataError, "no value at all in column 'b': drop it"),
-        (T.assign(y=[1, None, 2]), "y", {}, DataError, r"y has a missing value \(NaN\) in row 1"),
-        (T.assign(b=[1, np.inf, 2]), "y", {}, DataError, "x contains infinity in row 1, column 1"),
-        (MANY, "y", ENCODED, DataError, "'a' has more than 1000 categories: drop it"),
-        (T.iloc[:0], "y", {}, DataError, "x is empty"),
-        (T[["y"]], "y", {}, DataError, "x has no columns"),
-        (T, T["y"][:2].to_numpy(), {}, ShapeError, "y has 2 rows, x has 3"),
-    ],
-)
-def test_bad_tables_end_in_one_line(table, y, options, error, words, lazy):
-    x = dd.from_pandas(table, npartitions=2) if lazy else table
-    with pytest.raises(error, match=words) as caught:
-        regressor(**options).fit(x, y)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("fit", "error", "words"),
-    [
-        (
-            lambda: regressor(**ENCODED).fit(MIXED, "y"),
-            DataError,
-            "'a' holds float and int and str",
-        ),
-        (
-            lambda: regressor(**ENCODED).fit(MIXED.assign(a=np.array([1, 2, 3], object)), "y"),
-            DataError,
-            "astype.float. for numbers",
-        ),
-        (
-            lambda: regressor().fit(T.set_axis(["a", "a", "y"], axis=1), "y"),
-            InputError,
-            "x has the column 'a' twice: rename one",
-        ),
-        (
-            lambda: regressor().fit(T.set_axis(["a", 1, "y"], axis=1), "y"),
-            InputError,
-            "only supported if all input features have string names",
-        ),
-        (lambda: regressor().fit(X, "price"), InputError, "x has no named columns: pass y as"),
-        (
-            lambda: regressor(sample_dims="tme").fit(CUBE, CUBE_Y),
-            OptionError,
-            "no dimension of x is called 'tme': did you mean 'time'",
-        ),
-        (lambda: regressor().fit(CUBE, CUBE_Y[:2]), DataError, "different coordinates of 'time'"),
-        (
-            lambda: regressor().fit(CUBE.drop_vars("time"), CUBE_Y[:2]),
-            ShapeError,
-            "y has sizes .*'time': 2.*, x has .*'time': 5",
-        ),
-        (
-            lambda: regressor().fit(CUBE, CUBE_Y.rename(time="t", lat="l", lon="o")),
-            ShapeError,
-            "none is sh",
-        ),
-        (
-            lambda: regressor(sample_dims=("time", "lat")).fit(CUBE, CUBE_Y.isel(lat=0)),
-            ShapeError,
-            "y has no dimension 'lat'",
-        ),
-        (
-            lambda: regressor().fit(
-                CUBE.to_dataset("feature").assign(s=("lat", list("uvwx"))), CUBE_Y
-            ),
-            DataError,
-            "x is not numeric: s has dtype <U1",
-        ),
-        (
-            lambda: regressor().fit(CUBE.to_dataset("feature"), "prise"),
-            OptionError,
-            "no variable of",
-        ),
-        (lambda: regressor().fit(xr.Dataset(), PRICE), InputError, "x is empty"),
-        (
-            lambda: regressor().fit(CUBE, CUBE_Y.to_dataset()),
-            InputError,
-            "y is a data set: name one",
-        ),
-        (
-            lambda: regressor(categorical="onehot").fit(T, "y"),
-            OptionError,
-            "use 'refuse' or 'one_hot'",
-        ),
-        (lambda: regressor(missing=None).fit(T, "y"), OptionError, "missing=None: use 'refuse' or"),
-        (
-            lambda: regressor(handle_unknown=0).fit(T, "y"),
-            OptionError,
-            "handle_unknown=0: use 'error'",
-        ),
-        (lambda: regressor(sample_dims=()).fit(X, PRICE), OptionError, "use names of dimensions"),
-        (lambda: regressor(sample_dims=3).fit(X, PRICE), OptionError, "use names of dimensions"),
-    ],
-)
-def test_bad_containers_end_in_one_line(fit, error, words):
-    with pytest.raises(error, match=words) as caught:
-        fit()
-    assert "\n" not in str(caught.value)
-
-
-def test_columns_are_taken_by_name_or_named():
-    model = regressor(**ENCODED).fit(holed(), "price")
-    table = holed().drop(columns="price")
-    for x, words in (
-        (table.drop(columns=["a", "good"]), "seen at fit time, yet now missing: a, good"),
-        (table.assign(zz=1), "unseen at fit time: zz"),
-        (table.to_numpy(), "x has no column names, but training encoded a table"),
-        (table.assign(a="text"), "column 'a' has dtype .*, where training had numbers"),
-        (table.assign(colour=5), "column 'colour' holds int, where training had str"),
-    ):
-        with pytest.raises(InputError, match=words):
-            model.predict(x)
-    plain = regressor().fit(FRAME, PRICE)
-    with pytest.raises(DataError, match="x contains NaN: column 'b' has no value in row 13"):
-        plain.predict(FRAME.assign(b=[1.0, np.nan, *X[2:, 1]]))
-    with pytest.raises(DataError, match="columns that are not numeric: a"):
-        plain.predict(FRAME.assign(a="u"))
-    np.testing.assert_array_equal(plain.predict(X), plain.predict(FRAME))
-
-
-@pytest.mark.parametrize(
-    "forged",
-    [
-        None,
-        {},
-        {"names": "ab"},
-        {"names": [1]},
-        {"names": ["a", "a"]},
-        {"columns": [1]},
-        {"columns": [{"categories": None, "fill": float("inf")}]},
-        {"columns": [{"categories": None, "fill": True}]},
-        {"columns": [{"categories": [], "fill": None}]},
-        {"columns": [{"categories": [[]], "fill": None}]},
-        {"columns": [{"categories": ["u"], "fill": "v"}]},
-        {"names": ["a"], "columns": [{"categories": None, "fill": None}] * 2},
-        {"dims": None},
-        {"features": [["lat", 5]]},
-        {"features": [[1, None]]},
-        {"features": [["lat", [[]]]]},
-        {"targets": {"a": 1}},
-    ],
-)
-def test_forged_forms_are_refused(forged):
-    good = {"names": None, "columns": [], "targets": None, "dims": [], "features": []}
-    with pytest.raises(InputError, match="does not say what its inputs were"):
-        Form.from_json(forged if not forged else good | forged)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("columns", [{"categories": None, "fill": None}] * 7, "its columns do not fit its network"),
-        ("names", ["a"], "its columns do not fit its names"),
-        ("targets", 5, "5 is no list"),
-    ],
-)
-def test_a_run_with_a_forged_form_is_refused(tmp_path, key, value, words):
-    regressor(**ENCODED, run=tmp_path / "run").fit(holed(), "price")
-    stored = Run.open(tmp_path / "run").attributes
-    stored["inputs"][key] = value
-    (tmp_path / "run" / "zarr.json").write_bytes(metadata.group_document({"dadmm": stored}))
-    with pytest.raises(StoreError, match=f"cannot be used: .*{words}"):
-        load(tmp_path / "run")
-
-
-def test_a_form_survives_json():
-    form = Form(
-        ("a", "b", "c"),
-        (Column(None, 0.5), Column(("u", "v"), "v"), Column((1, 2))),
-        ("p",),
-        ("time", "lat"),
-        {"lon": [0.1, 2.0], "band": ["u", "v"], "z": None},
-    )
-    assert Form.from_json(json.loads(json.dumps(form.to_json()))) == form
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -646,75 +341,6 @@ def test_an_array_of_several_targets_has_one_name():
     out = regressor().fit(x, y).predict(x)
     np.testing.assert_array_equal(out.values, regressor().fit(X, BOTH).predict(X))
     assert regressor().fit(X, y).predict(da.from_array(X, chunks=(25, 4))).shape == (ROWS, 2)
-
-
-@pytest.mark.parametrize("which", ["x", "y", "frame"])
-def test_blocks_that_break_their_promise_of_whole_numbers_are_refused(which):
-    whole = (X * 10).astype(int)
-    table = pd.DataFrame(whole, columns=NAMES)
-    halves = da.from_array(whole, chunks=(25, 4)).map_blocks(lambda b: b + 0.5, dtype=int)
-    x, y = {
-        "x": (halves, PRICE),
-        "y": (whole, halves[:, 0]),
-        "frame": (
-            dd.from_pandas(table, npartitions=2).map_partitions(
-                lambda part: part + 0.5, meta=table.iloc[:0]
-            ),
-            PRICE,
-        ),
-    }[which]
-    with pytest.raises(DataError, match=r"has float64.*int64, which was promised, cannot hold"):
-        regressor().fit(x, y)
-    fits = da.from_array(whole, chunks=(25, 4)).map_blocks(lambda b: b.astype(float), dtype=int)
-    assert bits(regressor().fit(fits, PRICE)) == bits(regressor().fit(whole, PRICE))
-
-
-def test_warm_start_keeps_columns_and_categories():
-    frame = FRAME.assign(kind=np.resize(["u", "v", "w"], ROWS))
-    options = {"warm_start": True, "categorical": "one_hot"}
-    again, turned = (regressor(**options).fit(frame, PRICE) for _ in range(2))
-    again.fit(frame, PRICE)
-    turned.fit(frame[["kind", "d", "c", "b", "a"]], PRICE)
-    assert bits(again) == bits(turned)
-    with pytest.raises(DataError, match=r"category 'z' in column 'kind'.*never saw"):
-        again.fit(frame.replace({"kind": {"w": "z"}}), PRICE)
-
-
-def test_categories_of_another_type_are_no_unknown_ones():
-    frame = FRAME.assign(kind=np.resize(["1", "2"], ROWS))
-    model = regressor(categorical="one_hot", handle_unknown="ignore").fit(frame, PRICE)
-    with pytest.raises(DataError, match="'kind' holds int, where training had str: convert it"):
-        model.predict(frame.astype({"kind": int}))
-
-
-def test_rows_in_another_order_are_refused_where_the_index_says_so():
-    y, weight = pd.Series(PRICE, INDEX), pd.Series(np.arange(ROWS) + 1.0, INDEX)
-    turned = slice(None, None, -1)
-
-    def lazy_frame(order=slice(None)):
-        return dd.from_pandas(FRAME[order], npartitions=3, sort=False)
-
-    def lazy_y(order=slice(None)):
-        return dd.from_pandas(y[order], npartitions=2, sort=False)
-
-    expected = bits(regressor().fit(X, PRICE))
-    for fit in (
-        lambda: regressor().fit(FRAME, y[turned]),
-        lambda: regressor().fit(FRAME, y, sample_weight=weight[turned]),
-        lambda: regressor().fit(FRAME, y).score(FRAME, y[turned]),
-        lambda: regressor().fit(lazy_frame(turned), y),
-        lambda: regressor().fit(lazy_frame(), lazy_y(turned)),
-        lambda: regressor().fit(lazy_frame(), y, sample_weight=weight[turned]),
-        lambda: regressor().fit(FRAME, lazy_y(turned)),
-    ):
-        with pytest.raises(DataError, match="the same index in another order: sort"):
-            fit()
-    assert bits(regressor().fit(FRAME, y)) == expected
-    assert bits(regressor().fit(lazy_frame(), lazy_y())) == expected
-    assert bits(regressor().fit(lazy_frame(turned), lazy_y(turned))) != expected
-    assert bits(regressor().fit(FRAME, y.reset_index(drop=True))) == expected
-    turned_both = bits(regressor().fit(FRAME[turned], y[turned]))
-    assert turned_both == bits(regressor().fit(X[turned], PRICE[turned]))
 
 
 @pytest.mark.parametrize("lazy", [False, True])

@@ -14,7 +14,7 @@ import xarray as xr
 import zarr
 
 from dadmm import ADMMClassifier, ADMMRegressor, load
-from dadmm.data import open
+from dadmm.data import open as opening
 from dadmm.data.open import open_path
 from dadmm.datasets import load_data
 from dadmm.errors import DadmmError, DataError, InputError, OptionError
@@ -51,8 +51,8 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Count as large what has more than a kilobyte."""
-    monkeypatch.setattr(open, "SMALL", 1000)
-    monkeypatch.setattr(open, "HEAD", 500)
+    monkeypatch.setattr(opening, "SMALL", 1000)
+    monkeypatch.setattr(opening, "HEAD", 500)
 
 
 def save(table=TABLE, kind="csv", parts=1):
@@ -86,8 +86,8 @@ def test_a_table_is_read_whole_or_block_by_block_to_the_same_bits(kind, parts, r
 
 def test_a_large_csv_is_read_a_block_at_a_time(small_blocks, monkeypatch):
     path, read = save(), []
-    real = open._lines
-    monkeypatch.setattr(open, "_lines", lambda *a: (read.append(real(*a)), read[-1])[1])
+    real = opening._lines
+    monkeypatch.setattr(opening, "_lines", lambda *a: (read.append(real(*a)), read[-1])[1])
     with dask.config.set(scheduler="sync"):
         table = open_path(path)
         assert table.npartitions > 3
@@ -118,7 +118,7 @@ def test_text_and_empty_cells_of_a_csv_are_encoded_and_imputed(lazy, request):
 )
 def test_blocks_cut_a_csv_at_its_lines(text, monkeypatch):
     Path("x.csv").write_bytes(text.encode())
-    monkeypatch.setattr(open, "SMALL", 6)
+    monkeypatch.setattr(opening, "SMALL", 6)
     found = open_path("x.csv").compute()
     np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
     assert list(found.columns) == ["a", "b"]
