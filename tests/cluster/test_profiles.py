@@ -8,6 +8,7 @@ from dadmm.cluster import connection, profiles
 from dadmm.cluster.profiles import find
 from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.errors import InputError, OptionError
+from support.messages import naming
 
 SHIPPED = ["coiled", "kubernetes", "local", "slurm", "ssh", "threads", "tls"]
 
@@ -65,7 +66,7 @@ def test_a_profile_extends_another(tmp_path):
             assert found.tls is True
     with (
         dask.config.set({"dadmm.cluster.profiles": {"a": {"extends": "b"}, "b": {"extends": "a"}}}),
-        pytest.raises(OptionError, match="extends itself"),
+        pytest.raises(OptionError, match=naming("'a'", "extends")),
     ):
         find("a")
 
@@ -73,65 +74,64 @@ def test_a_profile_extends_another(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({}, "none of them: it needs one of scheduler, address, cluster"),
-        ({"scheduler": "threads", "address": "tcp://a:1"}, "has scheduler and address: it needs"),
-        ({"scheduler": "processes"}, "scheduler='processes': use threads"),
-        ({"adress": "tcp://a:1"}, "no key 'adress': did you mean 'address'"),
-        ({"address": 8786}, "address=8786: use an address such as"),
-        ({"cluster": {"n_workers": 2}}, "cluster has no type: name the class"),
-        ({"cluster": "distributed.LocalCluster"}, "use type, the dotted name of a class"),
-        ({"address": "a", "workers": True}, "workers=True: use a whole number"),
-        ({"address": "a", "workers": 0}, "workers=0: use 1 or more"),
-        ({"address": "a", "timeout": "soon"}, "timeout='soon': use seconds"),
-        ({"address": "a", "timeout": -1}, "timeout=-1: use seconds"),
-        ({"address": "a", "places": {"cpus": "n"}}, "places has 'cpus': known: workers"),
-        ({"extends": "slrum"}, "no profile is called 'slrum': did you mean 'slurm'"),
+        ({}, ["scheduler", "address", "cluster"]),
+        ({"scheduler": "threads", "address": "tcp://a:1"}, ["scheduler", "address"]),
+        ({"scheduler": "processes"}, ["scheduler='processes'", "threads"]),
+        ({"adress": "tcp://a:1"}, ["'adress'", "'address'"]),
+        ({"address": 8786}, ["address=8786"]),
+        ({"cluster": {"n_workers": 2}}, ["cluster", "type"]),
+        ({"cluster": "distributed.LocalCluster"}, ["cluster", "type"]),
+        ({"address": "a", "workers": True}, ["workers=True"]),
+        ({"address": "a", "workers": 0}, ["workers=0", "1"]),
+        ({"address": "a", "timeout": "soon"}, ["timeout='soon'", "seconds"]),
+        ({"address": "a", "timeout": -1}, ["timeout=-1", "seconds"]),
+        ({"address": "a", "places": {"cpus": "n"}}, ["places", "'cpus'", "workers"]),
+        ({"extends": "slrum"}, ["'slrum'", "'slurm'"]),
     ],
 )
 def test_what_is_wrong_with_a_profile_is_told_in_one_line(tmp_path, content, words):
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(OptionError, match=naming("profile", *words)) as caught:
         find(write(tmp_path, **content))
-    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_or_no_yaml_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"no.yaml does not exist: give the path of a profile"):
+    with pytest.raises(InputError, match=naming("no.yaml", "path")):
         find(tmp_path / "no.yaml")
     (tmp_path / "bad.yaml").write_text("{")
-    with pytest.raises(InputError, match=r"bad.yaml is not valid YAML"):
+    with pytest.raises(InputError, match=naming("bad.yaml", "YAML")):
         find(tmp_path / "bad.yaml")
     (tmp_path / "bad.yaml").write_text("- 1")
-    with pytest.raises(InputError, match=r"bad.yaml' has no keys"):
+    with pytest.raises(InputError, match=naming("bad.yaml", "keys")):
         find(tmp_path / "bad.yaml")
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"cluster": {"type": "distributed.NoCluster"}}, "NoCluster cannot be imported"),
-        ({"cluster": {"type": "distributed.__doc__"}}, "is no class of a cluster"),
-        ({"cluster": {"type": "NoCluster"}}, "give type as module.Class"),
-        ({"cluster": {"type": "no_such_package.Cluster"}}, "needs the package 'no_such_package'"),
-        ({"cluster": {"type": "builtins.dict"}}, "builtins.dict makes no cluster"),
-        ({"cluster": {"type": "builtins.dict"}, "tls": True}, "no place for tls=True"),
+        ({"cluster": {"type": "distributed.NoCluster"}}, ["distributed.NoCluster"]),
+        ({"cluster": {"type": "distributed.__doc__"}}, ["distributed.__doc__", "class"]),
+        ({"cluster": {"type": "NoCluster"}}, ["type", "module.Class"]),
+        ({"cluster": {"type": "no_such_package.Cluster"}}, ["'no_such_package'"]),
+        ({"cluster": {"type": "builtins.dict"}}, ["builtins.dict"]),
+        ({"cluster": {"type": "builtins.dict"}, "tls": True}, ["tls=True"]),
         (
             {"cluster": {"type": "builtins.object", "n": 2}},
-            "does not take these options: object\\(\\) takes no arguments",
+            ["options", "object()"],
         ),
         (
             {"extends": "local", "needs": ["no_such_package"], "extra": "slurm"},
-            r"needs the package 'no_such_package': pip install 'dadmm\[slurm\]'",
+            ["'no_such_package'", "dadmm[slurm]"],
         ),
         (
             {"extends": "local", "cluster": {"memory_limit": "64MiB"}},
-            "memory_limit='64MiB' is too small: Python and its libraries alone need",
+            ["memory_limit='64MiB'"],
         ),
     ],
 )
 def test_a_class_that_cannot_be_used_is_told_in_one_line(tmp_path, content, words):
     with (
-        pytest.raises(OptionError, match=words) as caught,
+        pytest.raises(OptionError, match=naming(*words)) as caught,
         connection.connect(write(tmp_path, **content)),
     ):
         pass
@@ -141,12 +141,12 @@ def test_a_class_that_cannot_be_used_is_told_in_one_line(tmp_path, content, word
 def test_options_have_their_place_or_are_refused(tmp_path):
     path = write(tmp_path, cluster={"type": "builtins.dict"})
     with (
-        pytest.raises(OptionError, match="no place for memory_limit: say in its places"),
+        pytest.raises(OptionError, match=naming("memory_limit", "places")),
         connection.connect({"profile": str(path), "memory_limit": "2GiB"}),
     ):
         pass
     with (
-        pytest.raises(OptionError, match="no option of a cluster is called 'worker'"),
+        pytest.raises(OptionError, match=naming("'worker'")),
         connection.connect("local", worker=2),
     ):
         pass

@@ -12,6 +12,7 @@ from dadmm import load, resume
 from dadmm.errors import DataError, InputError, StoreError
 from dadmm.networks.form import Column, Form
 from dadmm.store import Run, metadata
+from support.runs import bits
 from support.tables import (
     CUBE,
     CUBE_Y,
@@ -21,7 +22,6 @@ from support.tables import (
     PRICE,
     ROWS,
     X,
-    bits,
     by_hand,
     holed,
     regressor,

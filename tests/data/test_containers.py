@@ -13,6 +13,7 @@ import zarr
 
 from dadmm import load
 from dadmm.errors import DataError, ShapeError
+from support.runs import bits
 from support.tables import (
     BOTH,
     CUBE,
@@ -27,7 +28,6 @@ from support.tables import (
     ROWS,
     TIME,
     X,
-    bits,
     classifier,
     regressor,
 )

@@ -18,6 +18,7 @@ from dadmm.data import open as opening
 from dadmm.data.open import open_path
 from dadmm.datasets import load_data
 from dadmm.errors import DadmmError, DataError, InputError, OptionError
+from support.runs import bits
 from support.terminal import command
 
 dd = pytest.importorskip("dask.dataframe", reason="needs the extra 'tables'")
@@ -36,10 +37,6 @@ OPTIONS = {"max_iter": 2, "random_state": 0, "chunks": 25, "tol": 0}
 
 def regressor(**options):
     return ADMMRegressor((5, 5), **{**OPTIONS, **options})
-
-
-def bits(estimator):
-    return {name: array.tobytes() for name, array in estimator.network_.params.items()}
 
 
 @pytest.fixture(autouse=True)

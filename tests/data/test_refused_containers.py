@@ -8,6 +8,7 @@ import xarray as xr
 
 from dadmm.data.columns import MOST_CATEGORIES
 from dadmm.errors import DataError, InputError, OptionError, ShapeError
+from support.runs import bits
 from support.tables import (
     CUBE,
     CUBE_Y,
@@ -18,7 +19,6 @@ from support.tables import (
     PRICE,
     ROWS,
     X,
-    bits,
     regressor,
 )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -13,15 +14,15 @@ import zarr
 
 from dadmm import NMF, ADMMClassifier, BlockADMM, Dense, NMFBlock, RelaxedADMM, load, resume
 from dadmm.app.cli import main
-from dadmm.data.open import open_path as read_array
+from dadmm.data.open import open_path
 from dadmm.engine import loop
 from dadmm.engine.recovery import examine
 from dadmm.errors import DamageError, InputError, OptionError, RecoveryWarning, StoreError
-from dadmm.estimators import load as stored
 from dadmm.estimators.load import open_plan
 from dadmm.store import Run, metadata
-from dadmm.store import run as store
 from support.damage import flip
+from support.messages import naming
+from support.runs import bits, stop_at
 
 SOLVERS = {
     "relaxed": RelaxedADMM(),
@@ -47,10 +48,6 @@ def made(solver, max_iter, callback=None, **options):
     )
 
 
-def bits(estimator):
-    return {name: array.tobytes() for name, array in estimator.network_.params.items()}
-
-
 @pytest.fixture(scope="module", params=SOLVERS)
 def solver(request):
     return request.param
@@ -61,12 +58,8 @@ def short(solver, tmp_path_factory):
     """A run that was stopped after 3 iterations of 5, and the bits of all 5."""
     path = tmp_path_factory.mktemp("runs") / "run"
 
-    def stop(iteration, row):
-        if iteration == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        made(solver, 5, run=path, callback=stop)
+        made(solver, 5, run=path, callback=stop_at(3))
     return path, bits(made(solver, 5))
 
 
@@ -86,7 +79,7 @@ def test_damage_is_gone_back_from_to_the_same_bits(run, short, group, how):
     if not found:
         pytest.skip(f"this solver keeps nothing in {group}")
     how(next(path for path in sorted(found[-1].iterdir()) if path.name.startswith("c")))
-    with pytest.warns(RecoveryWarning, match=f"{group}/.* is (damaged|missing)"):
+    with pytest.warns(RecoveryWarning, match=rf"\b{group}/\w+"):
         resumed = resume(run)
     assert bits(resumed) == short[1]
     assert bits(load(run)) == short[1]
@@ -96,21 +89,17 @@ def test_damage_is_gone_back_from_to_the_same_bits(run, short, group, how):
 @pytest.mark.parametrize("group", ["state/3", "params/3", "constants"])
 @pytest.mark.parametrize("mode", ["batch", "online"])
 def test_damaged_factorisations_are_made_whole_again(mode, group, tmp_path):
-    def stop(iteration, row):
-        if iteration == 3:
-            raise KeyboardInterrupt
-
     options = {"mode": mode, "max_iter": 5, "tol": 0, "chunks": 40, "random_state": 0}
     x = np.abs(data()[0])
     expected = NMF(2, **options).fit(x)
     with pytest.raises(KeyboardInterrupt):
-        NMF(2, run=tmp_path / "run", **options).fit(x, callback=stop)
+        NMF(2, run=tmp_path / "run", **options).fit(x, callback=stop_at(3))
     found = arrays(tmp_path / "run", group)
     if mode == "online" and group == "state/3":
         assert not found
         return
     flip(next(path for path in sorted(found[-1].iterdir()) if path.name.startswith("c")))
-    with pytest.warns(RecoveryWarning, match=f"{group}/.* is damaged"):
+    with pytest.warns(RecoveryWarning, match=rf"\b{group}/\w+"):
         resumed = resume(tmp_path / "run")
     assert bits(resumed) == bits(expected)
 
@@ -134,7 +123,7 @@ def test_with_the_generation_before_damaged_too_state_is_made_from_the_last_para
         pytest.skip("this solver keeps no state")
     flip(first_chunk(run, "state/3"))
     flip(first_chunk(run, "state/2"))
-    with pytest.warns(RecoveryWarning, match="parameters of iteration 3, the state made anew"):
+    with pytest.warns(RecoveryWarning, match=naming("iteration 3", "state")):
         resumed = resume(run)
     assert resumed.n_iter_ == 5
     assert resumed.history_.sizes["iteration"] == 5
@@ -147,7 +136,7 @@ def test_with_the_generation_before_damaged_too_state_is_made_from_the_last_para
 def test_older_parameters_serve_where_the_last_are_damaged(run, solver):
     for generation in (3, 2):
         flip(first_chunk(run, f"params/{generation}"))
-    with pytest.warns(RecoveryWarning, match="parameters of iteration 1, the state made anew"):
+    with pytest.warns(RecoveryWarning, match=naming("iteration 1", "state")):
         resumed = resume(run)
     assert resumed.n_iter_ == 5
     assert resumed.history_.sizes["iteration"] == 5
@@ -157,7 +146,7 @@ def test_with_all_parameters_damaged_nothing_is_left_to_go_back_to(run):
     for generation in (1, 2, 3):
         flip(first_chunk(run, f"params/{generation}"))
     before = Run.open(run).committed()
-    with pytest.raises(DamageError, match=r"params/3/.* is damaged"):
+    with pytest.raises(DamageError, match=r"\bparams/3/\w+"):
         resume(run)
     assert {**Run.open(run).committed(), "next": 0} == {**before, "next": 0}
 
@@ -168,13 +157,13 @@ def test_a_damaged_record_is_replaced_by_the_one_before(run, short, content):
         (run / "commit.json").unlink()
     else:
         (run / "commit.json").write_bytes(content)
-    with pytest.warns(RecoveryWarning, match=r"commit\.json is (damaged|missing)"):
+    with pytest.warns(RecoveryWarning, match=naming("commit.json")):
         assert bits(resume(run)) == short[1]
 
 
 def test_damaged_history_is_forgotten_and_the_run_goes_on(run, short):
     flip(run / "history/objective/c.0")
-    with pytest.warns(RecoveryWarning, match="history/objective is damaged"):
+    with pytest.warns(RecoveryWarning, match=naming("history/objective")):
         resumed = resume(run)
     assert bits(resumed) == short[1]
     objective = resumed.history_["objective"].values
@@ -185,7 +174,7 @@ def test_damaged_history_is_forgotten_and_the_run_goes_on(run, short):
 def test_a_damaged_network_is_made_again(run, short):
     expected = bits(resume(run))
     flip(first_chunk(run, "network"))
-    with pytest.raises(DamageError, match="network/"):
+    with pytest.raises(DamageError, match=r"\bnetwork/"):
         load(run)
     assert bits(resume(run)) == expected
     assert bits(load(run)) == expected
@@ -194,7 +183,7 @@ def test_a_damaged_network_is_made_again(run, short):
 @pytest.mark.parametrize("name", ["data/x", "data/y", "scaling/x_centre"])
 def test_what_cannot_be_made_again_is_named(run, name):
     flip(first_chunk(run, name))
-    with pytest.raises(StoreError, match=f"chunk 0 of {name} is damaged"):
+    with pytest.raises(StoreError, match=naming("chunk 0", name)):
         resume(run)
 
 
@@ -209,7 +198,7 @@ def test_the_best_parameters_are_replaced_by_the_next_best(tmp_path):
     shutil.rmtree(path / "network")
     with pytest.raises(DamageError):
         load(path)
-    with pytest.warns(RecoveryWarning, match=f"takes the place of iteration {best}"):
+    with pytest.warns(RecoveryWarning, match=naming(f"iteration {best}")):
         again = resume(path)
     assert again.n_iter_ == 8
 
@@ -218,18 +207,18 @@ def test_a_run_of_one_iteration_goes_back_to_its_start(solver, tmp_path):
     made(solver, 1, run=tmp_path / "run")
     flip(first_chunk(tmp_path / "run", "params/1"))
     expected = bits(made(solver, 1))
-    with pytest.warns(RecoveryWarning, match="iteration 1 is done again"):
+    with pytest.warns(RecoveryWarning, match=naming("iteration 1")):
         assert resume(tmp_path / "run", max_iter=2).n_iter_ == 2
     assert expected
 
 
 def test_flushed_history_survives_going_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "FLUSH_EVERY", 2)
+    monkeypatch.setattr("dadmm.store.run.FLUSH_EVERY", 2)
     path = tmp_path / "run"
     made("relaxed", 7, run=path)
     straight = bits(made("relaxed", 9))  # the relaxed solver's steps know no limit
     flip(first_chunk(path, "state/7"))
-    with pytest.warns(RecoveryWarning, match="iteration 7 is done again"):
+    with pytest.warns(RecoveryWarning, match=naming("iteration 7")):
         resumed = resume(path, max_iter=9)
     assert bits(resumed) == straight
     assert np.isfinite(resumed.history_["objective"]).all()
@@ -237,8 +226,8 @@ def test_flushed_history_survives_going_back(tmp_path, monkeypatch):
 
 def test_workers_too_small_for_the_chunks_are_refused_when_it_is_resumed(run, monkeypatch):
     before = Run.open(run).committed()
-    monkeypatch.setattr(stored, "resources", lambda client, limit: ("300MiB", 1))
-    with pytest.raises(OptionError, match=r"a worker needs at least .* MiB"):
+    monkeypatch.setattr("dadmm.estimators.load.resources", lambda client, limit: ("300MiB", 1))
+    with pytest.raises(OptionError, match=r"\bworker\b.* MiB"):
         resume(run)
     assert Run.open(run).committed() == before
     assert not (run / "lock.json").exists()
@@ -259,7 +248,7 @@ def test_a_whole_store_is_whole(run, capsys):
     resume(run)
     code, out, err = check(run, capsys)
     assert (code, err) == (0, "")
-    assert "damaged    nothing" in out
+    assert re.search(r"damaged +nothing", out)
     assert "left over" not in out
 
 
@@ -283,8 +272,8 @@ def test_check_names_all_that_is_damaged(run, capsys):
     (run / "state/9/.c.0.0.1-2.partial").write_text("half")
     code, out, err = check(run, capsys)
     assert code == 1
-    assert "left over  4 files" in out
-    for part in ("params/6/", "data/y/zarr.json is damaged", "chunk 1 of data/x is missing"):
+    assert re.search(r"left over +4 files", out)
+    for part in ("params/6/", "data/y/zarr.json", "chunk 1 of data/x"):
         assert part in err
 
 
@@ -305,14 +294,14 @@ def test_a_link_in_a_store_is_refused_and_what_it_leads_to_is_left_alone(run, tm
     (outside / "77" / "precious").write_text("mine")
     shutil.rmtree(run / "state", ignore_errors=True)
     (run / "state").symlink_to(outside)
-    with pytest.raises(StoreError, match="is a link"):
+    with pytest.raises(StoreError, match=naming("link")):
         resume(run)
     assert (outside / "77" / "precious").read_text() == "mine"
     (run / "state").unlink()
     chunk = first_chunk(run, "params/3")
     chunk.unlink()
     chunk.symlink_to("/dev/zero")
-    with pytest.raises(StoreError, match="is a link"):
+    with pytest.raises(StoreError, match=naming("link")):
         load_params_of(run)
 
 
@@ -326,7 +315,7 @@ def test_a_pipe_in_place_of_a_chunk_is_no_wait_for_ever(run):
     chunk = first_chunk(run, "params/3")
     chunk.unlink()
     os.mkfifo(chunk)
-    with pytest.raises(DamageError, match="is not a file"):
+    with pytest.raises(DamageError, match=naming("not a file")):
         load_params_of(run)
 
 
@@ -336,7 +325,7 @@ def test_an_array_that_claims_to_be_huge_is_refused_before_memory_is_asked_for(r
     shape = (10**12, 10**6) if ndim == 2 else (10**18,)
     document = metadata.array_document(shape, shape[0], "<f4", None)
     (run / name / "zarr.json").write_bytes(document)
-    with pytest.raises(DamageError, match="bytes, not 4000000000000000004"):
+    with pytest.raises(DamageError, match=naming("4000000000000000004")):
         Run.open(run).blocks.get(name)
 
 
@@ -359,7 +348,7 @@ def test_metadata_that_dadmm_would_not_write_is_refused(run, change):
             {k: v for k, v in {**document, **change}.items() if k != "attributes"}, {}
         )
     )
-    with pytest.raises(DamageError, match="describes no array of a run"):
+    with pytest.raises(DamageError, match=naming("history/objective")):
         Run.open(run).blocks.get("history/objective")
 
 
@@ -395,8 +384,8 @@ def test_a_zarr_array_that_is_pickled_is_never_opened(tmp_path, change):
     path = tmp_path / "x.zarr/.zarray"
     text = json.loads(path.read_text())
     path.write_text(json.dumps({**text, change: [codec] if change == "filters" else codec}))
-    with pytest.raises(InputError, match=r"x\.zarr is not"):
-        read_array(str(tmp_path / "x.zarr"))
+    with pytest.raises(InputError, match=naming("x.zarr")):
+        open_path(str(tmp_path / "x.zarr"))
 
 
 def test_parameters_of_another_shape_never_reach_compiled_code(run, solver):
@@ -404,7 +393,7 @@ def test_parameters_of_another_shape_never_reach_compiled_code(run, solver):
     generation = plan.run.generation()
     name = plan.parameters(generation)[-1]
     plan.run.blocks.put(name, np.zeros(3, np.float32))
-    with pytest.raises(StoreError, match=r"(does|do) not fit (its|the run's) config"):
+    with pytest.raises(StoreError, match=naming("config")):
         resume(run)
 
 
@@ -444,7 +433,7 @@ def test_damaged_history_of_a_finished_run_of_many_iterations_is_forgotten(name,
     path = tmp_path / "run"
     made("relaxed", 70, run=path)
     flip(path / f"history/{name}/c.0")
-    with pytest.warns(RecoveryWarning, match=f"history/{name} is damaged"):
+    with pytest.warns(RecoveryWarning, match=naming(f"history/{name}")):
         assert resume(path, max_iter=75).n_iter_ == 75
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -462,7 +451,7 @@ def test_going_back_leaves_the_history_that_the_old_record_counts_on(tmp_path, m
         dying.setattr(Run, "retreat", lambda *args, **options: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             resume(path, max_iter=72)
-    with pytest.warns(RecoveryWarning, match="iteration 70 is done again"):
+    with pytest.warns(RecoveryWarning, match=naming("iteration 70")):
         again = resume(path, max_iter=72)
     assert bits(again) == straight
     assert np.isfinite(again.history_["objective"]).all()
@@ -471,5 +460,5 @@ def test_going_back_leaves_the_history_that_the_old_record_counts_on(tmp_path, m
 def test_a_history_column_that_is_gone_is_missed(run, short):
     shutil.rmtree(run / "history/objective")
     assert any("history/objective" in line for line in examine(open_plan(Run.open(run))).damaged)
-    with pytest.warns(RecoveryWarning, match="history/objective"):
+    with pytest.warns(RecoveryWarning, match=naming("history/objective")):
         assert bits(resume(run)) == short[1]

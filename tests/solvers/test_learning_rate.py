@@ -5,6 +5,7 @@ import pytest
 
 from dadmm.errors import OptionError
 from dadmm.solvers.block.learning_rate import SCHEDULES, check_schedule, momentum, plateau, rate
+from support.messages import naming
 
 DONE = np.linspace(0.0, 1.0, 1001)
 PEAK = 300  # where one cycle turns
@@ -119,5 +120,7 @@ def test_plateau_is_torchs(seed):
 def test_a_schedule_that_does_not_exist_is_refused():
     for schedule in SCHEDULES:
         check_schedule(schedule)
-    with pytest.raises(OptionError, match="did you mean 'one_cycle'"):
+    with pytest.raises(
+        OptionError, match=naming("learning_rate_schedule", "'onecycle'", "'one_cycle'")
+    ):
         check_schedule("onecycle")

@@ -16,6 +16,7 @@ from dadmm import ADMMClassifier, load, resume
 from dadmm.errors import LockedError, RunError
 from dadmm.store import Run, lock, metadata
 from support.messages import naming
+from support.runs import bits, stop_at
 
 
 def data():
@@ -28,19 +29,12 @@ def model(run, **options):
     return ADMMClassifier((4,), max_iter=3, tol=0, random_state=0, run=run, **options)
 
 
-def bits(estimator):
-    return {name: array.tobytes() for name, array in estimator.network_.params.items()}
-
-
 @pytest.fixture
 def run(tmp_path):
     """A run that was stopped after its first iteration."""
 
-    def stop(iteration, row):
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        model(tmp_path / "run").fit(*data(), callback=stop)
+        model(tmp_path / "run").fit(*data(), callback=stop_at(1))
     return tmp_path / "run"
 
 

@@ -15,6 +15,7 @@ from dadmm.errors import DataError, StoreError
 from dadmm.store import Run
 from dadmm.store.sources import Source
 from support.messages import naming
+from support.runs import bits
 
 ROWS = 100
 RNG = np.random.default_rng(3)
@@ -25,10 +26,6 @@ Y = (X[:, 0] > X[:, 1]).astype(int)
 def model(run=None, kind=ADMMClassifier, **options):
     same = {"max_iter": 3, "tol": 0, "random_state": 0, "chunks": 30}
     return kind((5, 5), run=run, **{**same, **options})
-
-
-def bits(estimator):
-    return {name: array.tobytes() for name, array in estimator.network_.params.items()}
 
 
 @pytest.fixture

@@ -1,8 +1,12 @@
-"""Clusters of worker processes on this machine."""
+"""Clusters of worker processes on this machine, and what is left of them."""
 
+import os
 from contextlib import contextmanager
 
-from distributed import Client, LocalCluster
+import psutil
+import pytest
+import yaml
+from distributed import Client, LocalCluster, default_client
 
 
 @contextmanager
@@ -21,3 +25,35 @@ def processes(workers, **options):
     ):
         client.wait_for_workers(workers)
         yield client
+
+
+def no_client():
+    with pytest.raises(ValueError, match="No client"):
+        default_client()
+
+
+def one_line(caught):
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 400
+    return text
+
+
+def worker_pids(client):
+    return list(client.run(os.getpid).values())
+
+
+def listening(pids):
+    """Return the addresses at which processes listen."""
+    found = set()
+    for pid in pids:
+        connections = psutil.Process(pid).net_connections("inet")
+        found |= {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+    return found
+
+
+def profile(folder, content):
+    """Write a profile's file; return its path."""
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path

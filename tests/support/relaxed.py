@@ -4,12 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.relaxed.method import RelaxedADMM
 from dadmm.solvers.solver import Chunk, Problem, combine, iterate
 from support.problems import REGRESSION, data
+
+SMOOTH = ("tanh", "sigmoid", "softplus")
+KINKED = ("relu", "leaky_relu")
+FORMS = [(s, v) for s in (3, 2) for v in ("proximal", "linearized")]
+each_form = pytest.mark.parametrize(("splitting", "variant"), FORMS)
 
 
 @dataclass
@@ -97,3 +103,12 @@ def point(run):
     blocks["x"] = np.concatenate([c.x for c in run.chunks]).astype(np.float64)
     blocks["y"] = np.concatenate([c.y for c in run.chunks]).astype(np.float64)
     return blocks
+
+
+def weights(z, i):
+    return np.vstack([z[f"w_{i}"], z[f"b_{i}"]])
+
+
+def never_rises(values):
+    """Whether no value is above the one before it, to rounding in float64."""
+    return np.isfinite(values).all() and np.diff(values).max() <= 1e-12 * abs(values[0])

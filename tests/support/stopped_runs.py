@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dadmm import ADMMClassifier, BlockADMM, Dense, NMFBlock, RelaxedADMM
+from support.runs import all_bits, stop_at
 
 ITERATIONS = 4
 SOLVERS = {
@@ -27,14 +28,6 @@ def model(solver, run=None, **options):
     return ADMMClassifier((6, 6), solver=SOLVERS[solver], run=run, **{**same, **options})
 
 
-def bits(estimator):
-    """Everything that training computed, but the clock."""
-    params = {name: array.tobytes() for name, array in estimator.network_.params.items()}
-    history = estimator.history_.drop_vars("seconds", errors="ignore")
-    rows = {str(name): column.values.tobytes() for name, column in history.items()}
-    return params, rows
-
-
 class Made:
     """A run that was stopped after two iterations, another that is finished, and its bits."""
 
@@ -42,14 +35,10 @@ class Made:
         self.solver = solver
         self.finished = folder / "finished"
         self.stopped = folder / "stopped"
-        self.bits = bits(model(solver, self.finished).fit(*data()))
-
-        def stop(iteration, row):
-            if iteration == 2:
-                raise KeyboardInterrupt
+        self.bits = all_bits(model(solver, self.finished).fit(*data()))
 
         with pytest.raises(KeyboardInterrupt):
-            model(solver, self.stopped).fit(*data(), callback=stop)
+            model(solver, self.stopped).fit(*data(), callback=stop_at(2))
 
     def copy(self, which, place):
         shutil.rmtree(place, ignore_errors=True)

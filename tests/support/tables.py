@@ -40,10 +40,6 @@ def regressor(**options):
     return ADMMRegressor((5, 5), **{**OPTIONS, **options})
 
 
-def bits(estimator):
-    return {name: array.tobytes() for name, array in estimator.network_.params.items()}
-
-
 def holed():
     table = FRAME.reset_index(drop=True).assign(
         colour=np.resize(["red", "green", "blue", "red"], ROWS),

@@ -42,13 +42,3 @@ def write_config(folder, place=None, chunks=40):
     np.save(folder / "x.npy", X)
     np.save(folder / "y.npy", Y)
     (folder / "train.toml").write_text(CONFIG.format(place=place or folder, chunks=chunks))
-
-
-def at(iteration, do):
-    """Return a callback that does something once, after an iteration."""
-
-    def callback(k, row):
-        if k == iteration:
-            do()
-
-    return callback
