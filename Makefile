@@ -15,8 +15,8 @@ test: $(STAMP)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 chaos: $(STAMP)  ## the long set: a hundred random kills, full disks, damage, fuzzing, memory, wall time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/chaos tests/test_memory.py \
-		tests/test_deployments.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/chaos tests/cluster \
+		tests/engine/test_memory_peaks.py
 
 # What to compare with: a revision, or the folder of a checkout.
 BITS_OF ?= fb36715

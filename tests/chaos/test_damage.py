@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chaos_helpers import bits
 
 from dadmm import load, resume
 from dadmm.engine.recovery import examine
 from dadmm.errors import DadmmError, RecoveryWarning
 from dadmm.estimators.load import open_plan
 from dadmm.store import Run, metadata
+from support.runs import all_bits
 
 # Mutations of each solver's run: so many in every run of the tests, and so many in the long set.
 SHORT, LONG = 25, 400
@@ -30,7 +30,7 @@ def outcome(run):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            found = bits(resume(run))
+            found = all_bits(resume(run))
         except DadmmError as error:
             found = error
     assert not isinstance(found, DadmmError) or "\n" not in str(found)

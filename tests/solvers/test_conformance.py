@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from sklearn.datasets import load_digits
-from support.written_method import folder, method
 
 from dadmm import NMF, ADMMClassifier, BlockADMM, DeepFacto, RelaxedADMM, resume
 from dadmm.engine.eager import Eager
@@ -24,6 +23,7 @@ from dadmm.solvers.counts import counts_of
 from dadmm.solvers.nmf.method import Factorization
 from dadmm.solvers.sums import combine
 from dadmm.store import Run
+from support.written_method import folder, method
 
 ITERATIONS = 3
 METHODS = {

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from sklearn.datasets import load_digits
-from support.written_method import NAME, code, folder, method
 
 from dadmm import ADMMClassifier, ADMMRegressor, load, resume
 from dadmm.errors import DadmmError, DivergenceError, OptionError, StoreError
@@ -18,6 +17,7 @@ from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers import Chunk, Problem
 from dadmm.solvers.sums import combine
+from support.written_method import NAME, code, folder, method
 
 SCRIPT = f"""
 import os, signal, sys

@@ -13,7 +13,7 @@ rows_c/n (w_c + pi_c / sigma)`` over all chunks, whether they were all visited o
 FedADMM, arXiv 2204.03529, with its server step of |S| / C; a step of 1 counts what the others did
 twice, and diverged here).  Adam's moments are averaged over S either way, as are dictionaries of
 factorisations and their sums, and the longest count of steps is kept.
-Derived from the papers' abstracts, checked by tests/test_consensus.py.
+Derived from the papers' abstracts, checked by tests/solvers/test_consensus.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ minimiser where that is quadratic.  The gradients that this needs are, for free,
 stationarity report; each is taken just before its block moves.
 
 The formulas were rebuilt from the paper's abstract and published relatives and checked
-numerically against their defining minimisations (tests/test_relaxed.py); they are derived, not
+numerically against their defining minimisations (tests/solvers); they are derived, not
 quoted.  So is the extra curvature at region borders: two sides of a quadratic coupling
 ``q(a + b)`` that move at once raise it by at most ``<a, b> <= (|a|^2 + |b|^2) / 2`` over what each
 expects, and that is added to both as a proximal term.
