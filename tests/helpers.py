@@ -1,4 +1,4 @@
-"""Small problems for the tests, and the formulas of `dadmm.solvers.relaxed.method` written out plainly."""
+"""Small problems for the tests, and the formulas of relaxed ADMM written out plainly."""
 
 import asyncio
 import json
@@ -14,15 +14,15 @@ from distributed import Client, LocalCluster
 from nbclient import NotebookClient
 from scipy import special
 
-from dadmm.engine import graph, tasks
+from dadmm.engine.eager import Eager, iterate
 from dadmm.estimators.load import open_plan
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
-from dadmm.solvers.relaxed.method import RelaxedADMM
-from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.parts import Pace
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.relaxed.method import RelaxedADMM
+from dadmm.solvers.solver import Weights
 from dadmm.solvers.sums import combine
-from dadmm.solvers.solver import iterate
 from dadmm.store import Run as stored  # noqa: N813
 
 ACTIVATION = {
@@ -95,12 +95,11 @@ def begin(
     problem = Problem(arch, loss, alpha, len(x), classes, variation, solver.dtype)
     solver.check(problem)
     params = solver.initial(problem, seed)
-    weights = {}
-    for layer in solver.layers(problem):
-        weights |= solver.prepare(problem, layer, params)
+    weights = prepared(solver, problem, params)
     rng = np.random.default_rng(seed)
     blocks = {
-        name: noise * rng.standard_normal((len(x), w)) for name, w in state_widths(solver, problem)
+        name: noise * rng.standard_normal((len(x), w))
+        for name, w in solver.layout(problem).state.items()
     }
     chunks, sums = [], []
     for rows in np.split(np.arange(len(x)), list(cuts)):
@@ -117,8 +116,17 @@ def begin(
     return Run(solver, problem, params, combine(sums), chunks)
 
 
-def state_widths(solver, problem):
-    return solver.variables(problem).items()
+def prepared(solver, problem, params):
+    """Return what visits need of all layers."""
+    weights = {}
+    for layer in solver.layout(problem).layers:
+        weights |= solver.prepare(problem, layer, params)
+    return weights
+
+
+def unmoved(arrays):
+    """Return a layer's arrays as an iteration's first pass gives them to `Solver.update`."""
+    return Weights(arrays, arrays, {})
 
 
 def advance(run, iterations=1):
@@ -187,35 +195,8 @@ def flip(path, at=None):
 
 def repeat(path, step, limit):
     """Do an iteration of a run of `limit` by hand, as workers would that are late."""
-    late = open_plan(stored.open(path))
-    solver, problem = late.solver, late.problem
-    count = len(stored.open(path).attributes["chunks"])
-    weights = {i: tasks.load_weights(late, step.source, i) for i in solver.layers(problem)}
-    anchor = dict(weights)
-    passes = solver.passes(problem, count)
     pace = Pace(step.iteration / limit, (step.iteration + 1) / limit)
-    for each, now in zip(passes, pace.shared(passes), strict=True):
-        found = {}
-        for c in range(count) if each.chunks is None else each.chunks:
-            for part in each.parts:
-                needed = [weights[i] for i in part.layers]
-                sums = tasks.visit(late, part, step, c, now, None, needed)
-                found.setdefault(part.group, []).append(sums)
-        totals = {group: added(sums) for group, sums in found.items()}
-        last = each is passes[-1]
-        for i in anchor if last else each.solves:
-            save = f"params/{step.target}" if last else None
-            total = totals.get(i, totals.get(0, {}))
-            weights[i] = tasks.solve(late, i, save, anchor[i], weights[i], total)
-
-
-def added(sums):
-    """Add up as the graph's tree does."""
-    level = 0
-    while len(sums) > 1 or not level:
-        sums = [combine(group) for group in graph.groups(sums, level)]
-        level += 1
-    return sums[0]
+    Eager(open_plan(stored.open(path))).iteration(step, pace)
 
 
 def execute(notebook, **options):

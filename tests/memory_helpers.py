@@ -29,8 +29,8 @@ from dadmm.networks.chain import as_chain
 from dadmm.networks.form import Form
 from dadmm.networks.scaling import Scaling
 from dadmm.networks.target import labels_to_json
-from dadmm.solvers.registry import make_solver, solver_table
 from dadmm.solvers.problem import Problem
+from dadmm.solvers.registry import make_solver, solver_table
 from dadmm.store import Run
 
 MIB = 2**20
@@ -186,7 +186,7 @@ def _warm_up(plan):
     y = (x[:, 0] > 0).astype(int) if plan.problem.classes else x[:, :2]
     depth = plan.problem.architecture.depth
     solver = plan.solver
-    if any(isinstance(block, NMFBlock) for block in as_chain(solver.model(plan.problem)).blocks):
+    if any(isinstance(block, NMFBlock) for block in as_chain(plan.layout.network).blocks):
         solver = replace(solver, blocks=[Dense(4), NMFBlock(2)])
     options = {"loss": plan.problem.loss, "activation": plan.problem.architecture.activation}
     weight = {"sample_weight": np.ones(64)} if plan.problem.weighted else {}
