@@ -186,7 +186,7 @@ def _warm_up(plan):
     y = (x[:, 0] > 0).astype(int) if plan.problem.classes else x[:, :2]
     depth = plan.problem.architecture.depth
     solver = plan.solver
-    if any(isinstance(block, NMFBlock) for block in as_chain(solver.model(plan.problem)).blocks):
+    if any(isinstance(block, NMFBlock) for block in as_chain(plan.layout.network).blocks):
         solver = replace(solver, blocks=[Dense(4), NMFBlock(2)])
     options = {"loss": plan.problem.loss, "activation": plan.problem.architecture.activation}
     weight = {"sample_weight": np.ones(64)} if plan.problem.weighted else {}
