@@ -28,11 +28,11 @@ from dadmm.app.build import (
     stored_config,
 )
 from dadmm.app.config import TASKS, check_config, load_config
-from dadmm.app.fit import _next_steps, _placed, _say_interrupted, _say_where, _scores, run_config
+from dadmm.app.fit import placed, run_config, say_interrupted, say_next_steps, say_scores, say_where
 from dadmm.app.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.app.report.describe import history_rows, summary
 from dadmm.app.schema import SCHEMA, example, json_schema
-from dadmm.app.terminal import _line, _plain_table, _say_warning, err, out
+from dadmm.app.terminal import err, out, plain_table, say, say_warning
 from dadmm.cluster import connection
 from dadmm.data.open import open_path
 from dadmm.data.prepare import CATEGORICAL, MISSING
@@ -57,7 +57,7 @@ def main() -> None:
     # Ctrl-C leaves tasks of distributed's event loop unfinished; that is no news for the user.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
-        with tidy_warnings(_say_warning), sigterm_interrupts():
+        with tidy_warnings(say_warning), sigterm_interrupts():
             code = commands(prog_name="dadmm", standalone_mode=False)
     except click.exceptions.Abort as error:  # what click makes of a KeyboardInterrupt
         stop = error.__cause__
@@ -138,7 +138,7 @@ def fit(
             "Say where to keep the run: --run PATH, or path in the config's [run]."
         )
     if place is not None or workers is not None:
-        table["cluster"] = _placed(table.get("cluster", {}), place, workers)
+        table["cluster"] = placed(table.get("cluster", {}), place, workers)
     run_config(table, path, overwrite, quiet)
 
 
@@ -185,30 +185,30 @@ def plan(
     if config is None and not calibrate:
         raise click.UsageError("Name a CONFIG, or measure this machine with --calibrate.")
     if calibrate:
-        _line("measured", measure())
+        say("measured", measure())
     if config is None:
         return
     given = {"disk": disk, "net": net, "latency": latency, "task": task}
     found = planned(load_config(config), workers, memory, rows, given, stragglers, price)
     _show_plan(found)
     if page:
-        from dadmm.app.planner.report import write as write_plan
+        from dadmm.app.planner.page import write_plan
 
         write_plan(found, page)
-        _line("page", page)
+        say("page", page)
 
 
 def _show_plan(found: Any) -> None:
-    from dadmm.app.planner import report
+    from dadmm.app.planner import words
 
-    for name, value in (report.facts(found) | found.assumed).items():
+    for name, value in (words.facts(found) | found.assumed).items():
         out.print(f"{name:<17}{value}")
     for header, rows in (
-        (report.PHASES_HEADER, report.phase_rows(found.chosen)),
-        (report.SCALING_HEADER, report.scaling_rows(found.scaling)),
+        (words.PHASES_HEADER, words.phase_rows(found.chosen)),
+        (words.SCALING_HEADER, words.scaling_rows(found.scaling)),
     ):
         out.print()
-        out.print(_plain_table(header, rows))
+        out.print(plain_table(header, rows))
 
 
 @commands.command(name="resume", short_help="Go on with a run that was stopped.")
@@ -238,19 +238,17 @@ def resume_command(
     table = stored_config(path)
     stored, left = connection.of_a_store(table.get("cluster", {}))
     if left and place is None and workers is None:
-        _say_warning(
-            f"{path}: {' and '.join(left)} of a stored [cluster] {connection.NOT_FOLLOWED}"
-        )
-    with connection.connect(_placed(stored, place, workers)) as client:
-        _say_where(open_page(client), path, quiet)
+        say_warning(f"{path}: {' and '.join(left)} of a stored [cluster] {connection.NOT_FOLLOWED}")
+    with connection.connect(placed(stored, place, workers)) as client:
+        say_where(open_page(client), path, quiet)
         try:
             estimator = resume(path, max_iter=max_iter, verbose=not quiet, force=force)
         except KeyboardInterrupt:
-            _say_interrupted(path)
+            say_interrupted(path)
             raise
     if not quiet:
-        _scores(estimator, _data_again(table))
-        _next_steps(path)
+        say_scores(estimator, _data_again(table))
+        say_next_steps(path)
 
 
 def _data_again(table: Mapping[str, Any]) -> Any:
@@ -273,17 +271,17 @@ def check(path: str, place: str | None, workers: int | None) -> int:
     plan = open_plan(Run.open(path))
     if isinstance(plan.run.blocks, ZarrBlocks):
         refuse_locked(plan.run.blocks, "")
-    with connection.connect({**_placed({}, place, workers), "dashboard": -1}):
+    with connection.connect({**placed({}, place, workers), "dashboard": -1}):
         found = examine(plan)
     for line in found.damaged:
         err.print(line)
-    _line("checked", f"{found.arrays} arrays, {found.chunks} chunks")
+    say("checked", f"{found.arrays} arrays, {found.chunks} chunks")
     if found.left:
-        _line(
+        say(
             "left over",
             f"{len(found.left)} files that belong to nothing: a run that was stopped leaves some",
         )
-    _line("damaged", f"{len(found.damaged)}" if found.damaged else "nothing")
+    say("damaged", f"{len(found.damaged)}" if found.damaged else "nothing")
     return 1 if found.damaged else 0
 
 
@@ -310,9 +308,9 @@ def predict(path: str, source: str, target: str, proba: bool, codes: bool, overw
     x = open_path(source, index=index_of(path, source))
     write(how(x), target)
     if proba:
-        _line("columns", ", ".join(map(str, estimator.classes_)))
+        say("columns", ", ".join(map(str, estimator.classes_)))
     rows = getattr(x, "shape", ("all",))[0]
-    _line("written", f"{rows if isinstance(rows, int) else 'all'} rows -> {target}")
+    say("written", f"{rows if isinstance(rows, int) else 'all'} rows -> {target}")
 
 
 @commands.command(name="export", short_help="Write the network of a run for other programs.")
@@ -328,11 +326,11 @@ def export_command(path: str, target: str, overwrite: bool) -> None:
     """
     check_place(target, overwrite)
     agreement = save(load(path).network_, target, overwrite=overwrite)
-    _line("written", f"{format_bytes(os.path.getsize(target))} -> {target}")
+    say("written", f"{format_bytes(os.path.getsize(target))} -> {target}")
     if agreement is not None:
-        _line("checked", agreement)
+        say("checked", agreement)
     elif target.endswith(".onnx"):
-        _line("checked", "against nothing: pip install onnxruntime")
+        say("checked", "against nothing: pip install onnxruntime")
 
 
 @commands.command(short_help="Show the state and the history of a run.")
@@ -364,12 +362,12 @@ def show(path: str, picture: str | None, page: str | None, digest: bool) -> None
         from dadmm.app.report.plot import plot_history
 
         plot_history(history, picture)
-        _line("plot", picture)
+        say("plot", picture)
     if page:
-        from dadmm.app.report.report import write_report
+        from dadmm.app.report.page import write_report
 
         write_report(estimator, open_plan(Run.open(path)), page)
-        _line("report", page)
+        say("report", page)
 
 
 def _summary(estimator: Any, path: str) -> Table:
@@ -381,7 +379,7 @@ def _summary(estimator: Any, path: str) -> Table:
 
 def _history_table(history: Any) -> Table:
     header, *rows = history_rows(history, 12)
-    return _plain_table(header, rows)
+    return plain_table(header, rows)
 
 
 @commands.command(short_help="Print a config with every key, or check one.")
@@ -403,7 +401,7 @@ def config(path: str | None, wanted: str | None) -> None:
     else:
         table = load_config(str(path), needs=())
         make_estimator(table, "run", False)._check_options()
-        _line("valid", path)
+        say("valid", path)
 
 
 @commands.command(short_help="Train on digits beside scikit-learn, and show what happened.")

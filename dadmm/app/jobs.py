@@ -30,7 +30,7 @@ from dadmm.app.build import (
 from dadmm.app.config import differences, load_config
 from dadmm.app.process import CODES, ending, sigterm_interrupts, tidy_warnings
 from dadmm.app.schema import SCHEMA
-from dadmm.app.scores import _rows, metrics
+from dadmm.app.scores import count_rows, metrics
 from dadmm.cluster import connection
 from dadmm.data.open import open_path
 from dadmm.data.write import changed_last, check_output, is_complete, plain, predict_parts
@@ -189,7 +189,7 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
         "parameters": parameter_digest(model),
         "data": table,
         "held_out": held_out,
-        "rows": _rows(model, x, y),
+        "rows": count_rows(model, x, y),
         "metrics": scores,
     }
     replace_file(output, as_json(_finite(found)))

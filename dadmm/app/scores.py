@@ -9,14 +9,13 @@ import numpy as np
 import xarray as xr
 
 from dadmm.data import targets
-from dadmm.errors import (
-    InputError,
-)
+from dadmm.errors import InputError
 from dadmm.estimators.nmf import NMF
 from dadmm.estimators.supervised import ADMMRegressor
 
 
-def _rows(model: Any, x: Any, y: Any) -> int:
+def count_rows(model: Any, x: Any, y: Any) -> int:
+    """Return how many rows there are to score."""
     if y is None:
         return int(model._contain(x).matrix(model._form).shape[0])
     return int(y.size if isinstance(y, xr.DataArray) else len(y))

@@ -1,7 +1,7 @@
 """The few loops that NumPy cannot fuse, compiled by numba and cached on disk.
 
 Each works in place on blocks of rows, releases the GIL, and sums squares row by row in the
-blocks' dtype and over rows in float64.  Each has a NumPy twin, in tests/numerics/test_kernels.py or in the
+blocks' dtype and over rows in float64.  Each has a NumPy twin, in the tests of kernels or in the
 module named in its docstring, which says what it must compute.
 
 No kernel uses numba's own threads: Dask runs one task per core.
