@@ -28,7 +28,7 @@ second part is the gradient in Z of the reconstruction ``gamma/2 |Z - M S|^2``, 
 that factorise.  The first is what the loss asks for: where no code changes between 0 and more,
 ``M - M+ = pull (S_a S_a' + rho I)^-1`` on the positive codes a, so that it is ``pull (S_a S_a' +
 rho I)^-1 S_a``: for rho -> 0 the derivative of the codes, and damped where factors are alike.
-Derived; checked against finite differences in the tests of `FactorSpan`.  (One gamma for both parts, as
+Derived; checked against finite differences.  (One gamma for both parts, as
 if the reconstruction were a penalty on Z = M S, drowned the loss: features collapsed onto the
 factors, and digits went from 0.97 to 0.80.)
 
