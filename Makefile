@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Tests at once: many start two workers, of up to 2 GiB each.
 SIDE_BY_SIDE ?= -n 2 --dist worksteal
 
-.PHONY: demo test chaos lint types docs bench clean
+.PHONY: demo test chaos same-bits lint types docs bench clean
 
 demo: $(STAMP)  ## train on digits on two worker processes, beside scikit-learn's MLP
 	$(BIN)/dadmm demo --run runs/demo
@@ -15,8 +15,13 @@ test: $(STAMP)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 chaos: $(STAMP)  ## the long set: a hundred random kills, full disks, damage, fuzzing, memory, wall time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/chaos tests/test_memory.py \
-		tests/test_deployments.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/chaos tests/cluster \
+		tests/engine/test_memory_peaks.py
+
+# What to compare with: a revision, or the folder of a checkout.
+BITS_OF ?= fb36715
+same-bits: $(STAMP)  ## whether small cases give the same bits as in another version
+	$(BIN)/python tests/same_bits.py compare $(BITS_OF)
 
 lint: $(STAMP)  ## style, and which way imports point
 	$(BIN)/ruff check .
@@ -40,4 +45,4 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) runs docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .same_bits

@@ -19,10 +19,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from traffic import Sizes, most_bytes, sent
-
 from dadmm import ADMMClassifier, RelaxedADMM
 from dadmm.cluster import connection
+from support.traffic import Sizes, most_bytes, sent
 
 ITERATIONS = 4
 

@@ -1,8 +1,11 @@
 """Fixtures of every test."""
 
-import browser
 import pytest
 from threadpoolctl import threadpool_limits
+
+pytest.register_assert_rewrite("support")
+
+from support import browser  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import zarr
-from terminal import command
 
 import dadmm
 from dadmm import ADMMClassifier, ADMMRegressor, RelaxedADMM
@@ -24,6 +23,7 @@ from dadmm.errors import (
     ShapeError,
     StoreError,
 )
+from support.terminal import command
 
 X = np.random.default_rng(0).normal(size=(30, 3)).round(3)
 Y = (X[:, 0] > 0).astype(int)

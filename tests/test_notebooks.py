@@ -2,13 +2,14 @@
 
 import os
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
-from helpers import execute
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+from support.notebooks import execute
+from support.places import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

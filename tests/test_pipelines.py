@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers import wait_for_iteration
-from jobs_helpers import X, configure, digest, lines
 from sklearn.datasets import load_digits
 
 from dadmm import load
 from dadmm.app import process
 from dadmm.app.config import load_config
 from dadmm.app.jobs import JOBS, run_job
+from support.jobs import X, configure, digest, lines
+from support.places import ROOT
+from support.waiting import wait_for_iteration
 
-FOLDER = Path(__file__).parents[1] / "pipelines"
+FOLDER = ROOT / "pipelines"
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from dadmm.app.build import (
     stored_config,
 )
 from dadmm.app.config import TASKS, check_config, load_config
-from dadmm.app.fit import placed, run_config, say_interrupted, say_next, say_scores, say_where
+from dadmm.app.fit import placed, run_config, say_interrupted, say_next_steps, say_scores, say_where
 from dadmm.app.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.app.report.describe import history_rows, summary
 from dadmm.app.schema import SCHEMA, example, json_schema
@@ -190,20 +190,20 @@ def plan(
     found = planned(load_config(config), workers, memory, rows, given, stragglers, price)
     _show_plan(found)
     if page:
-        from dadmm.app.planner.report import write as write_plan
+        from dadmm.app.planner.page import write_plan
 
         write_plan(found, page)
         say("page", page)
 
 
 def _show_plan(found: Any) -> None:
-    from dadmm.app.planner import report
+    from dadmm.app.planner import words
 
-    for name, value in (report.facts(found) | found.assumed).items():
+    for name, value in (words.facts(found) | found.assumed).items():
         out.print(f"{name:<17}{value}")
     for header, rows in (
-        (report.PHASES_HEADER, report.phase_rows(found.chosen)),
-        (report.SCALING_HEADER, report.scaling_rows(found.scaling)),
+        (words.PHASES_HEADER, words.phase_rows(found.chosen)),
+        (words.SCALING_HEADER, words.scaling_rows(found.scaling)),
     ):
         out.print()
         out.print(plain_table(header, rows))
@@ -246,7 +246,7 @@ def resume_command(
             raise
     if not quiet:
         say_scores(estimator, _data_again(table))
-        say_next(path)
+        say_next_steps(path)
 
 
 def _data_again(table: Mapping[str, Any]) -> Any:
@@ -361,7 +361,7 @@ def show(path: str, picture: str | None, page: str | None, digest: bool) -> None
         plot_history(history, picture)
         say("plot", picture)
     if page:
-        from dadmm.app.report.report import write_report
+        from dadmm.app.report.page import write_report
 
         write_report(estimator, session, page)
         say("report", page)

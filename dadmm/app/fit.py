@@ -36,7 +36,7 @@ def run_config(
             raise
     if not quiet:
         say_scores(estimator, data)
-        say_next(path)
+        say_next_steps(path)
     return estimator, data
 
 
@@ -60,7 +60,7 @@ def _refuse_existing(path: str, estimator: Any) -> None:
 
 
 def say_where(dashboard: str | None, path: str, quiet: bool) -> None:
-    """Print where a run can be watched, and where it is kept."""
+    """Print the address of the dashboard, if there is one, and of the run."""
     if quiet:
         return
     if dashboard:
@@ -69,7 +69,7 @@ def say_where(dashboard: str | None, path: str, quiet: bool) -> None:
 
 
 def say_interrupted(path: str) -> None:
-    """Print how far a run is that was stopped, and how to go on with it."""
+    """Print how far a run has come that was stopped, and how to go on with it."""
     try:
         session = Session.open(path)
         reached = session.iteration
@@ -97,6 +97,6 @@ def say_scores(estimator: Any, data: Any) -> None:
     say("status", f"{history.attrs['status']}, {estimator.n_iter_} iterations in {seconds:.1f} s")
 
 
-def say_next(path: str) -> None:
+def say_next_steps(path: str) -> None:
     """Print how to look at a run."""
     say("look at it", f"dadmm show {path} --plot convergence.png")

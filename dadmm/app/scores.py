@@ -13,7 +13,7 @@ from dadmm.estimators.regressor import ADMMRegressor
 
 
 def count_rows(model: Any, x: Any, y: Any) -> int:
-    """Return how many rows `metrics` scores."""
+    """Return how many rows there are to score."""
     if y is None:
         return int(model.matrix(x).shape[0])
     return int(y.size if isinstance(y, xr.DataArray) else len(y))

@@ -21,12 +21,12 @@ def say_warning(text: str) -> None:
 
 
 def say(name: str, value: object) -> None:
-    """Print a line: what it is about, and what there is to say."""
+    """Print a fact by its name."""
     out.print(f"{name:<11}{value}")
 
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table of numbers, without a frame."""
+    """Return a table of numbers; a column called "what it is" holds words."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in header:
         words = name == "what it is"

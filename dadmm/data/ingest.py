@@ -22,6 +22,7 @@ from dadmm.data.arrays import (
     plain_block,
 )
 from dadmm.engine import compute as execute
+from dadmm.engine.tasks import chunk_id
 from dadmm.errors import (
     DataError,
     unknown,
@@ -148,7 +149,7 @@ def store(
                     int(first),
                     chunks[chunk],
                     block,
-                    dask_key_name=f"store-{name}-{run.attributes['id']}-{chunk}",
+                    dask_key_name=f"store-{name}-{run.attributes['id']}-{chunk_id(chunk)}",
                 )
                 for chunk, (first, block) in enumerate(zip(edges[:-1], blocks, strict=True))
             ]
@@ -177,7 +178,7 @@ def _refer(run: Run, source: Source, rows: int, edges: Array) -> Moments:
             source,
             int(first),
             int(last),
-            dask_key_name=f"look-at-x-{run.attributes['id']}-{chunk}",
+            dask_key_name=f"look-at-x-{run.attributes['id']}-{chunk_id(chunk)}",
         )
         for chunk, (first, last) in enumerate(pairwise(edges))
     ]

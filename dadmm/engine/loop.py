@@ -13,7 +13,7 @@ from dadmm.engine.compute import compute, everywhere, store_errors
 from dadmm.engine.plan import Plan, Position, Step
 from dadmm.engine.recovery import damages, fall_back, last_record, whole_rows
 from dadmm.errors import DadmmError, DamageError, DivergenceError
-from dadmm.solvers.solver import Pace
+from dadmm.solvers.parts import Pace
 
 Callback = Callable[[int, Mapping[str, float]], None]
 
@@ -84,9 +84,9 @@ def train(plan: Plan, until: Until) -> str:
 
 def _go(plan: Plan, at: Position, until: Until, resumed: bool = False) -> str:
     """Iterate from a position until done, and finish."""
-    run, solver = plan.run, plan.solver
+    run = plan.run
     status = "finished"
-    while at.iteration < until.max_iter and not solver.converged(at.rows, until.tol):
+    while at.iteration < until.max_iter and not plan.judge(at.rows, until.tol).stop:
         if until.before is not None:
             until.before()
         _iterate(plan, at, until.max_iter)
@@ -96,10 +96,10 @@ def _go(plan: Plan, at: Position, until: Until, resumed: bool = False) -> str:
         except StopIteration:
             status = "stopped"
             break
-    if solver.converged(at.rows, until.tol):
+    if plan.judge(at.rows, until.tol).stop:
         status = "converged"
     with store_errors():
-        best, kept = at.best(solver.best(at.rows))
+        best, kept = at.best(plan.judge(at.rows).keep)
         if resumed and (found := damages(run, plan.parameters(kept))):
             raise found[0]  # finishing would not read all of them
         final = compute(graph.finish(plan, best, kept, at.fresh))
@@ -128,7 +128,7 @@ def _begin_or_resume(plan: Plan) -> tuple[Position, bool]:
 def _sweep(plan: Plan, at: Position) -> None:
     """Delete what is not needed to go on, or to go back by one iteration."""
     before = [] if at.previous is None or not plan.run.blocks.spare else [at.previous]
-    plan.run.sweep([at.generation, *before], at.held(plan.solver.best(at.rows)) + before)
+    plan.run.sweep([at.generation, *before], at.held(plan.judge(at.rows).keep) + before)
 
 
 def _start(plan: Plan) -> None:
@@ -139,11 +139,8 @@ def _start(plan: Plan) -> None:
     drawn = plan.solver.initial(plan.problem, plan.seed)
     run.save_params(f"params/{first}", drawn | params)
     if not params:
-        for part in plan.solver.looks(plan.problem):
-            drawn = plan.solver.begin(
-                plan.problem, part, drawn, compute(graph.look(plan, part, first))
-            )
-            run.save_params(f"params/{first}", drawn)
+        for number, each in enumerate(plan.passes.before):
+            compute(graph.before(plan, each, number, first))
     plan.begin(first)
     compute(graph.first(plan, first, first))
     run.settle(first)
@@ -154,7 +151,7 @@ def _start(plan: Plan) -> None:
 def _iterate(plan: Plan, at: Position, max_iter: int) -> None:
     """Do iteration k -> k+1 and commit it; move the position on."""
     run, k = plan.run, at.iteration
-    pace = Pace(k / max_iter, (k + 1) / max_iter, plan.solver.factor(at.rows))
+    pace = Pace(k / max_iter, (k + 1) / max_iter, plan.judge(at.rows).rate)
     started = time.perf_counter()
     with store_errors():
         plan.begin(at.fresh)

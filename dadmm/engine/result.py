@@ -24,15 +24,15 @@ def load_network(plan: Plan, generation: int | None = None) -> Network:
     """
     run, solver, problem = plan.run, plan.solver, plan.problem
     params: dict[str, Array] = {}
-    model, scaling = solver.model(problem), load_scaling(run)
+    layout, scaling = plan.layout, load_scaling(run)
+    model = layout.network
     record = run.committed() or {}
     if record.get("final"):
         group = f"network/{record['network']}"
         params = {name: run.blocks.get(f"{group}/{name}") for name in model.shapes}
     else:
         generation = record["generation"] if generation is None else generation
-        for layer in solver.finish(problem).parts[0].layers:
-            names = list(solver.exported(problem, layer))
+        for layer, names in layout.exported.items():
             stored = run.load_params(generation, names)
             try:
                 params |= solver.export(problem, layer, stored)

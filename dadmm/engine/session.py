@@ -16,7 +16,8 @@ from dadmm.errors import StoreError
 from dadmm.networks.network import Network
 from dadmm.networks.scaling import Scaling
 from dadmm.numerics.types import Array
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import Solver
 from dadmm.store import Run, ZarrBlocks
 from dadmm.store.lock import refuse_locked
 
@@ -142,7 +143,7 @@ class Session:
         """Return the generation that the solver would finish with now."""
         at = self.position
         assert at is not None
-        _, generation = at.best(self.solver.best(at.rows))
+        _, generation = at.best(self.plan.judge(at.rows).keep)
         return generation
 
     def network(self, generation: int | None = None) -> Network:
@@ -157,8 +158,8 @@ class Session:
 
     def parameters(self, generation: int) -> dict[str, Array]:
         """Return all parameters of a generation, as the solver keeps them."""
-        names = [name.rpartition("/")[2] for name in self.plan.parameters(generation)]
-        return self.run.load_params(generation, names)
+        layers = self.plan.layout.layers.values()
+        return self.run.load_params(generation, [name for names in layers for name in names])
 
     @property
     def scaling(self) -> dict[str, Scaling]:

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from dadmm.engine.plan import Plan
-from dadmm.errors import InputError, OptionError, StoreError
+from dadmm.errors import InputError, StoreError
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.form import Form
 from dadmm.networks.target import labels_from_json
 from dadmm.numerics.activations import get_activation
 from dadmm.numerics.losses import get_loss
 from dadmm.options import check_type
-from dadmm.solvers.registry import make_solver, solver_table
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.registry import stored_solver
+from dadmm.solvers.solver import Solver, check_weights
 from dadmm.store import Run
 
 
@@ -25,7 +26,7 @@ def stored_plan(run: Run, solver: Solver | None = None) -> Plan:
     ----------
     run : Run
     solver : Solver or None
-        The run's solver, where the store cannot make it; see `stored_solver`.
+        The run's solver, where the store cannot make it; see `dadmm.solvers.registry`.
 
     Raises
     ------
@@ -39,25 +40,11 @@ def stored_plan(run: Run, solver: Solver | None = None) -> Plan:
         problem = Problem(**{**stored["problem"], "architecture": arch})
         _check(problem, stored)
         solver = stored_solver(stored["config"]["solver"], solver)
+        check_weights(solver, problem)
         solver.check(problem)
         return Plan(run, solver, problem, tuple(stored["chunks"]), stored["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{run.url} cannot be used: {error}") from error
-
-
-def stored_solver(table: Mapping[str, Any], given: Solver | None) -> Solver:
-    """Return the solver that a store's table names: the one given, if there is one.
-
-    Raises
-    ------
-    OptionError
-        If the one given is another, or none is given and the table does not suffice to make it.
-    """
-    if given is None:
-        return make_solver(table)
-    if solver_table(given) != table:
-        raise OptionError("it was trained by another solver than the one passed")
-    return given
 
 
 def _check(problem: Problem, stored: Mapping[str, Any]) -> None:

@@ -34,8 +34,9 @@ from dadmm.numerics import algebra
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
 from dadmm.options import TYPES, check_type
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver, solver_table
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.solver import Solver
 from dadmm.store import ZarrBlocks
 
 
@@ -90,7 +91,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if (
             (classes is not None and not np.array_equal(classes, self.classes_))
             or losses[0].multi_label != losses[1].multi_label
-            or solver.model(problem) != self.network_.architecture
+            or solver.layout(problem).network != self.network_.architecture
             or found != wanted
         ):
             raise ShapeError(

@@ -23,7 +23,8 @@ from dadmm.numerics.nonnegative import SWEEPS
 from dadmm.numerics.types import Array
 from dadmm.options import check_type
 from dadmm.solvers.block.method import BlockADMM
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import Solver
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

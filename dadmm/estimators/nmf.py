@@ -26,10 +26,11 @@ from dadmm.networks.network import Network
 from dadmm.numerics.algebra import square
 from dadmm.numerics.types import Array
 from dadmm.options import check_type
-from dadmm.solvers.nmf.method import STARTS
+from dadmm.solvers.nmf.options import STARTS
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver
 from dadmm.solvers.rows import batches
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.solver import Solver
 
 # Rows that are scored at once.
 BLOCK = 8192

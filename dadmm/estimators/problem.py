@@ -25,7 +25,8 @@ from dadmm.networks.network import Network
 from dadmm.networks.scaling import Scaling
 from dadmm.networks.target import labels_to_json
 from dadmm.numerics.types import Array, Arrays
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import Solver, check_weights
 
 
 class Trainable(Protocol):
@@ -197,6 +198,7 @@ def pose(
     problem = estimator.make_problem(given.x.shape, target, classes, solver)
     rows = problem.rows if scale is None or scale.rows is None else scale.rows
     problem = replace(problem, rows=rows, weighted=weight is not None)
+    check_weights(solver, problem)
     solver.check(problem)
     seed = _drawn() if estimator.random_state is None else int(estimator.random_state)
     initial: Arrays | None

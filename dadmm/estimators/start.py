@@ -59,7 +59,7 @@ def _shared_folder(posed: Posed) -> Iterator[str]:
             "that all of them reach"
         )
     memory, problem = Path("/dev/shm"), posed.problem
-    width = problem.architecture.widths[0] + 3 * sum(posed.solver.variables(problem).values())
+    width = problem.architecture.widths[0] + 3 * sum(posed.solver.layout(problem).state.values())
     needed = 2 * problem.rows * width * np.dtype(problem.dtype).itemsize
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > needed
     with tempfile.TemporaryDirectory(prefix="dadmm-", dir=memory if roomy else None) as folder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,9 +21,9 @@ from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
 from dadmm.options import check_type
-from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.solver import Solver
 
 
 def has_partial_fit(estimator: Any) -> bool:
@@ -33,7 +32,7 @@ def has_partial_fit(estimator: Any) -> bool:
         solver = make_solver(estimator.solver)
     except DadmmError:
         return True  # the call says what is wrong
-    if not isinstance(solver, BlockADMM):
+    if solver.incremental() is None:
         raise OptionError(f"partial_fit needs solver='block', not {solver.name!r}")
     return True
 
@@ -150,12 +149,10 @@ class Supervised(Trained):
         )
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
-        solver = self.make_solver()
-        assert isinstance(solver, BlockADMM)
+        solver = self.make_solver().incremental()
+        assert solver is not None  # or there would be no such method
         if self.run is not None:
             raise OptionError("partial_fit keeps its state in the estimator: leave run=None")
-        # One pass is no schedule, and its rows are too few to hold some out.
-        solver = replace(solver, learning_rate_schedule="constant", early_stopping=False)
         continues = hasattr(self, "network_")
         known = getattr(self, "classes_", None) if continues else classes
         posed = pose(self, X, y, sample_weight, solver=solver, classes=known, continues=continues)

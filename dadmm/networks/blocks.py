@@ -206,7 +206,7 @@ class NMFBlock:
     """Non-negative matrix factorisation: the codes ``argmin_{M >= 0} 1/2 |v - M S|^2``.
 
     The dictionary S (n_components, width) has no negative numbers, and rows of length 1.  Block
-    ADMM trains it with the rest of the network (`dadmm.solvers.nmf.method`); what it reads must not be
+    ADMM trains it with the rest of the network (`dadmm.solvers.nmf`); what it reads must not be
     negative, such as what relu gives.
 
     Parameters
@@ -229,7 +229,7 @@ class NMFBlock:
     sweeps : int
         Of coordinate descent over each row's codes, in training and at prediction alike.
     init : {"random", "nndsvd"}
-        Draw the first dictionary, or form it from two looks at the data (`dadmm.numerics.nonnegative.nndsvd`).
+        Draw the first dictionary, or form it from two looks at the data (`nndsvd`).
     window : int
         Mini-batches that the sums behind the dictionary remember.
     """

@@ -1,5 +1,5 @@
 """Fixtures of the chaos tests."""
 
-from chaos_helpers import made
+from support.stopped_runs import made
 
 __all__ = ["made"]

@@ -9,15 +9,16 @@ import time
 import dask
 import psutil
 import pytest
-from chaos_helpers import bits, data, model
 from distributed import Client
 from distributed.core import Status
-from helpers import processes
 
 from dadmm import RelaxedADMM, resume
 from dadmm.engine.tasks import task_of
 from dadmm.errors import RunError
 from dadmm.store import Run
+from support.clusters import processes
+from support.runs import all_bits
+from support.stopped_runs import data, model
 
 pytestmark = pytest.mark.processes
 
@@ -57,7 +58,7 @@ def test_workers_that_die_on_one_chunk_again_and_again_name_it(tmp_path):
     assert "2 workers died while they worked on it" in message
     assert "\n" not in message
     assert Run.open(run).committed()["iteration"] == 1
-    assert bits(resume(run)) == bits(model("relaxed").fit(*data()))
+    assert all_bits(resume(run)) == all_bits(model("relaxed").fit(*data()))
 
 
 def test_a_task_that_times_out_is_no_wait_for_ever(tmp_path):
@@ -79,7 +80,7 @@ def test_a_cluster_that_loses_its_workers_for_good_is_given_up(tmp_path):
             model("batch", run).fit(*data(), callback=lose)
         assert time.monotonic() - begin < 60
     assert Run.open(run).committed()["iteration"] == 2
-    assert bits(resume(run)) == bits(model("batch").fit(*data()))
+    assert all_bits(resume(run)) == all_bits(model("batch").fit(*data()))
 
 
 def pause(dask_worker):
@@ -146,7 +147,7 @@ def test_a_scheduler_that_is_killed_costs_an_iteration(tmp_path):
         for process in psutil.wait_procs(family, timeout=10)[1]:
             process.kill()
     assert Run.open(run).committed()["iteration"] == 2
-    assert bits(resume(run)) == bits(model("online").fit(*data()))
+    assert all_bits(resume(run)) == all_bits(model("online").fit(*data()))
 
 
 @pytest.mark.parametrize(

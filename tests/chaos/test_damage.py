@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chaos_helpers import bits
 
 from dadmm import load, resume
 from dadmm.engine.session import Session
 from dadmm.errors import DadmmError, RecoveryWarning
 from dadmm.store import metadata
+from support.runs import all_bits
 
 # Mutations of each solver's run: so many in every run of the tests, and so many in the long set.
 SHORT, LONG = 25, 400
@@ -29,7 +29,7 @@ def outcome(run):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            found = bits(resume(run))
+            found = all_bits(resume(run))
         except DadmmError as error:
             found = error
     assert not isinstance(found, DadmmError) or "\n" not in str(found)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import dask
 import pytest
-from chaos_helpers import bits, data, model
 
 from dadmm import load, resume
 from dadmm.errors import RunError, StoreError
 from dadmm.store import Run
 from dadmm.store.files import LocalFiles
+from support.runs import all_bits
+from support.stopped_runs import data, model
 
 ERRORS = {
     "full": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
@@ -82,7 +83,7 @@ def test_no_write_that_fails_costs_more_than_an_iteration(made, long, tmp_path, 
         committed = Run.open(run).committed()
         assert committed["iteration"] in (2, 3, 4)
         assert load(run).n_iter_ == committed["iteration"]
-        assert bits(resume(run)) == made.bits, f"write {at} of {total}"
+        assert all_bits(resume(run)) == made.bits, f"write {at} of {total}"
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_nothing_in_the_way(made, tmp_path, monkeypatch):
@@ -94,9 +95,9 @@ def test_a_disk_that_is_full_from_the_start_leaves_nothing_in_the_way(made, tmp_
         assert "No space left" in str(caught.value)
         assert "\n" not in str(caught.value)
         if (run / "zarr.json").exists() and Run.open(run).has_data:
-            assert bits(resume(run)) == made.bits
+            assert all_bits(resume(run)) == made.bits
         else:
-            assert bits(model(made.solver, run).fit(*data())) == made.bits
+            assert all_bits(model(made.solver, run).fit(*data())) == made.bits
 
 
 # ------------------------------------------------------------------------------ a real, small disk
@@ -158,7 +159,7 @@ def test_a_real_disk_that_fills_up_or_turns_read_only(made, disk, tmp_path):
 
     mount("-o", "remount,rw,size=20m")
     assert dadmm("resume", run, "--quiet").returncode == 0
-    assert bits(load(run)) == made.bits
+    assert all_bits(load(run)) == made.bits
 
 
 @pytest.mark.processes

@@ -18,7 +18,11 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import zarr
-from fuzzing import (
+from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
+
+from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual
+from dadmm.app.schema import SCHEMA
+from support.fuzzing import (
     Raw,
     flip_file,
     mutate_bytes,
@@ -30,10 +34,6 @@ from fuzzing import (
     takes_long,
     toml,
 )
-from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
-
-from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual
-from dadmm.app.schema import SCHEMA
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::dadmm.errors.FactorWarning"),

@@ -19,11 +19,12 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from helpers import processes
 from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, BlockADMM, Dense, NMFBlock, RelaxedADMM, load, resume
 from dadmm.errors import StoreError
+from support.clusters import processes
+from support.runs import all_bits
 
 pytestmark = pytest.mark.processes
 
@@ -62,14 +63,6 @@ def go_on(run, solver):
     return model(solver, run, overwrite=True).fit(*digits())
 
 
-def bits(estimator):
-    """Everything that training computed, but the clock."""
-    params = {name: a.tobytes() for name, a in estimator.network_.params.items()}
-    history = estimator.history_.drop_vars("seconds")
-    rows = {str(name): column.values.tobytes() for name, column in history.items()}
-    return params, rows, history.attrs["status"], history.attrs["train_score"]
-
-
 @pytest.fixture(scope="module")
 def undisturbed():
     """Return the bits of a run that nobody disturbs."""
@@ -78,7 +71,7 @@ def undisturbed():
     def of(solver):
         if solver not in known:
             with dask.config.set(scheduler="sync"):
-                known[solver] = bits(model(solver).fit(*digits()))
+                known[solver] = all_bits(model(solver).fit(*digits()))
         return known[solver]
 
     return of
@@ -193,7 +186,7 @@ def test_a_driver_killed_again_and_again(solver, kills, seed, undisturbed, tmp_p
         assert last < committed(run)
         assert load(run).n_iter_ == committed(run)
     assert committed(run) < ITERATIONS
-    assert bits(resume(run)) == undisturbed(solver)
+    assert all_bits(resume(run)) == undisturbed(solver)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +214,7 @@ def test_whatever_is_killed_at_any_moment(seed, undisturbed, tmp_path):
             else:
                 err = started.communicate(timeout=DEADLINE)[1]
                 assert started.returncode == 0, err[-3000:]
-    assert bits(go_on(run, solver)) == undisturbed(solver)
+    assert all_bits(go_on(run, solver)) == undisturbed(solver)
     assert not list(run.rglob("*.partial")) + list(run.glob(".deleted-*"))
 
 
@@ -233,7 +226,7 @@ def test_a_driver_killed_before_its_first_commit(seed, undisturbed, tmp_path):
         time.sleep(random.Random(seed).uniform(0, 0.05))
         started.send_signal(signal.SIGKILL)
         started.wait()
-    assert bits(go_on(run, "3-splitting")) == undisturbed("3-splitting")
+    assert all_bits(go_on(run, "3-splitting")) == undisturbed("3-splitting")
 
 
 def test_a_worker_killed_and_then_its_driver(undisturbed, tmp_path):
@@ -248,7 +241,7 @@ def test_a_worker_killed_and_then_its_driver(undisturbed, tmp_path):
         os.kill(victims[1], signal.SIGKILL)
         started.send_signal(signal.SIGKILL)
     assert 1 < committed(run) < ITERATIONS
-    assert bits(resume(run)) == undisturbed("3-splitting")  # on threads
+    assert all_bits(resume(run)) == undisturbed("3-splitting")  # on threads
 
 
 def test_a_driver_stopped_again_and_again_on_one_cluster(undisturbed, tmp_path):
@@ -258,7 +251,7 @@ def test_a_driver_stopped_again_and_again_on_one_cluster(undisturbed, tmp_path):
         out, err = started.communicate(timeout=2 * DEADLINE)
         assert started.returncode == 0, err[-3000:]
     assert int(out) >= 2
-    assert bits(load(run)) == undisturbed("regions")
+    assert all_bits(load(run)) == undisturbed("regions")
 
 
 # ------------------------------------------------------------------------------------- workers
@@ -278,4 +271,4 @@ def test_workers_killed_in_the_middle_of_an_iteration(undisturbed, tmp_path):
             made = model("3-splitting", run).fit(*digits(), callback=kill)
             timer.join()
             assert victim not in client.run(os.getpid).values()
-            assert bits(made) == undisturbed("3-splitting")
+            assert all_bits(made) == undisturbed("3-splitting")

@@ -1,13 +1,14 @@
 """Tasks that run again, late: after newer generations exist, and after other sessions began."""
 
 import pytest
-from chaos_helpers import ITERATIONS, bits, data, model
-from helpers import repeat
 
 from dadmm import resume
 from dadmm.engine.plan import Step
 from dadmm.engine.session import Session
 from dadmm.errors import StoreError
+from support.replay import repeat
+from support.runs import all_bits
+from support.stopped_runs import ITERATIONS, data, model
 
 
 def attempt(path, step, limit):
@@ -31,7 +32,7 @@ def test_a_late_task_of_another_session_with_other_options_changes_nothing(made,
 
     resumed = resume(path, callback=late)
     assert wrote[0]  # at first its input is still there: it computed, and wrote all of it
-    assert bits(resumed) == made.bits
+    assert all_bits(resumed) == made.bits
     assert Session.open(path).position.generation == 5
 
 
@@ -44,4 +45,4 @@ def test_a_late_task_of_an_older_iteration_changes_nothing(made, back, tmp_path)
             k = iteration - 1 - back
             attempt(path, Step(k, k, k + 1), ITERATIONS)
 
-    assert bits(model(made.solver, path).fit(*data(), callback=late)) == made.bits
+    assert all_bits(model(made.solver, path).fit(*data(), callback=late)) == made.bits

@@ -28,7 +28,7 @@ from dask.system import CPU_COUNT
 from dask.task_spec import List, Task, TaskRef
 from threadpoolctl import threadpool_limits
 
-from dadmm.app.planner.costs import seconds
+from dadmm.app.planner.costs import known, seconds
 from dadmm.app.planner.machine import ROWS, VISITS, WIDE, WIDTHS, Machine, Rates
 from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.engine.timing import PREFIX
@@ -38,7 +38,6 @@ from dadmm.numerics.algebra import inverse_spd, solve_spd
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
 from dadmm.solvers.registry import STORED
-from dadmm.solvers.solver import Counted
 from dadmm.store.arrays import ZarrBlocks
 
 TILE = (256, 256)
@@ -436,9 +435,8 @@ def _visit_ratio(name: str, width: int, workers: int, rates: Rates, effort: Effo
     made.fit(np.abs(x) if name == "nmf" else x, y, callback=note)
     posed = pose(made, x, y)
     solver, problem = posed.solver, posed.problem
-    assert isinstance(solver, Counted)
-    (part,) = solver.passes(problem, chunks)[0].parts
-    counted = seconds(solver.visit_work(problem, part, rows), rates, problem.dtype)
+    (part,) = solver.passes(problem, chunks).iteration[0].parts
+    counted = seconds(known(solver).visit(solver, problem, part, rows), rates, problem.dtype)
     return median(found[len(found) // 3 :]) / chunks / counted
 
 

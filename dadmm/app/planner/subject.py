@@ -10,7 +10,6 @@ from dadmm.app.planner.forecast import Subject
 from dadmm.datasets import load_data
 from dadmm.estimators.nmf import NMF
 from dadmm.estimators.problem import Scale, pose
-from dadmm.solvers.solver import Counted
 
 
 def of_config(
@@ -37,7 +36,6 @@ def of_config(
     x, y, *_ = load_data(table["data"], supervised=not isinstance(estimator, NMF))
     scale = Scale(estimator.memory_limit if memory is None else memory, rows=rows)
     posed = pose(estimator, x, y, scale=scale)
-    assert isinstance(posed.solver, Counted)  # as all are
     return Subject(
         posed.solver,
         posed.problem,

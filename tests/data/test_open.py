@@ -1,0 +1,343 @@
+"""Paths, globs and URLs: opened as what they hold, lazily where they are large, or named."""
+
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import dask
+import fsspec
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zarr
+
+from dadmm import ADMMClassifier, ADMMRegressor, load
+from dadmm.data import open as opening
+from dadmm.data.open import open_path
+from dadmm.datasets import load_data
+from dadmm.errors import DadmmError, DataError, InputError, OptionError
+from support.runs import bits
+from support.terminal import command
+
+dd = pytest.importorskip("dask.dataframe", reason="needs the extra 'tables'")
+# Of Dask's readers and writers of Parquet, about pandas 4.
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
+
+ROWS = 60
+RNG = np.random.default_rng(2)
+TABLE = pd.DataFrame(RNG.normal(size=(ROWS, 3)), columns=list("abc"))
+TABLE["price"] = TABLE["a"] - TABLE["b"] ** 2
+TABLE.insert(0, "id", [f"row-{i}" for i in range(ROWS)])
+TABLE["kind"] = np.resize(["hut", "house", "hall"], ROWS)
+NUMBERS = TABLE[["a", "b", "c"]].to_numpy()
+OPTIONS = {"max_iter": 2, "random_state": 0, "chunks": 25, "tol": 0}
+
+
+def regressor(**options):
+    return ADMMRegressor((5, 5), **{**OPTIONS, **options})
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Count as large what has more than a kilobyte."""
+    monkeypatch.setattr(opening, "SMALL", 1000)
+    monkeypatch.setattr(opening, "HEAD", 500)
+
+
+def save(table=TABLE, kind="csv", parts=1):
+    for i, rows in enumerate(np.array_split(np.arange(len(table)), parts)):
+        part, path = table.iloc[rows], f"houses-{i}.{kind}"
+        part.to_csv(path, index=False) if kind == "csv" else part.to_parquet(path, index=False)
+    return f"houses-*.{kind}" if parts > 1 else path
+
+
+# ----------------------------------------------------------------------------------------- tables
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_table_is_read_whole_or_block_by_block_to_the_same_bits(kind, parts, request):
+    plain = regressor().fit(NUMBERS, TABLE["price"].to_numpy())
+    path = save(TABLE[["a", "b", "c", "price"]], kind, parts)
+    small = regressor().fit(path, "price")
+    assert bits(small) == bits(plain)
+    predicted = small.predict(path)
+    assert isinstance(predicted, pd.Series)
+    request.getfixturevalue("small_blocks")
+    assert hasattr(open_path(path), "partitions")
+    large = regressor().fit(path, "price")
+    assert bits(large) == bits(plain)
+    lazy = large.predict(path)
+    assert isinstance(lazy, dd.Series)
+    np.testing.assert_allclose(lazy.compute().to_numpy(), predicted.to_numpy(), rtol=1e-5)
+    assert large.score(path, "price") == pytest.approx(small.score(path, "price"))
+
+
+def test_a_large_csv_is_read_a_block_at_a_time(small_blocks, monkeypatch):
+    path, read = save(), []
+    real = opening._lines
+    monkeypatch.setattr(opening, "_lines", lambda *a: (read.append(real(*a)), read[-1])[1])
+    with dask.config.set(scheduler="sync"):
+        table = open_path(path)
+        assert table.npartitions > 3
+        pd.testing.assert_frame_equal(
+            table.compute().reset_index(drop=True), TABLE, check_dtype=False
+        )
+    assert max(map(len, read)) < 1200
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_text_and_empty_cells_of_a_csv_are_encoded_and_imputed(lazy, request):
+    table = TABLE.drop(columns="id")
+    table.loc[[3, 50], "b"] = np.nan
+    path = save(table)
+    options = {"categorical": "one_hot", "missing": "impute"}
+    expected = regressor(**options).fit(table, "price")
+    if lazy:
+        request.getfixturevalue("small_blocks")
+    model = regressor(**options).fit(path, "price")
+    assert model.feature_names_in_.tolist() == ["a", "b", "c", "kind"]
+    np.testing.assert_allclose(
+        np.asarray(model.predict(path)), expected.predict(table), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["a;b\r\n1;2\r\n3;4\r\n", '\ufeffa,b\n"1","2"\n\n3, 4\n', "a,b\n1,2\n3,4"]
+)
+def test_blocks_cut_a_csv_at_its_lines(text, monkeypatch):
+    Path("x.csv").write_bytes(text.encode())
+    monkeypatch.setattr(opening, "SMALL", 6)
+    found = open_path("x.csv").compute()
+    np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
+    assert list(found.columns) == ["a", "b"]
+
+
+# ------------------------------------------------------------------------------------------- URLs
+
+
+@pytest.fixture
+def server(folder):
+    """A web server of this machine alone."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{made.server_port}"
+    made.shutdown()
+    made.server_close()
+    thread.join(10)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npy"])
+def test_urls_are_opened_like_paths(server, kind):
+    np.save("x.npy", NUMBERS)
+    name = "x.npy" if kind == "npy" else save(kind=kind)
+    with fsspec.open(f"memory://there/{name}", "wb") as file:
+        file.write(Path(name).read_bytes())
+    for url in (f"memory://there/{name}", f"{server}/{name}", f"file://{Path(name).absolute()}"):
+        found = open_path(url)
+        wanted = open_path(name)
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
+
+
+def test_a_data_set_in_zarr_is_lazy_and_its_target_a_variable():
+    cube = xr.Dataset({n: (("t", "x"), TABLE[n].to_numpy().reshape(12, 5)) for n in "abc"})
+    cube["price"] = ("t", "x"), TABLE["price"].to_numpy().reshape(12, 5)
+    cube.chunk({"t": 4}).to_zarr("set.zarr", consolidated=False)
+    model = regressor().fit("set.zarr", "price")
+    assert bits(model) == bits(regressor().fit(NUMBERS, TABLE["price"].to_numpy()))
+    predicted = model.predict("set.zarr")
+    assert predicted.dims == ("t", "x")
+    assert predicted.chunks is not None
+    x, y, *_ = load_data({"x": "set.zarr", "y": "price"})
+    assert bits(regressor().fit(x, y)) == bits(model)
+
+
+# ----------------------------------------------------------------------------------- command line
+
+
+def run(*arguments):
+    done = command(*arguments)
+    assert done.code == 0, done.err
+    return done.out
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("target", ["found.csv", "found.parquet"])
+def test_a_table_is_trained_on_and_predicted_from_the_command_line(lazy, target, request):
+    path = save(TABLE, parts=2)
+    Path("houses.toml").write_text(
+        f'[data]\nx = "{path}"\ny = "price"\nindex = "id"\n[model]\ntask = "regression"\n'
+        'max_iter = 2\nchunks = 25\ncategorical = "one_hot"\nhidden_layer_sizes = [5]\n'
+    )
+    if lazy:
+        request.getfixturevalue("small_blocks")
+    assert "R2" in run("fit", "houses.toml", "--run", "run")
+    run("predict", "run", path, target)
+    found = pd.read_csv(target) if target.endswith("csv") else pd.read_parquet(target).reset_index()
+    assert found["id"].tolist() == TABLE["id"].tolist()
+    expected = load("run").predict(TABLE.drop(columns=["id", "price"]))
+    np.testing.assert_allclose(found["price"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_config_is_needed():
+    path = save(TABLE.drop(columns="id"))
+    options = ["--data", path, "--target", "price", "--task", "regression", "--run", "run"]
+    done = command("fit", *options)
+    assert done.code == 2
+    assert "not numeric: kind (row 0 holds 'hut'); encode them with categorical" in done.err
+    assert "train R2" in run("fit", *options, "--categorical", "one_hot")
+    assert "train accuracy" in run("fit", "--data", path, "--run", "c", "--categorical", "one_hot")
+    assert load("c").classes_.tolist() == ["hall", "house", "hut"]
+    for target in ("found.npy", "found.zarr", "found.csv"):
+        run("predict", "c", path, target)
+    assert np.load("found.npy").tolist() == zarr.open_array("found.zarr")[:].tolist()
+
+
+# -------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n" + "3,4\n" * 300 + "5\n", "row .* has 1 columns, not 2: make all"),
+        ("a,b\n" + "3,4\n" * 300 + "5,6,7\n", "row .* has 3 columns, not 2: make all"),
+        (
+            "a,b\n" + "3,4\n" * 300 + "many,5\n",
+            "column a holds 'many', not a number|not numeric: a",
+        ),
+        ("a,b\n" + "3,4\n" * 300 + "5,\n", "contains NaN.* column 'b'|y has a missing value"),
+        ("a,a\n" + "3,4\n" * 300, "x.csv has the column 'a' twice: rename one"),
+        ("a,c\n" + "3,4\n" * 300, "no column of x is called 'b': known: a, c"),
+        ("", "x.csv has no rows"),
+        ("a,b\n", "x.csv has no rows"),
+    ],
+)
+def test_a_bad_csv_ends_in_one_line(text, words, lazy, request):
+    if lazy:
+        request.getfixturevalue("small_blocks")
+    Path("x.csv").write_text(text)
+    with pytest.raises(DadmmError, match=words) as caught:
+        regressor().fit("x.csv", "b")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_opened_is_named(server):
+    Path("text.parquet").write_text("no parquet")
+    Path("latin.csv").write_bytes(b"a,b\n1,\xe9\n")
+    zarr.create_group("empty.zarr")
+    array = zarr.create_array("codec.zarr", data=NUMBERS, chunks=(10, 3))
+    root = Path("codec.zarr/zarr.json")
+    root.write_text(root.read_text().replace('"zstd"', '"zzzz"'))
+    save(TABLE)
+    for path, words in (
+        ("none.csv", "x: none.csv does not exist"),
+        ("none-*.csv", r"x: none-\*.csv does not exist"),
+        ("none.parquet", "x: none.parquet does not exist"),
+        ("none.npy", "x: none.npy does not exist"),
+        ("memory://none.csv", "x: memory://none.csv does not exist"),
+        (f"{server}/none.csv", "none.csv does not exist"),
+        ("http://127.0.0.1:9/x.csv", "x: http://127.0.0.1:9/x.csv (cannot be opened|does not exi)"),
+        ("nowhere://x.csv", "cannot be opened: ValueError: Protocol not known"),
+        ("text.parquet", "text.parquet cannot be opened"),
+        ("latin.csv", "latin.csv is not a text file in UTF-8"),
+        ("empty.zarr", "empty.zarr is not .*: the group has no arrays"),
+        ("codec.zarr", "codec.zarr is not .*zzzz"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            regressor().fit(path, "price")
+        assert "\n" not in str(caught.value)
+    assert array.shape == NUMBERS.shape
+    with pytest.raises(
+        OptionError, match=r"column of houses-0\.csv is called 'idd': did you mean 'i"
+    ):
+        open_path("houses-0.csv", index="idd")
+
+
+def test_a_chunk_that_cannot_be_decoded_is_named():
+    zarr.create_array("x.zarr", data=NUMBERS, chunks=(10, 3))
+    chunk = Path("x.zarr/c/2/0")
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    with pytest.raises(DadmmError, match=r"x\.zarr.* cannot be read"):
+        ADMMClassifier((5,), **OPTIONS).fit("x.zarr", NUMBERS[:, 0] > 0)
+
+
+def test_data_held_out_must_be_in_memory(small_blocks):
+    path = save(TABLE[["a", "b", "price"]])
+    with pytest.raises(InputError, match="hold rows of zarr data, or of tables above"):
+        load_data({"x": path, "y": "price", "test_fraction": 0.2})
+
+
+def test_a_table_is_split_with_its_names_and_index():
+    x, y, x_test, _ = load_data(
+        {"x": save(), "y": ["price", "c"], "index": "id", "test_fraction": 0.25, "seed": 1}
+    )
+    assert list(x.columns) == ["a", "b", "kind"]
+    assert list(y.columns) == ["price", "c"]
+    assert sorted([*x.index, *x_test.index]) == sorted(TABLE["id"])
+    with pytest.raises(DataError, match="not numeric: kind"):
+        regressor().fit(x, y)
+
+
+def test_whole_labels_of_a_csv_file_stay_whole(tmp_path):
+    path = tmp_path / "points.csv"
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{a:.3f},{b},{int(a > 0)}" for a, b in zip(rng.normal(size=60), range(60), strict=True)
+    ]
+    path.write_text("\n".join(["a,b,kind", *rows]))
+    made = ADMMClassifier((4,), max_iter=2, random_state=0).fit(path, "kind")
+    assert made.classes_.tolist() == [0, 1]
+    assert made.predict(path).dtype == np.int64
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_files_whose_columns_are_in_another_order_are_put_in_one(kind, lazy, request):
+    save(kind=kind, parts=2)
+    turned = TABLE.iloc[30:][["kind", "c", "price", "b", "a", "id"]]
+    save_as = {"csv": turned.to_csv, "parquet": turned.to_parquet}[kind]
+    save_as(f"houses-1.{kind}", index=False)
+    if lazy:
+        request.getfixturevalue("small_blocks")
+    found = open_path(f"houses-*.{kind}")
+    assert isinstance(found, dd.DataFrame) == lazy
+    found = found.compute() if lazy else found
+    np.testing.assert_array_equal(found[["a", "b", "c"]], NUMBERS)
+    assert found["id"].tolist() == TABLE["id"].tolist()
+
+
+def test_files_of_other_columns_are_refused():
+    for name, text, words in (
+        ("no-header", "5,6\n7,8\n", "z.csv has no column 'a', unlike the first file"),
+        ("more", "a,b,c\n5,6,7\n", "z.csv has the other column 'c'"),
+        ("twice", "a,b,a\n5,6,7\n", "z.csv has a column twice"),
+    ):
+        Path(name).mkdir()
+        Path(name, "a.csv").write_text("a,b\n1,2\n")
+        Path(name, "z.csv").write_text(text)
+        with pytest.raises(InputError, match=words):
+            open_path(f"{name}/*.csv")
+    TABLE.to_parquet("houses-0.parquet")
+    TABLE.drop(columns="c").to_parquet("houses-1.parquet")
+    with pytest.raises(InputError, match=r"houses-1.parquet has no column 'c'"):
+        open_path("houses-*.parquet")
+
+
+def test_delimiters_in_quoted_names_and_blank_first_lines():
+    Path("quoted.csv").write_text('\ufeff\n\r\n"a;b",c\n1,2\n3,4\n')
+    assert open_path("quoted.csv").to_dict("list") == {"a;b": [1, 3], "c": [2, 4]}

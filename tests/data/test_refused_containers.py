@@ -1,0 +1,207 @@
+"""Tables and cubes that cannot be trained on end in one line."""
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from dadmm.data.columns import MOST_CATEGORIES
+from dadmm.errors import DataError, InputError, OptionError, ShapeError
+from support.runs import bits
+from support.tables import (
+    CUBE,
+    CUBE_Y,
+    ENCODED,
+    FRAME,
+    INDEX,
+    NAMES,
+    PRICE,
+    ROWS,
+    X,
+    regressor,
+)
+
+dd = pytest.importorskip("dask.dataframe", reason="needs the extra 'tables'")
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What NumPy arrays give."""
+    return regressor().fit(X, PRICE)
+
+
+T = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 1.0], "y": [1.0, 2.0, 3.0]})
+
+
+MIXED = pd.DataFrame({"a": np.array([1, "x", 2.5], object), "y": [1.0, 2.0, 3.0]})
+
+
+MANY = pd.DataFrame({"a": [f"{i}" for i in range(MOST_CATEGORIES + 1)]}).assign(y=1.0)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("table", "y", "options", "error", "words"),
+    [
+        (T, "yy", {}, OptionError, "no column of x is called 'yy': did you mean 'y'"),
+        (
+            T.assign(c="u"),
+            "y",
+            {},
+            DataError,
+            "columns that are not numeric: c.*; encode them with",
+        ),
+        (T.assign(c=pd.Timestamp(0)), "y", {}, DataError, "not numeric: c.*; convert or drop them"),
+        (T.assign(c=pd.Timestamp(0)), "y", ENCODED, DataError, "not numeric: c.*; convert or drop"),
+        (T.assign(c=1j), "y", ENCODED, DataError, "not numeric: c.*; convert or drop"),
+        (T.assign(b=[1, None, 2]), "y", {}, DataError, "x contains NaN.*column 'b'.*impute"),
+        (T.assign(b=np.nan), "y", ENCODED, DataError, "no value at all in column 'b': drop it"),
+        (T.assign(y=[1, None, 2]), "y", {}, DataError, r"y has a missing value \(NaN\) in row 1"),
+        (T.assign(b=[1, np.inf, 2]), "y", {}, DataError, "x contains infinity in row 1, column 1"),
+        (MANY, "y", ENCODED, DataError, "'a' has more than 1000 categories: drop it"),
+        (T.iloc[:0], "y", {}, DataError, "x is empty"),
+        (T[["y"]], "y", {}, DataError, "x has no columns"),
+        (T, T["y"][:2].to_numpy(), {}, ShapeError, "y has 2 rows, x has 3"),
+    ],
+)
+def test_bad_tables_end_in_one_line(table, y, options, error, words, lazy):
+    x = dd.from_pandas(table, npartitions=2) if lazy else table
+    with pytest.raises(error, match=words) as caught:
+        regressor(**options).fit(x, y)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fit", "error", "words"),
+    [
+        (
+            lambda: regressor(**ENCODED).fit(MIXED, "y"),
+            DataError,
+            "'a' holds float and int and str",
+        ),
+        (
+            lambda: regressor(**ENCODED).fit(MIXED.assign(a=np.array([1, 2, 3], object)), "y"),
+            DataError,
+            "astype.float. for numbers",
+        ),
+        (
+            lambda: regressor().fit(T.set_axis(["a", "a", "y"], axis=1), "y"),
+            InputError,
+            "x has the column 'a' twice: rename one",
+        ),
+        (
+            lambda: regressor().fit(T.set_axis(["a", 1, "y"], axis=1), "y"),
+            InputError,
+            "only supported if all input features have string names",
+        ),
+        (lambda: regressor().fit(X, "price"), InputError, "x has no named columns: pass y as"),
+        (
+            lambda: regressor(sample_dims="tme").fit(CUBE, CUBE_Y),
+            OptionError,
+            "no dimension of x is called 'tme': did you mean 'time'",
+        ),
+        (lambda: regressor().fit(CUBE, CUBE_Y[:2]), DataError, "different coordinates of 'time'"),
+        (
+            lambda: regressor().fit(CUBE.drop_vars("time"), CUBE_Y[:2]),
+            ShapeError,
+            "y has sizes .*'time': 2.*, x has .*'time': 5",
+        ),
+        (
+            lambda: regressor().fit(CUBE, CUBE_Y.rename(time="t", lat="l", lon="o")),
+            ShapeError,
+            "none is sh",
+        ),
+        (
+            lambda: regressor(sample_dims=("time", "lat")).fit(CUBE, CUBE_Y.isel(lat=0)),
+            ShapeError,
+            "y has no dimension 'lat'",
+        ),
+        (
+            lambda: regressor().fit(
+                CUBE.to_dataset("feature").assign(s=("lat", list("uvwx"))), CUBE_Y
+            ),
+            DataError,
+            "x is not numeric: s has dtype <U1",
+        ),
+        (
+            lambda: regressor().fit(CUBE.to_dataset("feature"), "prise"),
+            OptionError,
+            "no variable of",
+        ),
+        (lambda: regressor().fit(xr.Dataset(), PRICE), InputError, "x is empty"),
+        (
+            lambda: regressor().fit(CUBE, CUBE_Y.to_dataset()),
+            InputError,
+            "y is a data set: name one",
+        ),
+        (
+            lambda: regressor(categorical="onehot").fit(T, "y"),
+            OptionError,
+            "use 'refuse' or 'one_hot'",
+        ),
+        (lambda: regressor(missing=None).fit(T, "y"), OptionError, "missing=None: use 'refuse' or"),
+        (
+            lambda: regressor(handle_unknown=0).fit(T, "y"),
+            OptionError,
+            "handle_unknown=0: use 'error'",
+        ),
+        (lambda: regressor(sample_dims=()).fit(X, PRICE), OptionError, "use names of dimensions"),
+        (lambda: regressor(sample_dims=3).fit(X, PRICE), OptionError, "use names of dimensions"),
+    ],
+)
+def test_bad_containers_end_in_one_line(fit, error, words):
+    with pytest.raises(error, match=words) as caught:
+        fit()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("which", ["x", "y", "frame"])
+def test_blocks_that_break_their_promise_of_whole_numbers_are_refused(which):
+    whole = (X * 10).astype(int)
+    table = pd.DataFrame(whole, columns=NAMES)
+    halves = da.from_array(whole, chunks=(25, 4)).map_blocks(lambda b: b + 0.5, dtype=int)
+    x, y = {
+        "x": (halves, PRICE),
+        "y": (whole, halves[:, 0]),
+        "frame": (
+            dd.from_pandas(table, npartitions=2).map_partitions(
+                lambda part: part + 0.5, meta=table.iloc[:0]
+            ),
+            PRICE,
+        ),
+    }[which]
+    with pytest.raises(DataError, match=r"has float64.*int64, which was promised, cannot hold"):
+        regressor().fit(x, y)
+    fits = da.from_array(whole, chunks=(25, 4)).map_blocks(lambda b: b.astype(float), dtype=int)
+    assert bits(regressor().fit(fits, PRICE)) == bits(regressor().fit(whole, PRICE))
+
+
+def test_rows_in_another_order_are_refused_where_the_index_says_so():
+    y, weight = pd.Series(PRICE, INDEX), pd.Series(np.arange(ROWS) + 1.0, INDEX)
+    turned = slice(None, None, -1)
+
+    def lazy_frame(order=slice(None)):
+        return dd.from_pandas(FRAME[order], npartitions=3, sort=False)
+
+    def lazy_y(order=slice(None)):
+        return dd.from_pandas(y[order], npartitions=2, sort=False)
+
+    expected = bits(regressor().fit(X, PRICE))
+    for fit in (
+        lambda: regressor().fit(FRAME, y[turned]),
+        lambda: regressor().fit(FRAME, y, sample_weight=weight[turned]),
+        lambda: regressor().fit(FRAME, y).score(FRAME, y[turned]),
+        lambda: regressor().fit(lazy_frame(turned), y),
+        lambda: regressor().fit(lazy_frame(), lazy_y(turned)),
+        lambda: regressor().fit(lazy_frame(), y, sample_weight=weight[turned]),
+        lambda: regressor().fit(FRAME, lazy_y(turned)),
+    ):
+        with pytest.raises(DataError, match="the same index in another order: sort"):
+            fit()
+    assert bits(regressor().fit(FRAME, y)) == expected
+    assert bits(regressor().fit(lazy_frame(), lazy_y())) == expected
+    assert bits(regressor().fit(lazy_frame(turned), lazy_y(turned))) != expected
+    assert bits(regressor().fit(FRAME, y.reset_index(drop=True))) == expected
+    turned_both = bits(regressor().fit(FRAME[turned], y[turned]))
+    assert turned_both == bits(regressor().fit(X[turned], PRICE[turned]))
