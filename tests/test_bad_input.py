@@ -784,7 +784,7 @@ def test_memory_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr("dadmm.engine.loop._start", grab)
     words = "there is not enough memory for this network: Unable to allocate"
     refused(RunError, words, ADMMClassifier(**SMALL).fit, X, Y)
-    monkeypatch.setattr("dadmm.app.cli.load_data", grab)
+    monkeypatch.setattr("dadmm.app.fit.load_data", grab)
     write_config()
     complains(1, "there is not enough memory: Unable to", "fit", "config.toml", "--run", "run")
 
