@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, load
 from dadmm.engine import graph, loop, tasks
-from dadmm.engine.graph import FAN_IN
+from dadmm.engine.layout import FAN_IN
 from dadmm.engine.plan import Plan, Step
 from dadmm.engine.session import Session
 from dadmm.engine.tasks import aligned
