@@ -145,7 +145,7 @@ def as_indicators(y: Any, columns: int) -> Any:
     DataError
         For anything but 0 and 1: its row and column; of a dask array, once it is computed.
     """
-    if not columns or y.shape[1] != columns:
+    if not columns or y.ndim != 2 or y.shape[1] != columns:
         raise ShapeError(
             f"y has shape {y.shape}: a classifier takes one label per row, or several as columns "
             + (f"of 0 and 1, here {columns}" if columns else "of 0 and 1")

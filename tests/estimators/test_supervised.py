@@ -323,6 +323,8 @@ def test_several_labels_are_learnt_from_pieces(several):
     assert (clf.predict(X) == LABELS).mean() > 0.9
     with pytest.raises(ShapeError, match=r"shape \(120, 2\): .* as columns of 0 and 1, here 3"):
         clf.partial_fit(X, LABELS[:, :2])
+    with pytest.raises(ShapeError, match=r"shape \(120,\): .* as columns of 0 and 1, here 3"):
+        clf.score(X, LABELS[:, 0])
     with pytest.raises(ShapeError, match="differs from those of the last fit"):
         clf.partial_fit(X, CODES)
     with pytest.raises(ShapeError, match="differs from those of the last fit"):
