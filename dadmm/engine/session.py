@@ -7,9 +7,11 @@ from os import PathLike
 from typing import Any
 
 import xarray as xr
+from dask.delayed import Delayed
 
 from dadmm.engine import recovery
-from dadmm.engine.plan import Plan, Position
+from dadmm.engine.graph import iteration
+from dadmm.engine.plan import Plan, Position, Step
 from dadmm.engine.result import load_network, load_scaling
 from dadmm.engine.stored import stored_plan
 from dadmm.errors import StoreError
@@ -136,6 +138,12 @@ class Session:
     def rows(self, mend: bool = False) -> list[dict[str, float]]:
         """Return the history as one dict of numbers per iteration."""
         return recovery.rows_of(self.history(mend))
+
+    def graph(self) -> Delayed:
+        """Return Dask's graph of the next iteration, to look at: its `visualize` draws it."""
+        at = self.position
+        step = Step(0, 0, 1) if at is None else Step(at.iteration, at.generation, at.fresh)
+        return iteration(self.plan, step)
 
     # -------------------------------------------------------------------------- what it has made
 
