@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dadmm.data import arrays, ingest, targets
 from dadmm.data.ingest import Moments
-from dadmm.errors import DataError, OptionError, ShapeError
+from dadmm.errors import DataError, ShapeError
 from dadmm.store import Run
 
 X = np.random.default_rng(0).normal(size=(20, 3))
@@ -208,12 +208,6 @@ def test_scaling_is_per_feature_or_one_for_all_or_none():
     np.testing.assert_allclose(moments.scaling("global").scale, x.std())
     np.testing.assert_array_equal(moments.scaling("none").scale, 1.0)
     np.testing.assert_array_equal(moments.scaling("none").centre, 0.0)
-
-
-def test_a_way_to_standardize_that_is_none_is_named_with_the_nearest():
-    assert ingest.check_standardize("global") == "global"
-    with pytest.raises(OptionError, match="'globl': did you mean 'global'"):
-        ingest.check_standardize("globl")
 
 
 # --------------------------------------------------------------------------------- into the run

@@ -26,7 +26,11 @@ from dadmm.store import Run
 KEPT = ("data", "model", "solver", "cluster")
 
 
-KINDS = {"classification": ADMMClassifier, "regression": ADMMRegressor, "factorization": NMF}
+KINDS: dict[str, Any] = {
+    "classification": ADMMClassifier,
+    "regression": ADMMRegressor,
+    "factorization": NMF,
+}
 
 
 # Where a key of [model] belongs, in words.

@@ -10,7 +10,7 @@ import numpy as np
 
 from dadmm.errors import OptionError, unknown
 from dadmm.networks.blocks import block_from_table, block_to_table
-from dadmm.options import check_type
+from dadmm.options import check_options
 from dadmm.solvers.block.method import BlockADMM
 from dadmm.solvers.nmf.method import Factorization
 from dadmm.solvers.relaxed.method import RelaxedADMM
@@ -35,12 +35,7 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
     if not isinstance(solver, Mapping):
         if not isinstance(solver, tuple(STORED.values())):
             raise OptionError(f"solver={solver!r}: use one of {', '.join(SOLVERS)} or its object")
-        for field in fields(solver):  # type: ignore[arg-type]
-            value = getattr(solver, field.name)
-            if "types" not in field.metadata:
-                check_type(field.name, value, type(field.default))
-            elif not isinstance(value, field.metadata["types"]) or isinstance(value, bool):
-                raise OptionError(f"{field.name}={value!r}: use {field.metadata['words']}")
+        check_options(solver)
         return solver
     options = dict(solver)
     name = options.pop("name", DEFAULT)

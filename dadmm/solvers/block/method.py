@@ -41,6 +41,7 @@ from dadmm.networks.blocks import NMFBlock
 from dadmm.networks.chain import Chain, flatten, views
 from dadmm.numerics.algebra import square
 from dadmm.numerics.types import Arrays
+from dadmm.options import documented
 from dadmm.solvers.block import consensus, counts, grid
 from dadmm.solvers.block.cut import frozen
 from dadmm.solvers.block.factor_span import FactorSpan
@@ -71,8 +72,9 @@ from dadmm.solvers.solver import (
 )
 
 
+@documented
 class BlockADMM(BlockOptions):
-    """Stochastic Block-ADMM (arXiv 2105.00339); the options are those of `BlockOptions`."""
+    """Stochastic Block-ADMM (arXiv 2105.00339)."""
 
     name: ClassVar[str] = "block"
     raw: ClassVar[bool] = True

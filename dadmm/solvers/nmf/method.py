@@ -51,6 +51,7 @@ from dadmm.networks.chain import Chain
 from dadmm.numerics import nonnegative
 from dadmm.numerics.algebra import square
 from dadmm.numerics.types import Array, Arrays
+from dadmm.options import documented
 from dadmm.solvers.counts import Work
 from dadmm.solvers.nmf import counts
 from dadmm.solvers.nmf.dictionary import (
@@ -73,6 +74,7 @@ ROWS = 512
 TOGETHER = 8
 
 
+@documented
 class Factorization(FactorizationOptions):
     """Non-negative matrix factorisation by itself; `dadmm.NMF` is its estimator."""
 

@@ -39,6 +39,7 @@ from dadmm.numerics.algebra import cross, gram, square
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
+from dadmm.options import documented
 from dadmm.solvers.counts import Work
 from dadmm.solvers.relaxed import counts
 from dadmm.solvers.relaxed import weights as weight_step
@@ -49,8 +50,9 @@ from dadmm.solvers.solver import Chunk, Footprint, Part, Pass, Problem, Sums, ta
 _work = lasting()
 
 
+@documented
 class RelaxedADMM(RelaxedOptions):
-    """Relaxed ADMM (arXiv 2310.15334); the options are those of `RelaxedOptions`."""
+    """Relaxed ADMM (arXiv 2310.15334); penalties are per sample, so they do not change with n."""
 
     name: ClassVar[str] = "relaxed"
     raw: ClassVar[bool] = False
