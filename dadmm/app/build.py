@@ -24,7 +24,11 @@ from dadmm.solvers.registry import make_solver
 KEPT = ("data", "model", "solver", "cluster")
 
 
-KINDS = {"classification": ADMMClassifier, "regression": ADMMRegressor, "factorization": NMF}
+KINDS: dict[str, Any] = {
+    "classification": ADMMClassifier,
+    "regression": ADMMRegressor,
+    "factorization": NMF,
+}
 
 
 # Where a key of [model] belongs, in words.

@@ -27,15 +27,14 @@ from dadmm.app.build import (
     parameter_digest,
     stored_config,
 )
-from dadmm.app.config import TASKS, check_config, load_config
+from dadmm.app.config import check_config, load_config
 from dadmm.app.fit import placed, run_config, say_interrupted, say_next_steps, say_scores, say_where
 from dadmm.app.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.app.report.describe import history_rows, summary
-from dadmm.app.schema import SCHEMA, example, json_schema
+from dadmm.app.schema import SCHEMA, TASKS, example, json_schema
 from dadmm.app.terminal import err, out, plain_table, say, say_warning
 from dadmm.cluster import connection
 from dadmm.data.open import open_path
-from dadmm.data.prepare import CATEGORICAL, MISSING
 from dadmm.data.write import check_output, write
 from dadmm.datasets import load_data
 from dadmm.engine.live.dashboard import open_page
@@ -81,6 +80,11 @@ def _config_help() -> str:
     return "\n".join(lines)
 
 
+def _choices(name: str) -> list[str]:
+    """Return what a key of [model] may be."""
+    return list(SCHEMA["model"][name].choices)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def commands() -> None:
@@ -92,8 +96,8 @@ def commands() -> None:
 @click.option("--data", metavar="PATH", help="A table, for the config's: .csv or .parquet.")
 @click.option("--target", metavar="COLUMN", help="Its column to predict; the last if left out.")
 @click.option("--task", type=click.Choice(TASKS), help="What that is; classification if left out.")
-@click.option("--categorical", type=click.Choice(CATEGORICAL), help="Columns of text.")
-@click.option("--missing", type=click.Choice(MISSING), help="Empty cells.")
+@click.option("--categorical", type=click.Choice(_choices("categorical")), help="Columns of text.")
+@click.option("--missing", type=click.Choice(_choices("missing")), help="Empty cells.")
 @click.option(
     "--run", "path", metavar="PATH", help="Where to keep the run, for the config's: folder or URL."
 )

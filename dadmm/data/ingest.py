@@ -23,18 +23,12 @@ from dadmm.data.arrays import (
 )
 from dadmm.engine import compute as execute
 from dadmm.engine.tasks import chunk_id
-from dadmm.errors import (
-    DataError,
-    unknown,
-)
+from dadmm.errors import DataError
 from dadmm.networks.scaling import Scaling
 from dadmm.numerics.types import Array
 from dadmm.numerics.workspace import release
 from dadmm.store import Run
 from dadmm.store.sources import Source, fingerprint
-
-STANDARDIZE = ("feature", "global", "none", "scale", "shift")
-
 
 # At least so many columns are turned into float64 at once.
 COLUMNS = 16
@@ -214,10 +208,3 @@ def _put(
     check_finite(block, name, first)
     run.blocks.write(f"data/{name}", chunk, block)
     return Moments.of(block)
-
-
-def check_standardize(how: str) -> str:
-    """Return `how` if it is one of the ways to scale; raise `OptionError` otherwise."""
-    if how not in STANDARDIZE:
-        raise unknown("way to standardize", how, STANDARDIZE)
-    return how

@@ -5,19 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
+from pathlib import Path
 from types import NoneType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from dask.base import normalize_token
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from dadmm.cluster.connection import current_client, resources
 from dadmm.data.containers import Container, Task, check_width, contain
-from dadmm.data.prepare import check_options
 from dadmm.engine import loop
 from dadmm.engine.live.dashboard import open_page, telling
 from dadmm.engine.live.progress import progress
@@ -33,28 +34,115 @@ from dadmm.networks.network import Network
 from dadmm.numerics import algebra
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
-from dadmm.options import TYPES, check_type
+from dadmm.options import check_options, option
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver, solver_table
 from dadmm.solvers.solver import Solver
 from dadmm.store import ZarrBlocks
 
 
+@dataclass(eq=False, repr=False)
 class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
-    """An estimator whose fit is a run of the loop, in memory or in a store."""
+    """An estimator whose fit is a run of the loop, in memory or in a store.
+
+    It is a dataclass of its options: the ``__init__`` that this makes only assigns them, and has
+    the signature that scikit-learn reads.
+    """
+
+    _: KW_ONLY
+    max_iter: int = option(50, least=1, means="Most iterations. Each is one pass over the data.")
+    tol: float = option(
+        1e-4,
+        least=0,
+        means="When to stop early; 0 never does. Block: the loss has not fallen by `tol` for "
+        "`n_iter_no_change` iterations. Relaxed: an iteration moves all variables together by at "
+        "most `tol` times their norm.",
+    )
+    random_state: int | None = option(
+        None,
+        kinds=(int, NoneType),
+        least=0,
+        sample=0,
+        means="Seed of the starting weights. None draws one, which the run records.",
+    )
+    run: str | Path | None = option(
+        None,
+        kinds=(str, PathLike, NoneType),
+        least=1,
+        use="a path, a URL, or None",
+        says="path, URL or None",
+        means="The run's zarr store; None keeps the run in memory.",
+    )
+    overwrite: bool = option(False, means="Whether a run that exists at `run` may be replaced.")
+    memory_limit: int | str | None = option(
+        None,
+        kinds=(float, str, NoneType),
+        use="a number of bytes, text such as '2GiB', or None",
+        says="int, str or None",
+        means='Memory of one worker, such as "2GiB". Training uses 3/4 of it, which decides the '
+        "rows per chunk. None takes the limit of the smallest worker of the current client. On "
+        "threads it is that of this process, for all its threads at once, beside the data and a "
+        "run kept in memory.",
+    )
+    chunks: int | Sequence[int] | str = option(
+        "auto",
+        kinds=(int, str, list, Sequence),
+        choices=("auto",),
+        items=(int,),
+        use="'auto', a number of rows, or every chunk's rows",
+        says='"auto", int or sequence of int',
+        means='Rows per chunk, or "auto". The same chunks give the same bits, whatever runs them.',
+    )
+    copy_data: bool = option(
+        False,
+        means="Whether to copy inputs that lie in zarr into the run. Otherwise they are read "
+        "where they are, at every pass, if their chunks have no more rows than the run's. With a "
+        "copy the run needs nothing else, and reads faster than from compressed chunks. Other "
+        "inputs are always copied.",
+    )
+    categorical: str = option(
+        "refuse",
+        choices=("refuse", "one_hot"),
+        means="What becomes of columns of text. Such columns of a table, or those of categories, "
+        "are refused, or each value becomes a column of 0 and 1.",
+    )
+    missing: str = option(
+        "refuse",
+        choices=("refuse", "impute"),
+        means="What becomes of empty cells of the inputs. Empty cells and NaN are refused, or get "
+        "the mean of their column, or its most frequent category.",
+    )
+    handle_unknown: str = option(
+        "error",
+        choices=("error", "ignore"),
+        means="What becomes of categories that training never saw. At prediction they are an "
+        "error, or become zeros only.",
+    )
+    sample_dims: str | Sequence[str] | None = option(
+        None,
+        kinds=(str, Sequence, NoneType),
+        items=(str,),
+        least=1,
+        use="names of dimensions, or None",
+        says="str, sequence of str or None",
+        means='The dimensions of xarray inputs that are samples, such as ("time", "lat", "lon"). '
+        "The others are features. None takes those that inputs and targets share, or else the "
+        "first.",
+    )
+    warm_start: bool = option(
+        False,
+        means="Whether `fit` starts from the parameters, scaling, columns and categories of the "
+        "last fit.",
+    )
+    verbose: bool = option(False, means="Whether to show progress.")
 
     # The tables of the config that describes it, if one does: the run keeps them.
-    pipeline: Mapping[str, Any] | None = None
+    pipeline: ClassVar[Mapping[str, Any] | None] = None
 
     # ---------------------------------------------------------------- what `problem.pose` asks
 
     def check_options(self) -> None:
-        """Check the options that all estimators have; see `Trainable.check_options`."""
-        for option in ("overwrite", "verbose", "warm_start", "copy_data"):
-            check_type(option, getattr(self, option), bool)
-        self._check_numbers(("max_iter", int, 1), ("random_state", int, 0), ("tol", float, 0))
-        if not isinstance(self.run, (str, PathLike, NoneType)) or self.run == "":
-            raise OptionError(f"run={self.run!r}: use a path, a URL, or None")
+        """Raise `OptionError` for options that cannot work."""
         check_options(self)
 
     def make_solver(self) -> Solver:
@@ -119,15 +207,9 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             "solver": solver_table(solver),
         }
 
-    def _check_numbers(self, *given: tuple[str, type, int]) -> None:
-        """Check options that are numbers, each with its kind and its least value."""
-        for option, kind, least in given:
-            value = getattr(self, option)
-            if value is None and option == "random_state":
-                continue
-            check_type(option, value, kind)
-            if not least <= value < np.inf:
-                raise OptionError(f"{option}={value!r}: use {TYPES[kind][1]}, {least} or more")
+    def __dask_tokenize__(self) -> Any:
+        """Return what Dask tells estimators apart by: of dataclasses it takes the fields alone."""
+        return normalize_token((type(self), vars(self)))
 
     # --------------------------------------------------------------------------------- training
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import KW_ONLY, dataclass
+from types import NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -19,72 +20,15 @@ from dadmm.errors import OptionError
 from dadmm.estimators.supervised import Supervised, has_partial_fit
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
-from dadmm.solvers.solver import Solver
+from dadmm.options import documented, option
 
 
+@documented
+@dataclass(eq=False, repr=False)
 class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     """A residual network for classification, trained by ADMM on Dask.
 
     Runs on the current `distributed.Client` if there is one, else on threads.
-
-    Parameters
-    ----------
-    hidden_layer_sizes : sequence of int
-        Width of each hidden layer; layers between equal widths are residual.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"}
-    solver : str or solver object
-        "block" (`BlockADMM`: mini-batches, fast) or "relaxed" (`RelaxedADMM`: closed forms), or
-        one of these objects with options of its own.
-    loss : {"auto", "cross_entropy", "binary_cross_entropy", "hinge", "squared", "huber"}
-        "auto" is the cross-entropy for classes, the binary one for several labels per row, and
-        the squared loss for regression.
-    stem : {"dense", "identity"}
-        The first layer: dense, or residual too (needs as many units as features).
-    alpha : float
-        Weight of ``|W|^2 / 2``, per sample.
-    max_iter : int
-        Most iterations; each is one pass over the data.
-    tol : float
-        Block: stop when the loss has not fallen by `tol` for `n_iter_no_change` iterations.
-        Relaxed: when an iteration moves all variables together by at most `tol` times their norm.
-        0 never stops early.
-    standardize : {"feature", "global", "scale", "shift", "none"}
-        Centre each feature and divide by its own deviation, or by one for all (images); divide
-        all by one number, so that 0 stays 0, or after the least value of each feature has become
-        0; or take the data as it is.  For regression the targets are scaled too, unless "none".
-    class_weight : dict, "balanced" or None
-        Weights of the classes' samples; balanced: inverse to their numbers.
-    random_state : int or None
-        Seed of the starting weights; None draws one, which the run records.
-    run : path, URL or None
-        The run's zarr store; None keeps the run in memory.
-    overwrite : bool
-        Whether a run that exists at `run` may be replaced.
-    memory_limit : int, str or None
-        Memory of one worker, such as "2GiB", of which 3/4 are used; decides the rows per chunk.
-        None takes the limit of the smallest worker of the current client.  On threads it is that
-        of this process, for all its threads at once, beside the data and a run kept in memory.
-    chunks : "auto", int or sequence of int
-        Rows per chunk.  The same chunks give the same bits, whatever runs them.
-    copy_data : bool
-        Inputs in a zarr array are read where they are, at every pass, if its chunks have no more
-        rows than the run's; True copies them into the run, which then needs nothing else, and
-        reads faster than from compressed chunks.  Other inputs are always copied.
-    categorical : {"refuse", "one_hot"}
-        What becomes of columns of text or categories in tables: each value becomes a column of 0
-        and 1, or they are an error.
-    missing : {"refuse", "impute"}
-        What becomes of NaN and empty cells of the inputs: the mean of their column, or the most
-        frequent category, or an error.
-    handle_unknown : {"error", "ignore"}
-        At prediction, a category that training never saw is an error, or becomes zeros only.
-    sample_dims : str, sequence of str or None
-        The dimensions of xarray inputs that are samples, such as ("time", "lat", "lon"); the others
-        are features.  None: those that inputs and targets share, or else the first.
-    warm_start : bool
-        Whether `fit` starts from the parameters, scaling, columns and categories of the last fit.
-    verbose : bool
-        Whether to show progress.
 
     Attributes
     ----------
@@ -105,56 +49,17 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         and the final scores; relaxed: the fitted convergence rate with its R^2.
     """
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Sequence[int] = (128, 128),
-        activation: str = "relu",
-        *,
-        solver: str | Solver = "block",
-        loss: str = "auto",
-        stem: str = "dense",
-        alpha: float = 1e-3,
-        max_iter: int = 50,
-        tol: float = 1e-4,
-        standardize: str = "feature",
-        class_weight: Mapping[Any, float] | str | None = None,
-        random_state: int | None = None,
-        run: str | Path | None = None,
-        overwrite: bool = False,
-        memory_limit: int | str | None = None,
-        chunks: int | Sequence[int] | str = "auto",
-        copy_data: bool = False,
-        categorical: str = "refuse",
-        missing: str = "refuse",
-        handle_unknown: str = "error",
-        sample_dims: str | Sequence[str] | None = None,
-        warm_start: bool = False,
-        verbose: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            loss=loss,
-            stem=stem,
-            alpha=alpha,
-            max_iter=max_iter,
-            tol=tol,
-            standardize=standardize,
-            random_state=random_state,
-            run=run,
-            overwrite=overwrite,
-            memory_limit=memory_limit,
-            chunks=chunks,
-            copy_data=copy_data,
-            categorical=categorical,
-            missing=missing,
-            handle_unknown=handle_unknown,
-            sample_dims=sample_dims,
-            warm_start=warm_start,
-            verbose=verbose,
-        )
-        self.class_weight = class_weight
+    _: KW_ONLY
+    class_weight: Mapping[Any, float] | str | None = option(
+        None,
+        kinds=(str, Mapping, NoneType),
+        choices=("balanced",),
+        sample="balanced",
+        use="'balanced' or a dict of class: weight",
+        says='dict, "balanced" or None',
+        means="Weights of the classes' samples. Balanced weights are inverse to the numbers of "
+        "samples.",
+    )
 
     @available_if(has_partial_fit)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:

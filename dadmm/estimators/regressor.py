@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -14,24 +15,20 @@ from dadmm.errors import ShapeError
 from dadmm.estimators.base import same
 from dadmm.estimators.supervised import Supervised, has_partial_fit
 from dadmm.numerics.types import Array
+from dadmm.options import documented
 
 
+@documented
+@dataclass(eq=False, repr=False)
 class ADMMRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
     """A residual network for regression on one or several targets, trained by ADMM on Dask.
 
     Runs on the current `distributed.Client` if there is one, else on threads.
 
-    Parameters
-    ----------
-    loss : {"auto", "squared", "huber"}
-        "auto" is the squared loss.
-    standardize : {"feature", "global", "scale", "shift", "none"}
-        As for `ADMMClassifier`; unless "none", each target is scaled by its own deviation too,
-        and predictions come back in the targets' units.
-
     Notes
     -----
-    All other parameters and attributes are those of `ADMMClassifier`, without `classes_`.
+    The losses are "squared", which "auto" takes, and "huber".  The attributes are those of
+    `ADMMClassifier`, without `classes_`.
     """
 
     @available_if(has_partial_fit)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 from dask.base import compute
 from sklearn.utils.validation import check_is_fitted
 
-from dadmm.data import arrays, ingest, targets
+from dadmm.data import arrays, targets
 from dadmm.data.prepare import rows_of, take_targets
 from dadmm.engine import loop
 from dadmm.errors import DadmmError, OptionError
@@ -18,9 +19,10 @@ from dadmm.estimators.base import Trained
 from dadmm.estimators.callbacks import with_callbacks
 from dadmm.estimators.problem import pose
 from dadmm.networks.architecture import Architecture
-from dadmm.numerics.losses import get_loss
+from dadmm.numerics.activations import ACTIVATIONS
+from dadmm.numerics.losses import LOSSES, get_loss
 from dadmm.numerics.types import Array
-from dadmm.options import check_type
+from dadmm.options import option
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver
 from dadmm.solvers.solver import Solver
@@ -37,55 +39,47 @@ def has_partial_fit(estimator: Any) -> bool:
     return True
 
 
+@dataclass(eq=False, repr=False)
 class Supervised(Trained):
     """What the classifier and the regressor share: a network with hidden layers."""
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Sequence[int] = (128, 128),
-        activation: str = "relu",
-        *,
-        solver: str | Solver = "block",
-        loss: str = "auto",
-        stem: str = "dense",
-        alpha: float = 1e-3,
-        max_iter: int = 50,
-        tol: float = 1e-4,
-        standardize: str = "feature",
-        random_state: int | None = None,
-        run: str | Path | None = None,
-        overwrite: bool = False,
-        memory_limit: int | str | None = None,
-        chunks: int | Sequence[int] | str = "auto",
-        copy_data: bool = False,
-        categorical: str = "refuse",
-        missing: str = "refuse",
-        handle_unknown: str = "error",
-        sample_dims: str | Sequence[str] | None = None,
-        warm_start: bool = False,
-        verbose: bool = False,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.loss = loss
-        self.stem = stem
-        self.alpha = alpha
-        self.max_iter = max_iter
-        self.tol = tol
-        self.standardize = standardize
-        self.random_state = random_state
-        self.run = run
-        self.overwrite = overwrite
-        self.memory_limit = memory_limit
-        self.chunks = chunks
-        self.copy_data = copy_data
-        self.categorical = categorical
-        self.missing = missing
-        self.handle_unknown = handle_unknown
-        self.sample_dims = sample_dims
-        self.warm_start = warm_start
-        self.verbose = verbose
+    hidden_layer_sizes: Sequence[int] = option(
+        (128, 128),
+        kinds=(list, Sequence, np.ndarray),
+        items=(int,),
+        means="Width of each hidden layer. Layers between equal widths are residual.",
+    )
+    activation: str = option("relu", choices=ACTIVATIONS, means="Activation of the hidden layers.")
+    _: KW_ONLY
+    solver: str | Solver = option(
+        "block",
+        kinds=(object,),  # see make_solver
+        says="str or solver object",
+        means='"block" (`BlockADMM`: mini-batches, fast) or "relaxed" (`RelaxedADMM`: closed '
+        "forms), or one of these objects with options of its own.",
+    )
+    loss: str = option(
+        "auto",
+        choices=ChainMap[str, Any](LOSSES, {"auto": None}),
+        means='Loss of the outputs. "auto" is the cross-entropy for classes, the binary one for '
+        "several labels per row, and the squared loss for regression.",
+    )
+    stem: str = option(
+        "dense",
+        choices=("dense", "identity"),
+        means="Kind of the first layer. It is dense, or residual too: that needs as many units as "
+        "features.",
+    )
+    alpha: float = option(1e-3, least=0, means="Weight of ``|W|^2 / 2``, per sample.")
+    standardize: str = option(
+        "feature",
+        choices=("feature", "global", "scale", "shift", "none"),
+        means="How inputs are scaled. feature: centre each feature and divide it by its own "
+        "deviation. global: divide by one deviation for all (images). scale: divide all by one "
+        "number, so that 0 stays 0. shift: likewise, after the least value of each feature has "
+        "become 0. none: take the data as it is. For regression the targets are scaled too, each "
+        'by its own deviation, unless "none"; predictions are in the units of the targets.',
+    )
 
     @with_callbacks
     def fit(
@@ -157,25 +151,6 @@ class Supervised(Trained):
         known = getattr(self, "classes_", None) if continues else classes
         posed = pose(self, X, y, sample_weight, solver=solver, classes=known, continues=continues)
         return self._fit(posed, max_iter=1)
-
-    def check_options(self) -> None:
-        """Check the options of networks too; see `Trainable.check_options`."""
-        for option in ("activation", "loss", "stem", "standardize"):
-            check_type(option, getattr(self, option), str)
-        self._check_widths("hidden_layer_sizes")
-        self._check_numbers(("alpha", float, 0))
-        ingest.check_standardize(self.standardize)
-        super().check_options()
-
-    def _check_widths(self, option: str) -> None:
-        sizes = getattr(self, option)
-        try:
-            for width in sizes:
-                check_type("width", width, int)
-        except (TypeError, OptionError) as error:
-            raise OptionError(
-                f"{option}={sizes!r}: use whole numbers such as (128, 128)"
-            ) from error
 
     def _widths(self) -> tuple[int, ...]:
         """Return the widths of the hidden layers."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from dadmm.errors import OptionError, unknown
 from dadmm.networks.blocks import Block, block_from_table, block_to_table
-from dadmm.options import TYPES, check_type
+from dadmm.options import check_options, options_of
 from dadmm.solvers.block.method import BlockADMM
 from dadmm.solvers.nmf.method import Factorization
 from dadmm.solvers.relaxed.method import RelaxedADMM
@@ -59,26 +59,15 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
 
 
 def _check(solver: object) -> None:
-    """Raise `OptionError` unless this is a solver whose options have the right types."""
+    """Raise `OptionError` unless this is a solver, whose options may be what they are."""
     if isinstance(solver, type) and issubclass(solver, Solver):
-        raise OptionError(
-            f"solver={solver.__name__} is a class: use an object, {solver.__name__}()"
-        )
+        name = solver.__name__
+        raise OptionError(f"solver={name} is a class: use an object, {name}()")
     if not isinstance(solver, Solver):
         names = ", ".join(SOLVERS)
         raise OptionError(f"solver={solver!r}: use one of {names}, or an object of a dadmm.Solver")
-    for field in options_of(solver):
-        value = getattr(solver, field.name)
-        if "types" in field.metadata:
-            if not isinstance(value, field.metadata["types"]) or isinstance(value, bool):
-                raise OptionError(f"{field.name}={value!r}: use {field.metadata['words']}")
-        elif type(field.default) in TYPES:
-            check_type(field.name, value, type(field.default))
-
-
-def options_of(solver: Solver) -> tuple[Field[Any], ...]:
-    """Return the options of a solver: its fields, if it is a dataclass."""
-    return fields(solver) if is_dataclass(solver) else ()
+    if hasattr(solver, "__dataclass_fields__"):
+        check_options(solver)
 
 
 def solver_table(solver: Solver) -> dict[str, Any]:
@@ -95,7 +84,8 @@ def solver_table(solver: Solver) -> dict[str, Any]:
     table: dict[str, Any] = {"name": solver.name}
     if type(solver) not in STORED.values():
         table["class"] = f"{type(solver).__module__}:{type(solver).__qualname__}"
-    return table | {f.name: _plain(f.name, getattr(solver, f.name)) for f in options_of(solver)}
+    names: Any = options_of(type(solver)) if hasattr(solver, "__dataclass_fields__") else ()
+    return table | {name: _plain(name, getattr(solver, name)) for name in names}
 
 
 def _plain(option: str, value: Any) -> Any:

@@ -147,10 +147,10 @@ def test_the_environment_is_that_of_the_process(tmp_path, monkeypatch):
         ("DADMM__MODEL__MAX_ITER", "many", "[model] max_iter='many': use a whole number"),
         ("DADMM__MODEL__MAX_ITER", "1.5", "[model] max_iter=1.5: use a whole number"),
         ("DADMM__MODEL__MAX_ITER", "[" * 5000, "use a whole number"),
-        ("DADMM__MODEL__ACTIVATION", "5", "[model] activation=5: use text in quotes"),
+        ("DADMM__MODEL__ACTIVATION", "5", "[model] activation=5: use 'relu'"),
         ("DADMM__MODEL__TASK", "clustering", "task='clustering'"),
-        ("DADMM__DATA__TEST_FRACTION", "2", "[data] test_fraction=2: use 0 to below 1"),
-        ("DADMM__PREDICT__ROWS", "0", "[predict] rows=0: use 1 or more"),
+        ("DADMM__DATA__TEST_FRACTION", "2", "[data] test_fraction=2: use a number, 0 to below 1"),
+        ("DADMM__PREDICT__ROWS", "0", "[predict] rows=0: use a whole number, 1 or more"),
     ],
 )
 def test_what_is_wrong_in_the_environment_names_the_variable(tmp_path, name, text, words):
@@ -168,7 +168,7 @@ def test_the_environment_may_complete_a_file(tmp_path):
 def test_what_is_needed_and_missing_is_told_with_its_meaning(tmp_path):
     (tmp_path / "a.toml").write_text('[run]\npath = "r"\n')
     assert load_config(tmp_path / "a.toml", ["run.path"], {}) == {"run": {"path": "r"}}
-    words = r"a.toml: \[predict\] input is missing: path of the rows"
+    words = r"a.toml: \[predict\] input is missing: Path of the rows"
     with pytest.raises(OptionError, match=words):
         load_config(tmp_path / "a.toml", ["run.path", "predict.input"], {})
 
@@ -227,19 +227,19 @@ def test_some_keys_take_values_of_several_types(chunks, memory):
         ({"model": {"max_iter": True}}, "[model] max_iter=True: use a whole number"),
         ({"model": {"max_iter": 1.5}}, "[model] max_iter=1.5: use a whole number"),
         ({"model": {"alpha": "x"}}, "[model] alpha='x': use a number"),
-        ({"model": {"activation": 5}}, "[model] activation=5: use text in quotes"),
+        ({"model": {"activation": 5}}, "[model] activation=5: use 'relu'"),
         ({"model": {"hidden_layer_sizes": 5}}, "hidden_layer_sizes=5: use a list of whole"),
         ({"model": {"hidden_layer_sizes": "ab"}}, "hidden_layer_sizes='ab': use a list of"),
         ({"model": {"hidden_layer_sizes": [5, "a"]}}, "[5, 'a']: use a list of whole numbers"),
-        ({"model": {"chunks": [1.5]}}, "chunks=[1.5]: use a whole number, a list of them, or"),
+        ({"model": {"chunks": [1.5]}}, "chunks=[1.5]: use 'auto', a number of rows, or"),
         ({"model": {"random_state": "x"}}, "[model] random_state='x': use a whole number"),
         ({"solver": {"head_refit": 1}}, "[solver] head_refit=1: use true or false"),
         ({"solver": {"mu": "x"}}, "[solver] mu='x': use a number"),
-        ({"solver": {"name": ["relaxed"]}}, "[solver] name=['relaxed']: use text in quotes"),
-        ({"solver": {"blocks": 1.5}}, "[solver] blocks=1.5: use a number, text, or a list"),
-        ({"solver": {"blocks": [True]}}, "[solver] blocks=[True]: use a number, text, or a list"),
+        ({"solver": {"name": ["relaxed"]}}, "[solver] name=['relaxed']: use 'block'"),
+        ({"solver": {"blocks": 1.5}}, "[solver] blocks=1.5: use a whole number, or a list"),
+        ({"solver": {"blocks": [True]}}, "[solver] blocks=[True]: use a whole number, or a list"),
         ({"solver": {"early_stopping": 1}}, "[solver] early_stopping=1: use true or false"),
-        ({"model": {"class_weight": 1}}, "[model] class_weight=1: use text in quotes"),
+        ({"model": {"class_weight": 1}}, "[model] class_weight=1: use 'balanced'"),
         (
             {"model": {"task": "regression", "class_weight": "balanced"}},
             "[model] class_weight is for task='classification': leave it out",
@@ -247,11 +247,17 @@ def test_some_keys_take_values_of_several_types(chunks, memory):
         ({"data": {}}, "[data] needs either dataset, or x and y"),
         ({"data": {"dataset": "digits", "x": "a"}}, "[data] needs either dataset, or x and y"),
         ({"data": {"dataset": "digits", "y": "a"}}, "[data] needs either dataset, or x and y"),
-        ({"data": {"dataset": 5}}, "[data] dataset=5: use text in quotes"),
-        ({"data": {"dataset": "digits", "test_fraction": 1.0}}, "test_fraction=1.0: use 0 to"),
+        ({"data": {"dataset": 5}}, "[data] dataset=5: use 'digits'"),
+        (
+            {"data": {"dataset": "digits", "test_fraction": 1.0}},
+            "test_fraction=1.0: use a number, 0 to",
+        ),
         ({"data": {"dataset": "digits", "test_fraction": "x"}}, "test_fraction='x': use a num"),
-        ({"data": {"dataset": "digits", "seed": -1}}, "[data] seed=-1: use 0 or more"),
-        ({"cluster": {"workers": -1}}, "[cluster] workers=-1: use 0 or more"),
+        (
+            {"data": {"dataset": "digits", "seed": -1}},
+            "[data] seed=-1: use a whole number, 0 or more",
+        ),
+        ({"cluster": {"workers": -1}}, "[cluster] workers=-1: use a whole number, 0 or more"),
         ({"cluster": {"workers": 1.5}}, "[cluster] workers=1.5: use a whole number"),
         ({"cluster": {"memory_limit": "lots"}}, "memory_limit='lots': use a number of bytes"),
         ({"cluster": {"memory_limit": "1MiB"}}, "memory_limit='1MiB' is too small: Python and"),

@@ -40,6 +40,7 @@ from dadmm.networks.architecture import Architecture
 from dadmm.networks.chain import Chain, flatten, views
 from dadmm.numerics.algebra import square
 from dadmm.numerics.types import Array, Arrays
+from dadmm.options import documented
 from dadmm.solvers.block import consensus, grid
 from dadmm.solvers.block.counts import BlockCounts
 from dadmm.solvers.block.cut import frozen
@@ -58,8 +59,9 @@ from dadmm.solvers.stopping import HeldOut, NoBetterLoss, Stopping, steady
 from dadmm.solvers.sums import Sums, combine, numbers
 
 
+@documented
 class BlockADMM(BlockOptions, Solver):
-    """Stochastic Block-ADMM (arXiv 2105.00339); the options are those of `BlockOptions`."""
+    """Stochastic Block-ADMM (arXiv 2105.00339)."""
 
     name: ClassVar[str] = "block"
     weighted: ClassVar[bool] = True

@@ -2,160 +2,157 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from dadmm.errors import OptionError, unknown
+from dadmm.errors import OptionError
 from dadmm.networks.blocks import NMFBlock
 from dadmm.networks.chain import Chain, size
 from dadmm.numerics.constraints import Constraint
 from dadmm.numerics.types import Array
+from dadmm.options import check_options, option
 from dadmm.solvers.block.cut import chain_of, frozen
-from dadmm.solvers.block.learning_rate import check_schedule, momentum
+from dadmm.solvers.block.learning_rate import SCHEDULES, momentum
 from dadmm.solvers.nmf.dictionary import check_features
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.stopping import HeldOut
 
-MODES = ("online", "batch")
-OPTIMIZERS = ("adam", "sgd")
-CONSENSUS = ("average", "admm")
-SCHEDULES = ("fused", "grid")
 # The work of parts that evaluate on the rows held out.
 HELD_OUT = "held out"
 
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """Options of stochastic Block-ADMM.
+    """Options of stochastic Block-ADMM, and what follows from them."""
 
-    Parameters
-    ----------
-    blocks : int, list of int, or list of blocks
-        T, cutting the layers (the head included) evenly; or the first layer (from 1) of each
-        block but the first; or the blocks themselves (`dadmm.Dense`, `dadmm.Residual`,
-        `dadmm.TorchBlock`, `dadmm.NMFBlock`), which then stand for the hidden layers: a linear head
-        is added to the last one, or after a last `NMFBlock`.
-    mode : {"online", "batch"}
-        Start Z from a forward pass and store nothing, or keep Z and U per sample.
-    rho : float
-        Penalty of the constraints between blocks, per sample.  Where one Z step online has no
-        constraint to meet, it cancels out.
-    constraints : str or list of str
-        What each Z_t (t < T), or all of them, must lie in: "non_negative", "binary", "simplex",
-        "k_sparse:8", "l2_ball:1.5", "box:1", or a proximal map, "l1:0.1", "squared_l2:0.1"; "" for
-        nothing.  They hold at prediction too.
-    inner_steps : int
-        Optimiser steps on each block's own problem per mini-batch.
-    z_steps : int
-        Gradient steps on Z per mini-batch.
-    z_rate : float
-        Length of those steps, in units of 1 / (estimated curvature), below 2.  Not used by the
-        one step that the default takes, nor with "binary" and "k_sparse": these are of length
-        1 / rho.
-    optimizer : {"adam", "sgd"}
-    learning_rate : float
-        The largest of the run.
-    learning_rate_schedule : {"one_cycle", "constant", "cosine", "plateau"}
-    momentum, beta2, epsilon : float
-        Of the optimiser; `momentum` is Adam's beta1 too, for which one cycle sets its own.
-    weight_decay : float
-        Decoupled: weights shrink by learning rate times this at every step.  (`alpha` of the
-        estimators is the weight of ``|W|^2 / 2`` in the objective.)
-    clip_norm : float
-        Largest norm of a block's gradient; 0 does not clip.
-    batch_size : int
-        Rows of a mini-batch; 0 takes 128, or fewer, so that a pass is 16 steps of each agent.
-    local_epochs : int
-        Times an agent goes through its chunk before a consensus.
-    consensus : {"average", "admm"}
-        Average the agents' parameters, or full consensus ADMM with a multiplier per chunk.
-    sigma : float
-        Its penalty on parameters that differ from the consensus.
-    agents : int
-        Chunks that are trained on side by side, before each consensus: of C chunks, C / agents
-        rounds make a pass.  Part of the method: results do not depend on the workers.
-    schedule : {"fused", "grid"}
-        A task runs all blocks of a chunk, or only one: a worker then holds one block's
-        parameters and the activations on its two sides.  In the grid's batch mode the loss and
-        the score reported along the way are those of the last block on its Z.
-    early_stopping : bool
-        Hold rows out, stop when the network stops getting better on them (unless the estimator's
-        `tol` is 0), return the best one: by accuracy or R^2, whatever the samples' weights.
-    validation_fraction : float
-        Share of the rows held out.
-    n_iter_no_change : int
-        Passes without a better score (or, without early stopping, a loss lower by `tol`) before
-        training stops.
-    dtype : {"float32", "float64"}
-    """
-
-    blocks: Any = field(
-        default=1, metadata={"types": (int, np.integer, list, tuple), "words": "a number or a list"}
+    blocks: Any = option(
+        1,
+        kinds=(int, list),
+        items=(int, dict, object),
+        use="a whole number, or a list of first layers or of blocks",
+        says="int, list of int, or list of blocks",
+        means="T, the number of blocks that the layers are cut into. They are cut evenly, the "
+        "head included. Or the first layer (from 1) of each block but the first. Or the blocks "
+        "themselves (`dadmm.Dense`, `dadmm.Residual`, `dadmm.TorchBlock`, `dadmm.NMFBlock`), "
+        "which then stand for the hidden layers: a linear head is added to the last one, or after "
+        "a last `NMFBlock`.",
     )
-    mode: str = "online"
-    rho: float = 1.0
-    constraints: Any = field(
-        default="", metadata={"types": (str, list, tuple), "words": "a name or a list"}
+    mode: str = option(
+        "online",
+        choices=("online", "batch"),
+        means="Start Z from a forward pass and store nothing, or keep Z and U per sample.",
     )
-    inner_steps: int = 1
-    z_steps: int = 1
-    z_rate: float = 1.0
-    optimizer: str = "adam"
-    learning_rate: float = 4e-3
-    learning_rate_schedule: str = "one_cycle"
-    momentum: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    clip_norm: float = 0.0
-    batch_size: int = 0
-    local_epochs: int = 1
-    consensus: str = "average"
-    sigma: float = 0.1
-    agents: int = 2
-    schedule: str = "fused"
-    early_stopping: bool = False
-    validation_fraction: float = 0.1
-    n_iter_no_change: int = 10
-    dtype: str = "float32"
+    rho: float = option(
+        1.0,
+        above=0,
+        means="Penalty of the constraints between blocks, per sample. It cancels out if one Z "
+        "step online has no constraint to meet.",
+    )
+    constraints: Any = option(
+        "",
+        kinds=(str, list),
+        says="str or list of str",
+        means='What Z must lie in, such as "binary" or "k_sparse:8". One name is for all Z_t (t < '
+        'T); a list has one for each, "" for nothing. There are sets, "non_negative", "binary", '
+        '"simplex", "k_sparse:8", "l2_ball:1.5" and "box:1", and proximal maps, "l1:0.1" and '
+        '"squared_l2:0.1". They hold at prediction too.',
+    )
+    inner_steps: int = option(
+        1, least=1, means="Optimiser steps on each block's own problem per mini-batch."
+    )
+    z_steps: int = option(1, least=1, means="Gradient steps on Z per mini-batch.")
+    z_rate: float = option(
+        1.0,
+        above=0,
+        below=2,
+        means="Length of the Z steps, in units of 1 / curvature, which is estimated. The one step "
+        'that the default takes does not use it, nor do "binary" and "k_sparse": these steps have '
+        "length 1 / rho.",
+    )
+    optimizer: str = option("adam", choices=("adam", "sgd"), means="Optimiser of the parameters.")
+    learning_rate: float = option(4e-3, above=0, means="Largest learning rate of the run.")
+    learning_rate_schedule: str = option(
+        "one_cycle",
+        choices=SCHEDULES,
+        means="How the learning rate changes along the run.",
+    )
+    momentum: float = option(
+        0.9,
+        least=0,
+        below=1,
+        means="Momentum of sgd, and beta1 of adam. With one_cycle the schedule sets adam's beta1.",
+    )
+    beta2: float = option(0.999, least=0, below=1, means="The beta2 of adam.")
+    epsilon: float = option(1e-8, above=0, below=1, means="The epsilon of adam.")
+    weight_decay: float = option(
+        0.0,
+        least=0,
+        means="Decoupled weight decay. Every step shrinks the weights by the learning rate times "
+        "this. (The estimators' `alpha` is the weight of ``|W|^2 / 2`` in the objective.)",
+    )
+    clip_norm: float = option(
+        0.0, least=0, means="Largest norm of a block's gradient; 0 does not clip."
+    )
+    batch_size: int = option(
+        0,
+        least=0,
+        means="Rows of a mini-batch; 0 takes 128 or fewer. They are fewer if a pass would be less "
+        "than 16 steps of each agent.",
+    )
+    local_epochs: int = option(
+        1, least=1, means="Times that an agent goes through its chunk before a consensus."
+    )
+    consensus: str = option(
+        "average",
+        choices=("average", "admm"),
+        means="Average the agents' parameters, or keep a multiplier per chunk. The latter is full "
+        "consensus ADMM.",
+    )
+    sigma: float = option(
+        0.1,
+        above=0,
+        means="Penalty of consensus ADMM on parameters that differ from the consensus.",
+    )
+    agents: int = option(
+        2,
+        least=1,
+        means="Chunks that are trained side by side before each consensus. Of C chunks, C / "
+        "agents rounds make a pass. It is part of the method: results do not depend on the "
+        "workers.",
+    )
+    schedule: str = option(
+        "fused",
+        choices=("fused", "grid"),
+        means="A task runs all blocks of a chunk, or only one. In a grid a worker holds the "
+        "parameters of one block and the activations on its two sides. In the grid's batch mode "
+        "the loss and the score reported along the way are those of the last block on its Z.",
+    )
+    early_stopping: bool = option(
+        False,
+        means="Whether to hold rows out, and stop when the network gets no better on them. The "
+        "best network is returned, by accuracy or R^2, whatever the samples' weights. If the "
+        "estimator's `tol` is 0, training does not stop early.",
+    )
+    validation_fraction: float = option(
+        0.1, above=0, below=1, means="Share of the rows held out for early stopping."
+    )
+    n_iter_no_change: int = option(
+        10,
+        least=1,
+        means="Passes without a better score before training stops. Without early stopping it "
+        "counts passes whose loss is not lower by `tol`.",
+    )
+    dtype: str = option(
+        "float32",
+        choices=("float32", "float64"),
+        means="Precision of the state and of the parameters.",
+    )
 
     def check(self, problem: Problem) -> None:
         """Raise `OptionError`, naming the option and its range, for options that cannot work."""
-        for option, least, most in (
-            ("rho", 0, np.inf),
-            ("z_rate", 0, 2),
-            ("learning_rate", 0, np.inf),
-            ("epsilon", 0, 1),
-            ("sigma", 0, np.inf),
-            ("validation_fraction", 0, 1),
-        ):
-            value = getattr(self, option)
-            if not least < value < most:
-                bound = "" if most == np.inf else f" and below {most}"
-                raise OptionError(f"{option}={value!r}: use a number above {least}{bound}")
-        for option in ("momentum", "beta2"):
-            if not 0 <= getattr(self, option) < 1:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use 0 to below 1")
-        for option in ("weight_decay", "clip_norm", "batch_size"):
-            if not 0 <= getattr(self, option) < np.inf:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use 0 or more")
-        for option in (
-            "inner_steps", "z_steps", "local_epochs", "agents", "n_iter_no_change"
-        ):  # fmt: skip
-            if getattr(self, option) < 1:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use 1 or more")
-        for option, known in (
-            ("mode", MODES),
-            ("optimizer", OPTIMIZERS),
-            ("consensus", CONSENSUS),
-            ("schedule", SCHEDULES),
-            ("dtype", ("float32", "float64")),
-        ):
-            if getattr(self, option) not in known:
-                raise unknown(option, getattr(self, option), known)
-        check_schedule(self.learning_rate_schedule)
+        check_options(self)
         if self.schedule == "grid" and self.z_steps > 1:
             raise OptionError(
                 f"schedule='grid' moves Z once per visit: use z_steps=1, not {self.z_steps}"

@@ -50,6 +50,7 @@ from dadmm.networks.chain import Chain
 from dadmm.numerics import nonnegative
 from dadmm.numerics.algebra import square
 from dadmm.numerics.types import Array, Arrays
+from dadmm.options import documented
 from dadmm.solvers.counts import register
 from dadmm.solvers.nmf.counts import FactorizationCounts
 from dadmm.solvers.nmf.dictionary import (
@@ -69,6 +70,7 @@ from dadmm.solvers.stopping import ObjectiveFlat
 from dadmm.solvers.sums import Sums, combine
 
 
+@documented
 class Factorization(FactorizationOptions, Solver):
     """Non-negative matrix factorisation by itself; `dadmm.NMF` is its estimator."""
 

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
-import numpy as np
-
-from dadmm.errors import OptionError, unknown
-from dadmm.networks.blocks import MOST_SWEEPS, NMFBlock
-from dadmm.numerics import nonnegative
+from dadmm.errors import OptionError
+from dadmm.networks.blocks import NMFBlock
+from dadmm.options import check_options, like, option
 from dadmm.solvers.nmf.dictionary import MOST_FEATURES, check_features
 from dadmm.solvers.problem import Problem
 
-MODES = ("batch", "online")
-STARTS = ("auto", "nndsvd", "random")
 # Rows of a mini-batch online, and of what is coded at once: z of 784 float32 stays in the cache.
 ROWS = 512
 # Chunks of a round online, or the root of their number if that is more: more at once are more
@@ -25,64 +21,65 @@ TOGETHER = 8
 
 @dataclass(frozen=True)
 class FactorizationOptions:
-    """Options of non-negative matrix factorisation by itself; `dadmm.NMF` is its estimator.
+    """Options of non-negative matrix factorisation by itself, and what follows from them."""
 
-    Parameters
-    ----------
-    mode : {"batch", "online"}
-        Keep the codes of every sample, as scikit-learn's NMF does; or nothing, and improve the
-        dictionary after every mini-batch.
-    init : {"auto", "nndsvd", "random"}
-        Form the first dictionary from two looks at the data, or draw it; "auto" draws it of more
-        than 4096 features.
-    sweeps : int
-        Of a visit over the codes of its rows: on those kept (batch); online, and at prediction,
-        `code_sweeps` from nothing.
-    code_sweeps : int
-    alpha_codes, alpha_dictionary, l1_ratio : float
-        Penalties as scikit-learn has them: that of the codes weighs features times `alpha_codes`,
-        that of the dictionary samples times `alpha_dictionary`; sums have the share `l1_ratio`.
-    batch_size : int
-        Rows of a mini-batch (online).
-    window : int
-        Mini-batches that the sums behind the dictionary remember (online).
-    dtype : {"float32", "float64"}
-    """
-
-    mode: str = "batch"
-    init: str = "auto"
-    sweeps: int = 1
-    code_sweeps: int = nonnegative.SWEEPS
-    alpha_codes: float = 0.0
-    alpha_dictionary: float = 0.0
-    l1_ratio: float = 0.0
-    batch_size: int = 512
-    window: int = 1024
-    dtype: str = "float32"
+    mode: str = option(
+        "batch",
+        choices=("batch", "online"),
+        means="Keep the codes of every sample, or store nothing per sample. With kept codes the "
+        "objective never rises, as in scikit-learn's NMF. Online the dictionary improves after "
+        "every mini-batch, which needs fewer passes.",
+    )
+    init: str = option(
+        "auto",
+        choices=("auto", "nndsvd", "random"),
+        means='Form the first dictionary from two looks at the data, or draw it. "auto" draws it '
+        "if there are more than 4096 features.",
+    )
+    sweeps: int = like(
+        NMFBlock,
+        "sweeps",
+        default=1,
+        means="Sweeps of a visit over the kept codes of its rows (batch).",
+    )
+    code_sweeps: int = like(
+        NMFBlock,
+        "sweeps",
+        means="Sweeps over the codes of rows that start from nothing: online, and at prediction.",
+    )
+    alpha_codes: float = option(
+        0.0,
+        least=0,
+        means="Weight of the codes' penalty, times the number of features. It is scikit-learn's "
+        "`alpha_W`.",
+    )
+    alpha_dictionary: float = option(
+        0.0,
+        least=0,
+        means="Weight of the dictionary's penalty, times the number of samples. It is "
+        "scikit-learn's `alpha_H`.",
+    )
+    l1_ratio: float = option(
+        0.0,
+        least=0,
+        most=1,
+        means="Share of the sums in the penalties; the rest is half the squares.",
+    )
+    batch_size: int = option(512, least=1, means="Rows of a mini-batch (online).")
+    window: int = option(
+        1024,
+        least=1,
+        means="Mini-batches that the sums behind the dictionary remember (online).",
+    )
+    dtype: str = option(
+        "float32",
+        choices=("float32", "float64"),
+        means="Precision of the codes and the dictionary.",
+    )
 
     def check(self, problem: Problem) -> None:
         """Raise `OptionError`, naming the option and its range, for options that cannot work."""
-        for option, known in (
-            ("mode", MODES),
-            ("init", STARTS),
-            ("dtype", ("float32", "float64")),
-        ):
-            if getattr(self, option) not in known:
-                raise unknown(option, getattr(self, option), known)
-        for option in ("sweeps", "code_sweeps", "batch_size", "window"):
-            if getattr(self, option) < 1:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use 1 or more")
-        for option in ("sweeps", "code_sweeps"):
-            if getattr(self, option) > MOST_SWEEPS:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use at most {MOST_SWEEPS}")
-        for option, most in (
-            ("alpha_codes", np.inf),
-            ("alpha_dictionary", np.inf),
-            ("l1_ratio", 1.0),
-        ):
-            if not 0 <= getattr(self, option) <= most or getattr(self, option) == np.inf:
-                bound = "or more" if most == np.inf else "to 1"
-                raise OptionError(f"{option}={getattr(self, option)!r}: use 0 {bound}")
+        check_options(self)
         if problem.supervised:
             raise OptionError("solver='nmf' learns no targets: use dadmm.NMF")
         features, r = self.sizes(problem)

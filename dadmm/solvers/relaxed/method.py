@@ -35,6 +35,7 @@ from dadmm.numerics.algebra import cross, gram, square
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
+from dadmm.options import documented
 from dadmm.solvers.counts import register
 from dadmm.solvers.parts import Layout, Part, Pass, Phase, Schedule
 from dadmm.solvers.problem import Chunk, Problem
@@ -48,8 +49,9 @@ from dadmm.solvers.sums import Sums
 _work = lasting()
 
 
+@documented
 class RelaxedADMM(RelaxedOptions, Solver):
-    """Relaxed ADMM (arXiv 2310.15334); the options are those of `RelaxedOptions`."""
+    """Relaxed ADMM (arXiv 2310.15334); penalties are per sample, so they do not change with n."""
 
     name: ClassVar[str] = "relaxed"
     hint: ClassVar[str] = (

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dadmm.errors import OptionError, unknown
+from dadmm.errors import OptionError
+from dadmm.options import check_options, option
 from dadmm.solvers.problem import Problem
-
-VARIANTS = ("proximal", "linearized")
-STATES = ("keep", "recompute")
 
 
 @dataclass(frozen=True)
@@ -34,88 +32,78 @@ class Task:
 
 @dataclass(frozen=True)
 class RelaxedOptions:
-    """Options of the relaxed ADMM; penalties are per sample, so they do not change with n.
+    """Options of relaxed ADMM, and what follows from them."""
 
-    Parameters
-    ----------
-    splitting : {3, 2}
-        Auxiliary U and V, or V alone (half the state).
-    variant : {"proximal", "linearized"}
-        Solve every subproblem exactly, or replace its non-quadratic terms by their first-order
-        model at the current point with a proximal weight of at least the curvature.
-    regions : int
-        1 updates the layers one after another with the newest values; R > 1 cuts them into R
-        contiguous groups that are updated side by side, each with its neighbours' values of the
-        previous iteration; N is fully layer-parallel.
-    state : {"keep", "recompute"}
-        Keep U, V, V_N, L per sample between iterations (the theory's setting), or start each
-        visit from a forward pass and store nothing.
-    mu, nu, beta : float
-        Weights of the pre-activation, activation and head penalties.  `beta` of at least 1 keeps
-        F falling for every loss with a Lipschitz gradient; the hinge's jumps, and wants 10.
-    tau : float
-        Weight of the proximal term of every block.
-    over_relaxation : float
-        Length of the V steps whose subproblem is quadratic, in (0, 2).
-    head_refit : bool
-        Fit the head that predicts to the network's forward features, along the way and after the
-        last iteration, instead of using ADMM's own W_N.
-    inner_steps : int
-        Most steps on a subproblem of the proximal 2-splitting, which has no closed form.  Each
-        step on the weights is a pass over the kept state; with ``state="recompute"`` it is one.
-    inner_tol : float
-        Relative step length at which those steps end.
-    dtype : {"float32", "float64"}
-        Of the state and of the weights during a visit; sums and solves are float64 anyway.
-    """
-
-    splitting: int = 3
-    variant: str = "proximal"
-    regions: int = 1
-    state: str = "keep"
-    mu: float = 1.0
-    nu: float = 1.0
-    beta: float = 1.0
-    tau: float = 1e-3
-    over_relaxation: float = 1.0
-    head_refit: bool = True
-    inner_steps: int = 10
-    inner_tol: float = 1e-3
-    dtype: str = "float32"
+    splitting: int = option(
+        3,
+        choices=(2, 3),
+        means="Auxiliary V alone, which is half the state, or U and V.",
+    )
+    variant: str = option(
+        "proximal",
+        choices=("proximal", "linearized"),
+        means="Solve every subproblem exactly, or use first-order models. They replace the terms "
+        "that are not quadratic, at the current point, with a proximal weight of at least the "
+        "curvature.",
+    )
+    regions: int = option(
+        1,
+        least=1,
+        means="Groups of layers that are updated side by side. 1 updates the layers one after "
+        "another with the newest values; R > 1 cuts them into R contiguous groups, each with its "
+        "neighbours' values of the previous iteration; as many as layers is fully layer-parallel.",
+    )
+    state: str = option(
+        "keep",
+        choices=("keep", "recompute"),
+        means="Keep U, V and the multiplier per sample, or store nothing. The theory is about "
+        "kept state; without it each visit starts from a forward pass.",
+    )
+    mu: float = option(1.0, above=0, means="Weight of the penalty on pre-activations.")
+    nu: float = option(1.0, above=0, means="Weight of the penalty on activations.")
+    beta: float = option(
+        1.0,
+        above=0,
+        means="Weight of the penalty on the head. At least 1 keeps F falling for every loss with "
+        "a Lipschitz gradient; the gradient of the hinge jumps, which needs 10.",
+    )
+    tau: float = option(1e-3, least=0, means="Weight of the proximal term of every block.")
+    over_relaxation: float = option(
+        1.0, above=0, below=2, means="Length of the V steps whose subproblem is quadratic."
+    )
+    head_refit: bool = option(
+        True,
+        means="Whether to fit the head that predicts to the network's forward features. This is "
+        "done along the way and after the last iteration; otherwise ADMM's own W_N predicts.",
+    )
+    inner_steps: int = option(
+        10,
+        least=1,
+        means="Most steps on a subproblem that has no closed form. The proximal 2-splitting has "
+        "such subproblems. Each step on the weights is a pass over the kept state; with "
+        '``state="recompute"`` it is one.',
+    )
+    inner_tol: float = option(
+        1e-3, above=0, means="Relative step length at which the inner steps end."
+    )
+    dtype: str = option(
+        "float32",
+        choices=("float32", "float64"),
+        means="Precision of the state and of the weights during a visit. Sums and solves are in "
+        "float64.",
+    )
 
     def check(self, problem: Problem) -> None:
         """Raise `OptionError`, naming the option and its range, for options that cannot work."""
+        check_options(self)
         depth = problem.architecture.depth
-        for option in ("mu", "nu", "beta", "tau", "over_relaxation", "inner_tol"):
-            value = getattr(self, option)
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-                raise OptionError(f"{option}={value!r}: use a number")
-            if not (0 <= value < np.inf if option == "tau" else 0 < value < np.inf):
-                least = "0 or more" if option == "tau" else "above 0"
-                raise OptionError(f"{option}={value!r}: use a number {least}")
-        for option in ("splitting", "regions", "inner_steps"):
-            value = getattr(self, option)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise OptionError(f"{option}={value!r}: use a whole number")
-        if self.splitting not in (2, 3):
-            raise OptionError(f"splitting={self.splitting!r}: use 2 or 3")
-        if self.variant not in VARIANTS:
-            raise unknown("variant", self.variant, VARIANTS)
-        if self.state not in STATES:
-            raise unknown("state", self.state, STATES)
-        if not 1 <= self.regions <= depth:
+        if self.regions > depth:
             raise OptionError(
                 f"regions={self.regions!r}: this network has {depth} layers, so use 1 (serial) "
                 f"to {depth} (layer-parallel)"
             )
         if self.tau + problem.alpha <= 0:
             raise OptionError("tau and alpha are both 0: the weight solve is singular; raise one")
-        if not 0 < self.over_relaxation < 2:
-            raise OptionError(f"over_relaxation={self.over_relaxation!r}: use 0 < value < 2")
-        if self.dtype not in ("float32", "float64"):
-            raise unknown("dtype", self.dtype, ("float32", "float64"))
-        if self.inner_steps < 1:
-            raise OptionError(f"inner_steps={self.inner_steps!r}: use 1 or more")
 
     def blocks(self, problem: Problem) -> dict[str, int]:
         """Return name and width of each array per sample: V, U in the 3-splitting, and L."""
