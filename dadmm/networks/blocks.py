@@ -16,7 +16,7 @@ import numpy as np
 
 from dadmm.errors import OptionError, unknown
 from dadmm.networks.architecture import draw
-from dadmm.numerics import kernels
+from dadmm.numerics import layer_kernels
 from dadmm.numerics.activations import PIECEWISE, get_activation
 from dadmm.numerics.nonnegative import SWEEPS, codes
 from dadmm.numerics.types import Array
@@ -145,7 +145,7 @@ class Dense:
             return a
         out = tape.take("out", shape, v.dtype)
         if activation.kind == PIECEWISE:
-            kernels.bias_piecewise(a, bias, activation.slope, v, self.skip, out)
+            layer_kernels.bias_piecewise(a, bias, activation.slope, v, self.skip, out)
             return out
         a += bias
         activation.value(a, out=out)
@@ -166,7 +166,7 @@ class Dense:
                 np.sum(g, axis=0, out=into)
         elif activation.kind == PIECEWISE:
             through = tape.take("through", a.shape, a.dtype)
-            kernels.gate_piecewise(a, activation.slope, g, through, into)
+            layer_kernels.gate_piecewise(a, activation.slope, g, through, into)
         else:
             through = activation.derivative(a, out=tape.take("through", a.shape, a.dtype))
             through *= g

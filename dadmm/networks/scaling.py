@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dadmm.numerics import kernels
+from dadmm.numerics import layer_kernels
 from dadmm.numerics.types import Array
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Scaling:
             out[...] = self.apply(x[rows], out.dtype)
             return out
         wide = np.result_type(x.dtype, out.dtype)
-        kernels.gather_scaled(
+        layer_kernels.gather_scaled(
             x, rows, self.centre.astype(wide), (1.0 / self.scale).astype(wide), out
         )
         return out
