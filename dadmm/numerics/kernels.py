@@ -27,24 +27,24 @@ COMPILED: dict[str, Any] = {
 # A loop becomes SIMD code only if everything it calls is inlined and free of branches.
 INLINE: dict[str, Any] = {**COMPILED, "forceinline": True}
 
-# Taylor coefficients from the highest on; more terms would keep the loops over them from
-# being unrolled, and the loops around from becoming SIMD code.
+# Taylor coefficients, the highest first.  With more terms numba would not unroll the loops over
+# them, and the loops around would not become SIMD code.
 _EXP = tuple(1.0 / math.factorial(n) for n in range(13, -1, -1))
 _LOG = tuple(2.0 / n for n in range(21, 0, -2))
 _LOG2_HIGH, _LOG2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-_ROUND = 1.5 * 2.0**52  # a float64 near it has the last bit of its mantissa worth 1
+_ROUND = 1.5 * 2.0**52  # the last bit of a float64 near it is worth 1
 
 
-@njit(**{**INLINE, "fastmath": {"contract"}})  # sums in this order, or rounding would be lost
+@njit(**{**INLINE, "fastmath": {"contract"}})  # reordered sums would lose _LOG2_LOW
 def exp(x: float) -> float:
-    """Exponential function for SIMD code, to rounding; for x < 709, and flat below -708."""
+    """Return exp(x) for SIMD code, exact to rounding, for x < 709; below -708 it is constant."""
     x = -708.0 if x < -708.0 else x
     shifted = np.float64(x * 1.4426950408889634 + _ROUND)
     n = shifted - _ROUND
     rest = x - n * _LOG2_HIGH - n * _LOG2_LOW
     square = rest * rest
     even = odd = 0.0
-    for k in range(0, 14, 2):  # two short sums are sooner done than one long one
+    for k in range(0, 14, 2):  # two short sums take less time than one long one
         odd = odd * square + _EXP[k]
         even = even * square + _EXP[k + 1]
     return (odd * rest + even) * np.int64((shifted.view(np.int64) + 1023) << 52).view(np.float64)
@@ -52,7 +52,10 @@ def exp(x: float) -> float:
 
 @njit(**INLINE)
 def log1p(e: float) -> float:
-    """Return log(1 + e) for e in [0, 1] for SIMD code, to rounding; of 1 + e or its half."""
+    """Return log(1 + e) for SIMD code, exact to rounding, for e in [0, 1].
+
+    The series is that of 1 + e, or of its half if e is large.
+    """
     half = 1.0 if e > 0.4142 else 0.0
     s = (e - half) / (e + (2.0 + half))
     p = 0.0

@@ -10,9 +10,9 @@ from dadmm.numerics.types import Array
 
 @njit(**COMPILED)
 def gather_scaled(x: Array, rows: Array, centre: Array, factor: Array, out: Array) -> None:
-    """Take some rows of a matrix and scale its columns: ``out = (x[rows] - centre) * factor``.
+    """Take rows of a matrix and scale its columns: ``out = (x[rows] - centre) * factor``.
 
-    Computed in the dtype of `centre` and `factor`.  Twin: `dadmm.networks.scaling.Scaling.apply`.
+    The dtype is that of `centre` and `factor`.  Twin: `dadmm.networks.scaling.Scaling.apply`.
     """
     columns = x.shape[1]
     for i in range(len(rows)):
@@ -23,9 +23,9 @@ def gather_scaled(x: Array, rows: Array, centre: Array, factor: Array, out: Arra
 
 @njit(**COMPILED)
 def bias_piecewise(a: Array, bias: Array, slope: float, v: Array, skip: bool, out: Array) -> None:
-    """Forward half of a piecewise linear layer: ``a += bias``; ``out = act(a) + skip * v``.
+    """Add `bias` to `a`; put ``act(a) + skip * v`` into `out`: forward, for piecewise linear act.
 
-    Twin: `dadmm.numerics.activations`.  `v` is not read unless `skip` is set, and may be any array.
+    Twin: `dadmm.numerics.activations`.  Without `skip`, `v` is not read and may be any array.
     """
     rows, width = a.shape
     left = a.dtype.type(slope)
@@ -45,7 +45,7 @@ def bias_piecewise(a: Array, bias: Array, slope: float, v: Array, skip: bool, ou
 
 @njit(**COMPILED)
 def gate_piecewise(a: Array, slope: float, g: Array, out: Array, bias_gradient: Array) -> None:
-    """Backward half: ``out = g * act'(a)``, and the sum of its rows."""
+    """Put ``g * act'(a)`` into `out`, and the sum of its rows into `bias_gradient`: backward."""
     rows, width = a.shape
     left = a.dtype.type(slope)
     zero = a.dtype.type(0)

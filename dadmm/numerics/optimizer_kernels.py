@@ -24,10 +24,10 @@ def adam(
     l2: float,
     shrink: float,
 ) -> None:
-    """One step of Adam (Kingma and Ba 2015) with decoupled weight decay, in place.
+    """Take one step of Adam (Kingma and Ba 2015) with decoupled weight decay, in place.
 
-    What has faded to nothing, as the weights of dead units do, becomes 0: matrix products with
-    subnormal numbers are many times slower.
+    Vanishing numbers, such as the weights of dead units, become 0: matrix products with subnormal
+    numbers are many times slower.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def adam(
     l2 : float
         Weight of ``|theta|^2 / 2``, added to the gradient.
     shrink : float
-        What `theta` is multiplied by first: 1 minus learning rate times weight decay.
+        Factor of `theta` before the step: 1 minus learning rate times weight decay.
     """
     one = theta.dtype.type(1)
     r, b1, b2 = theta.dtype.type(rate), theta.dtype.type(beta1), theta.dtype.type(beta2)
@@ -61,7 +61,7 @@ def adam(
 def sgd(
     theta: Array, g: Array, m: Array, rate: float, momentum: float, l2: float, shrink: float
 ) -> None:
-    """One step of stochastic gradient descent with momentum, in place: ``m = momentum m + g``."""
+    """Take one step of gradient descent with momentum, ``m = momentum m + g``, in place."""
     r, b = theta.dtype.type(rate), theta.dtype.type(momentum)
     decay, s = theta.dtype.type(l2), theta.dtype.type(shrink)
     for i in range(theta.size):

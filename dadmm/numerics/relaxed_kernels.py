@@ -26,8 +26,8 @@ def v_gradient(
     """Add the splitting terms of layer i to the gradient of its block V_i, in place.
 
     ``r = v - skip * previous - h`` and ``g += nu * r``; where the next layer is residual also
-    ``g -= nu * (v_next - v - h_next)``.  `h` is act(U_i), `h_next` act(U_{i+1}); `g` holds the
-    product with W_{i+1}' on entry.  Unused blocks may be any array of the same shape.
+    ``g -= nu * (v_next - v - h_next)``.  `h` is act(U_i) and `h_next` is act(U_{i+1}).  On
+    entry `g` holds the product with W_{i+1}'.  An unused block may be any array of that shape.
 
     Returns
     -------
@@ -88,18 +88,17 @@ def u_piecewise(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """Exact U-update of the 3-splitting for act(u) = u where u > 0, else slope * u; in place.
+    """Update U of the 3-splitting exactly, in place, for act(u) = u if u > 0, else slope * u.
 
-    Minimises ``nu (act(u) - a)^2 + mu (u - A)^2 + tau (u - u_old)^2`` per entry, with
-    ``A = pre + bias`` and ``a = v - skip * previous`` (algorithms: `Activation.prox`, its twin).
-    On return `u` holds the minimiser and `pre` holds ``mu * (A - u)``, the residual that the
-    layer below needs.
+    Each entry minimises ``nu (act(u) - a)^2 + mu (u - A)^2 + tau (u - u_old)^2`` with
+    ``A = pre + bias`` and ``a = v - skip * previous``; twin and derivation: `Activation.prox`.
+    On return `u` holds the minimiser, and `pre` holds ``mu * (A - u)`` for the layer below.
 
     Returns
     -------
     tuple of float
-        ``|u_old - A|^2``; the squared distance of 0 from the subdifferential at `u_old` (without
-        the proximal term); ``|u - u_old|^2``; ``|u|^2``.
+        ``|u_old - A|^2``; the squared distance of 0 from the subdifferential at `u_old`, without
+        the proximal term; ``|u - u_old|^2``; ``|u|^2``.
     """
     return _u_update(pre, bias, u, v, previous, skip, slope, None, None, mu, nu, tau)
 
@@ -117,10 +116,10 @@ def u_smooth(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """Exact U-update of the 3-splitting for a smooth activation, in place; see `u_piecewise`.
+    """Update U of the 3-splitting exactly, in place, for a smooth activation, in float64.
 
-    `kind` is that of the `Activation`, whose `prox` is the twin and argues that the minimum is
-    the global one.  Works in float64 inside.
+    Blocks and results are those of `u_piecewise`; `kind` is `Activation.kind`.  Twin:
+    `Activation.prox`, which shows that the minimum is the global one.
     """
     return _u_update(pre, bias, u, v, previous, skip, None, kind, None, mu, nu, tau)
 
@@ -141,11 +140,11 @@ def u_linearized(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """U-update of the linearized 3-splitting, in place; results as of `u_piecewise`.
+    """Update U of the linearized 3-splitting, in place; return what `u_piecewise` returns.
 
-    The step is ``-gradient / (mu + max(tau, bound))`` with the bound ``nu (mix + bend |a|)`` of
-    the first term's curvature.  The activation is piecewise linear with that `slope`, or smooth
-    of that `kind`; the other one is None.  At a kink the gradient takes the slope on its left.
+    The step is ``-gradient / (mu + max(tau, bound))``.  The bound ``nu (mix + bend |a|)`` is that
+    of the first term's curvature.  A piecewise linear activation has a `slope`, a smooth one has a
+    `kind`; the other is None.  At a kink the gradient takes the slope on the left.
     """
     return _u_update(pre, bias, u, v, previous, skip, slope, kind, (mix, bend), mu, nu, tau)
 
@@ -165,7 +164,8 @@ def _u_update(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    # Compiled once for each choice of what is None: those branches leave no trace.
+    # Compiled once for each choice of the arguments that are None, without the branches that they
+    # exclude.
     rows, width = u.shape
     real = u.dtype.type
     s = real(1 if skip else 0)
@@ -224,8 +224,8 @@ def _u_update(
                     new = real(wide * work[2, j])
             if curvature is not None:
                 bound = mix + bend * abs(a)
-                # Half of the larger covers half of each: what a border adds to tau need not be
-                # added to the bound as well.
+                # The larger covers both halves: what a border adds to tau need not be added to the
+                # bound as well.
                 new = old - grad / (mu_ + max(tau_, bound))
             u[i, j] = new
             pre[i, j] = mu_ * (a_pre - new)

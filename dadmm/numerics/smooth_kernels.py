@@ -10,12 +10,12 @@ from numba import njit
 from dadmm.numerics.kernels import COMPILED, INLINE, exp, log1p
 from dadmm.numerics.types import Array
 
-# The smooth proximal map: what g, r, b, the bump and its top are, and why there are at most two
-# minima, is told in `Activation.prox`.  As there, sides are seen from b: `side` is the sign of the
-# direction from b to the target.  Added here [derived]: the bump grows up to its top, so g' is
-# concave between b and the top.  Newton's method from b climbs to the minimum there without
-# overshooting it; a step that passes the top, or a point that is not convex, proves that there is
-# none.  From the top to where the bump ends g' is convex, and the same holds from that end.
+# `Activation.prox` defines g, r, b, the bump and its top, and shows that there are at most two
+# minima.  `side` is the sign of the direction from b to the target.  Added here [derived]: the bump
+# grows up to its top, so g' is concave between b and the top.  Newton's method from b climbs to the
+# minimum there without overshooting it.  A step past the top, or a point where g is not convex,
+# proves that there is none.  From the top to the end of the bump g' is convex, and the same holds
+# from that end.
 
 
 @njit(**COMPILED)
@@ -32,9 +32,9 @@ def prox_row(
 ) -> None:
     """Minimise ``r (act(u) - a)^2 + (u - b)^2`` for tanh or softplus, in place from a start `u`.
 
-    Where there is but one minimum, almost always, Newton's method in SIMD passes over the row
-    finds it; entries that have arrived are left alone, so that none depends on another.  The
-    rest is solved one by one.  `low`, `high` and `busy` are work space.
+    Almost every entry has one minimum: Newton's method finds it, in SIMD passes over the row.  An
+    entry that has converged stays as it is, so that none depends on another.  The rest is solved
+    one by one.  `low`, `high` and `busy` are work space.
     """
     width = a.size
     # The top is at most `most + bend max(a, 0)` high, seen from b.
@@ -48,7 +48,7 @@ def prox_row(
         low[j], high[j] = min(b[j], far), max(b[j], far)
         two = (r * (most + bend * max(side * a[j], 0.0)) > 1.0) & (r * bump < 1.0)
         two &= (bump > 0.0) & (side * climb > 0.0)
-        # The first step from b, if it passes the top: no minimum on this side.
+        # If the first step from b passes the top, there is no minimum on this side.
         probe = b[j] + r * gap * first / (1.0 - r * bump)
         value, first, bump, climb = shape(softplus, a[j], probe)
         two &= (r * bump < 1.0) & (bump > 0.0) & (side * climb > 0.0)
@@ -82,7 +82,7 @@ def prox_row(
 
 @njit(**COMPILED)
 def _lower_of_two(softplus: bool, a: float, b: float, r: float, far: float) -> float:
-    """Minimise g where there may be a minimum on either side of the bump's top."""
+    """Return the minimiser of g where each side of the bump's top may have a minimum."""
     side = math.copysign(1.0, far - b)
     if softplus:
         # The bump ends where log(1 + y) + y = a with y = exp(u): concave, so Newton climbs.
@@ -116,7 +116,7 @@ def _lower_of_two(softplus: bool, a: float, b: float, r: float, far: float) -> f
 def _slide(
     softplus: bool, a: float, b: float, r: float, side: float, u: float, climbing: bool
 ) -> float:
-    """Newton's method towards the top of the bump, from b (climbing) or from beyond; NaN: none."""
+    """Find a minimum by Newton's method, from b (climbing) or from beyond the top; NaN if none."""
     for _ in range(100):
         value, first, bump, climb = shape(softplus, a, u)
         curvature = 1.0 - r * bump
@@ -131,7 +131,7 @@ def _slide(
 
 @njit(**COMPILED)
 def _bracketed(softplus: bool, a: float, b: float, r: float, near: float, far: float) -> float:
-    """Newton's method, safeguarded by bisection, where g' changes sign but once."""
+    """Find where g' changes sign, which it does once, by Newton's method with bisection."""
     low, high = min(near, far), max(near, far)
     u = far
     last = high - low
@@ -157,17 +157,16 @@ def _bracketed(softplus: bool, a: float, b: float, r: float, near: float, far: f
 
 @njit(**INLINE)
 def _settled(a: float, r: float, u: float, curvature: float, step: float, tol: float) -> bool:
-    # Newton's error after a step is at most half of |third derivative of g / g''| times step^2;
-    # for g'' see the callers, the third derivative is at most about 2 r (1 + |a|).
+    # Newton's error after a step is at most half of |third derivative of g / g''| times step^2.
+    # The curvature is g''; the third derivative is at most about 2 r (1 + |a|).
     return r * (1.0 + abs(a)) * step * step <= tol * curvature * (1.0 + abs(u))
 
 
 @njit(**INLINE)
 def shape(softplus: bool, a: float, u: float) -> tuple[float, float, float, float]:
-    """Return act(u), act'(u), the bump ``((a - act) act')'``, and what has its slope's sign.
+    """Return act(u), act'(u), the bump ``((a - act) act')'``, and a number with its slope's sign.
 
-    The last one tells on which side of the top a point is only where the bump is positive, and
-    between b and the target.
+    The sign tells the side of the top only where the bump is positive, between b and the target.
     """
     if softplus:
         e = exp(-abs(u))

@@ -13,18 +13,18 @@ from dadmm.numerics.types import Array
 
 @njit(**COMPILED)
 def softmax_prox(v: Array, y: Array, beta: float, out: Array) -> None:
-    """Rowwise prox of the cross-entropy, ``argmin_z loss(z, y) + beta/2 |z - v|^2``, into `out`.
+    """Put ``argmin_z loss(z, y) + beta/2 |z - v|^2`` of the cross-entropy into `out`, row by row.
 
-    Twin: the prox of `losses.CrossEntropy`, whose scalar equation in ``s`` this solves together
-    with those for ``t_j = log(p_j / beta)``, in float64.  Rows of `y` sum to 1; `out` may be `v`.
+    Twin: `losses.CrossEntropy.prox`.  This solves its scalar equation in ``s`` together with those
+    for ``t_j = log(p_j / beta)``, in float64.  Rows of `y` sum to 1; `out` may be `v`.
 
     Notes
     -----
     [derived here]  With ``c_j = x_j - log beta`` the equations are ``e_j = exp(t_j) + t_j -
     (c_j - s) = 0``, increasing and convex in ``t_j``.  The start has every ``t_j`` above its
-    root and ``s`` below its own, and steps keep that: Newton's in ``t_j`` cannot overshoot, and
-    the step in ``s`` uses a lower bound of ``p_j`` at the root of ``t_j``.  The bound is exact to
-    first order in ``e_j``, so the method converges as fast as Newton's.
+    root and ``s`` below its own, and steps keep that: Newton's step in ``t_j`` cannot overshoot,
+    and the step in ``s`` uses a lower bound of ``p_j`` at the root of ``t_j``.  The bound is exact
+    to first order in ``e_j``, so the method converges as fast as Newton's.
     """
     rows, k = v.shape
     c = np.empty(k)
@@ -70,9 +70,9 @@ def softmax_prox(v: Array, y: Array, beta: float, out: Array) -> None:
 
 @njit(**COMPILED)
 def softmax_gradient(out: Array, y: Array, weight: Array, g: Array) -> tuple[float, int]:
-    """Rows' gradients of the weighted cross-entropy into `g`; return its sum, and rows right.
+    """Put gradients of the weighted cross-entropy into `g`; return its sum and the rows right.
 
-    Twin: `dadmm.numerics.losses` cross_entropy.
+    Twin: `losses.CrossEntropy`.
     """
     rows, k = out.shape
     value = 0.0
