@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import TypeVar
 
 LONGEST = 1000
@@ -132,3 +133,10 @@ def named(kind: str, name: str, known: Mapping[str, T]) -> T:
     if name not in known:
         raise unknown(kind, name, known)
     return known[name]
+
+
+def whole(option: str, value: object, least: int) -> int:
+    """Return the value of an option as an int; raise `OptionError` unless it is `least` or more."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{option}={value!r}: use a whole number, {least} or more")
+    return int(value)

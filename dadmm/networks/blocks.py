@@ -1,9 +1,9 @@
-"""Blocks: maps with parameters, which a network is a chain of.
+"""Blocks: maps with parameters, chained into a network.
 
-A block maps ``(rows, width)`` to ``(rows, width')``.  One that is `Differentiable` knows its own
-vector-Jacobian product: inside a block that is all the backpropagation there is.  `Dense` and
-`Residual` are written by hand in NumPy; `dadmm.TorchBlock` makes one of any ``torch.nn.Module``.
-`NMFBlock`, whose output is the solution of a problem of its own, has no such product.
+A block maps ``(rows, width)`` to ``(rows, width')``.  A `Differentiable` block computes its own
+vector-Jacobian product, which is all the backpropagation inside a block.  `Dense` and `Residual`
+are written in NumPy; `dadmm.TorchBlock` wraps any ``torch.nn.Module``.  `NMFBlock` solves a problem
+of its own and has no such product.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from dadmm.errors import OptionError, unknown
+from dadmm.errors import OptionError, unknown, whole
 from dadmm.networks.architecture import draw
 from dadmm.numerics import layer_kernels
 from dadmm.numerics.activations import PIECEWISE, get_activation
@@ -25,17 +25,17 @@ from dadmm.numerics.workspace import Workspace
 Params = Mapping[str, Array]
 Shapes = dict[str, tuple[int, ...]]
 NMF_STARTS = ("random", "nndsvd")
-# More would be a mistake, or a forged file: sweeps cannot be interrupted.
+# More is a mistake or a forged file; sweeps cannot be interrupted.
 MOST_SWEEPS = 10_000
 
 
 class Tape:
-    """What a block's forward pass leaves for its backward pass, in memory that is used again.
+    """What a block's forward pass keeps for its backward pass, in memory that is reused.
 
     Parameters
     ----------
     work : Workspace
-        Where buffers come from.
+        The source of the buffers.
     name : str
         Keeps the buffers of different blocks apart.
     """
@@ -47,7 +47,7 @@ class Tape:
         self._last: dict[str, Array] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return a buffer, contents undefined, valid until it is taken again."""
+        """Return a buffer with undefined contents, valid until it is taken again."""
         last = self._last.get(name)
         if last is None or last.shape != shape or last.dtype != dtype:
             last = self._last[name] = self._work.take(f"{self._name} {name}", shape, dtype)
@@ -59,20 +59,20 @@ class Block(Protocol):
     """A map with parameters; implementations hold no arrays of their own."""
 
     def output(self, width: int) -> int:
-        """Return the width of the output for inputs of a width; raise `OptionError` if none."""
+        """Return the width of outputs for that of inputs; raise `OptionError` if it does not fit."""
 
     def shapes(self, width: int) -> Shapes:
-        """Return the name and shape of each parameter, for inputs of a width."""
+        """Return the name and shape of each parameter for inputs of a width."""
 
     def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
         """Draw starting parameters; `residual` counts the residual layers of the network."""
 
     def forward(self, params: Params, v: Array, tape: Tape) -> Array:
-        """Return ``f(v)``, which must stay as it is until the next call with this tape."""
+        """Return ``f(v)``, which must not change until the next call with this tape."""
 
 
 class Differentiable(Block, Protocol):
-    """A block that can be trained by its gradient."""
+    """A block that can be trained by gradients."""
 
     def backward(
         self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
@@ -82,27 +82,27 @@ class Differentiable(Block, Protocol):
         Parameters
         ----------
         g : (rows, width') array
-            What to multiply.
+            The vectors to multiply.
         gradients : mapping or None
-            Arrays that the products for the parameters are put into; None skips them.
+            Arrays for the products of the parameters; None skips them.
         pull : bool
-            Whether the product for the input is wanted.
+            Whether to compute the product of the input.
 
         Returns
         -------
         (rows, width) array or None
-            ``J' g``, if wanted; it may be overwritten by the next call with this tape.
+            ``J' g`` if `pull`; the next call with this tape may overwrite it.
         """
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Differentiable):
     """``act(v W + b)``.
 
     Parameters
     ----------
     width : int
-        Of the output.
+        Width of the output.
     activation : str
         A name in `dadmm.numerics.activations.ACTIVATIONS`; "identity" for a linear layer.
     """
@@ -112,29 +112,23 @@ class Dense:
 
     def __post_init__(self) -> None:
         get_activation(self.activation)
-        if isinstance(self.width, bool) or not isinstance(self.width, (int, np.integer)):
-            raise OptionError(f"Dense width={self.width!r}: use a whole number")
-        if self.width < 1:
-            raise OptionError(f"Dense width={self.width}: use 1 or more")
+        whole("Dense width", self.width, 1)
 
     skip = False
 
     def output(self, width: int) -> int:
-        """See `Block.output`."""
         return int(self.width)
 
     def shapes(self, width: int) -> Shapes:
-        """See `Block.shapes`."""
         return {"w": (width, self.output(width)), "b": (self.output(width),)}
 
     def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
-        """See `Block.initial`; drawn as `Architecture.initial` draws."""
+        # Drawn as by `Architecture.initial`.
         shrink = max(1, residual) if self.skip else 1
         w = draw(width, self.output(width), self.activation, shrink, seed)
         return {"w": w, "b": np.zeros(w.shape[1])}
 
     def forward(self, params: Params, v: Array, tape: Tape) -> Array:
-        """See `Block.forward`."""
         w, bias = params["w"], params["b"]
         activation = get_activation(self.activation)
         shape = (len(v), w.shape[1])
@@ -156,7 +150,6 @@ class Dense:
     def backward(
         self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
     ) -> Array | None:
-        """See `Block.backward`."""
         v, a, w = tape.saved["v"], tape.saved["a"], params["w"]
         activation = get_activation(self.activation)
         into = tape.take("bias", (w.shape[1],), v.dtype) if gradients is None else gradients["b"]
@@ -197,41 +190,40 @@ class Residual(Dense):
     skip = True
 
     def output(self, width: int) -> int:
-        """See `Block.output`."""
         return width
 
 
 @dataclass(frozen=True)
-class NMFBlock:
+class NMFBlock(Block):
     """Non-negative matrix factorisation: the codes ``argmin_{M >= 0} 1/2 |v - M S|^2``.
 
-    The dictionary S (n_components, width) has no negative numbers, and rows of length 1.  Block
-    ADMM trains it with the rest of the network (`dadmm.solvers.nmf`); what it reads must not be
-    negative, such as what relu gives.
+    The dictionary S (n_components, width) is not negative and has rows of length 1.  Block ADMM
+    trains it with the rest of the network (`dadmm.solvers.nmf`).  The block's inputs must not be
+    negative: outputs of relu are suitable.
 
     Parameters
     ----------
     n_components : int
         r, the number of factors: the width of the output.
     weight : float
-        Of the reconstruction ``1/2 |v - M S|^2`` beside the loss, per sample, in what layers below
-        learn.  Large weights make features that are few factors and nothing else.
+        Weight of the reconstruction ``1/2 |v - M S|^2`` relative to the loss, per sample, in what
+        the layers below learn.  With a large weight, the features are few factors and nothing else.
     l1, l2 : float
-        Weights of the sum of the codes, and of half their squares, beside the reconstruction.
+        Weights of the sum of the codes, and of half their squares, in the reconstruction's problem.
     overlap : float
         Weight of the products of the dictionary's rows with each other, relative to the mean
-        square of the codes: the less they share features, the better codes are defined.  With 0,
-        features and factors soon become a few directions and nothing else; with 0.1, factors
-        become single features.
+        square of the codes.  The fewer features they share, the better the codes are defined.
+        With 0, features and factors soon collapse to a few directions; with 0.1, factors become
+        single features.
     rho : float
-        Penalty on the distance of the codes from what the next block asks for, in the problem that
-        trains the block; it damps what is asked of the layers below where factors are alike.
+        Penalty on the distance of the codes from the next block's targets, in the problem that
+        trains the block.  It damps the targets of the layers below where factors are alike.
     sweeps : int
-        Of coordinate descent over each row's codes, in training and at prediction alike.
+        Sweeps of coordinate descent over each row's codes, in training and in prediction.
     init : {"random", "nndsvd"}
-        Draw the first dictionary, or form it from two looks at the data (`nndsvd`).
+        Draw the first dictionary, or compute it from two passes over the data (`nndsvd`).
     window : int
-        Mini-batches that the sums behind the dictionary remember.
+        Number of mini-batches in the sums that the dictionary is computed from.
     """
 
     n_components: int
@@ -246,9 +238,7 @@ class NMFBlock:
 
     def __post_init__(self) -> None:
         for name in ("n_components", "sweeps", "window"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise OptionError(f"NMFBlock {name}={value!r}: use a whole number, 1 or more")
+            whole(f"NMFBlock {name}", getattr(self, name), 1)
         for name, least in (
             ("weight", "above 0"),
             ("rho", "above 0"),
@@ -266,25 +256,22 @@ class NMFBlock:
             raise unknown("NMFBlock init", self.init, NMF_STARTS)
 
     def output(self, width: int) -> int:
-        """See `Block.output`."""
         if self.n_components > width:
             raise OptionError(
-                f"NMFBlock n_components={self.n_components} of {width} features: use at most "
-                f"{width}"
+                f"NMFBlock n_components={self.n_components} of {width} features: "
+                f"use at most {width}"
             )
         return int(self.n_components)
 
     def shapes(self, width: int) -> Shapes:
-        """See `Block.shapes`."""
         return {"s": (self.output(width), width)}
 
     def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
-        """See `Block.initial`: rows of length 1, drawn evenly over the positive orthant."""
+        # Rows of length 1, uniform over the positive orthant.
         s = np.abs(np.random.default_rng(seed).normal(size=self.shapes(width)["s"]))
         return {"s": s / np.linalg.norm(s, axis=1, keepdims=True)}
 
     def forward(self, params: Params, v: Array, tape: Tape) -> Array:
-        """See `Block.forward`: the codes of each row."""
         return codes(v, params["s"], self.sweeps, l1=self.l1, l2=self.l2)
 
 
@@ -292,13 +279,13 @@ KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual, "nmf": NMFBlock}
 
 
 def block_to_table(block: Block) -> dict[str, Any]:
-    """Return a block as plain values; one that has none to rebuild it from says only its kind."""
+    """Return a description in plain values, from which `block_from_table` rebuilds some kinds."""
     for kind, made in KINDS.items():
         if type(block) is made:
-            shown = {f.name: getattr(block, f.name) for f in fields(KINDS[kind]) if f.init}
+            shown = {f.name: getattr(block, f.name) for f in fields(made) if f.init}
             plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in shown.items()}
             return {"kind": kind, **plain}
-    # What else such a block can say of itself tells it apart from another.
+    # Extra entries distinguish blocks of the same kind.
     table = getattr(block, "table", dict)
     return {"kind": type(block).__name__, **table()}
 
@@ -309,8 +296,8 @@ def block_from_table(table: Mapping[str, Any]) -> Block:
     Raises
     ------
     OptionError
-        For a kind that is unknown, or cannot be rebuilt: no code is loaded from a table; and for
-        what is no option of it.
+        For a kind that is unknown or cannot be rebuilt, because a table holds no code; or for an
+        unknown option.
     """
     options = dict(table)
     kind = options.pop("kind", None)
@@ -324,6 +311,6 @@ def block_from_table(table: Mapping[str, Any]) -> Block:
         if option not in known:
             raise unknown(f"option of a {kind} block", option, known)
         if isinstance(value, (list, dict)):
-            raise OptionError(f"{option}={value!r} is no value of a {kind} block")
+            raise OptionError(f"{option}={value!r}: a {kind} block takes a number or a name")
     found: Block = KINDS[kind](**options)
     return found
