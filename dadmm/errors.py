@@ -137,6 +137,6 @@ def named(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 def whole(option: str, value: object, least: int) -> int:
     """Return the value of an option as an int; raise `OptionError` unless it is `least` or more."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise OptionError(f"{option}={value!r}: use a whole number, {least} or more")
     return int(value)

@@ -59,7 +59,7 @@ class Block(Protocol):
     """A map with parameters; implementations hold no arrays of their own."""
 
     def output(self, width: int) -> int:
-        """Return the width of outputs for that of inputs; raise `OptionError` if it does not fit."""
+        """Return the output width for an input width; raise `OptionError` if that does not fit."""
 
     def shapes(self, width: int) -> Shapes:
         """Return the name and shape of each parameter for inputs of a width."""
@@ -282,7 +282,7 @@ def block_to_table(block: Block) -> dict[str, Any]:
     """Return a description in plain values, from which `block_from_table` rebuilds some kinds."""
     for kind, made in KINDS.items():
         if type(block) is made:
-            shown = {f.name: getattr(block, f.name) for f in fields(made) if f.init}
+            shown = {f.name: getattr(block, f.name) for f in fields(KINDS[kind]) if f.init}
             plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in shown.items()}
             return {"kind": kind, **plain}
     # Extra entries distinguish blocks of the same kind.
