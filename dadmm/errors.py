@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 LONGEST = 1000
+T = TypeVar("T")
 
 
 class DadmmError(Exception):
@@ -123,3 +125,10 @@ def unknown(kind: str, name: object, known: Iterable[object]) -> OptionError:
     guess = nearest(name, names)
     cure = f"did you mean {guess!r}? " if guess else ""
     return OptionError(f"no {kind} is called {name!r}: {cure}known: {', '.join(sorted(names))}")
+
+
+def named(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """Return ``known[name]``; raise `unknown` if there is none."""
+    if name not in known:
+        raise unknown(kind, name, known)
+    return known[name]

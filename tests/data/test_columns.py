@@ -153,7 +153,7 @@ def test_forged_forms_are_refused(forged):
     [
         ("columns", [{"categories": None, "fill": None}] * 7, "its columns do not fit its network"),
         ("names", ["a"], "its columns do not fit its names"),
-        ("targets", 5, "5 is no list"),
+        ("targets", 5, "5 is not a list"),
     ],
 )
 def test_a_run_with_a_forged_form_is_refused(tmp_path, key, value, words):
