@@ -194,6 +194,7 @@ def dictionary(
         s.dtype.type(l1),
         s.dtype.type(l2),
         s.dtype.type(overlap),
+        np.finfo(s.dtype).tiny,
     )
     return s
 
@@ -208,6 +209,7 @@ def _sweep_dictionary(
     l1: float,
     l2: float,
     overlap: float,
+    tiny: float,
 ) -> None:
     """Sweep over the rows of `s`, in place; rows that no code uses stay as they are."""
     r, d = s.shape
@@ -232,8 +234,8 @@ def _sweep_dictionary(
                 t = t if t > zero else zero
                 acc[j] = t
                 total += t * t
-            if unit and not total > zero:
-                continue  # nothing of it is left to be of length 1
+            if unit and not total > tiny:
+                continue  # nothing of it is left to be of length 1; one over a subnormal is inf
             scale = one / np.sqrt(total) if unit else one
             for j in range(d):
                 s[k, j] = acc[j] * scale
