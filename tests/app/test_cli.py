@@ -23,6 +23,8 @@ from dadmm.store import Run
 from support.terminal import command
 from support.waiting import wait_for_iteration
 
+pytestmark = pytest.mark.usefixtures("here")
+
 X = np.random.default_rng(0).normal(size=(40, 3)).round(3)
 LABELS = np.array(["cat", "dog"])[(X[:, 0] > 0).astype(int)]
 COMMANDS = ("fit", "plan", "resume", "predict", "show", "config", "demo")
@@ -68,11 +70,6 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     assert ok("fit", configure(folder), "--run", folder / "run")
     return folder / "run"
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def ok(*arguments):

@@ -23,12 +23,9 @@ from dadmm.store import Run, ZarrBlocks
 from dadmm.store.lock import Lock
 from support.jobs import LABELS, X, configure, digest, lines
 
+pytestmark = pytest.mark.usefixtures("here")
+
 ALWAYS = ["time", "level", "event", "job", "run"]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

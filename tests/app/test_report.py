@@ -19,6 +19,8 @@ from dadmm.store import Run
 from support.damage import flip
 from support.terminal import command
 
+pytestmark = pytest.mark.usefixtures("here")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4)).round(3)
 LABELS = np.array(["cat", "dog", "<i>eel</i>"])[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0.7)]
@@ -60,11 +62,6 @@ class Text(HTMLParser):
     @property
     def text(self):
         return " ".join(self.words)
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module", params=["block", "relaxed"])

@@ -25,7 +25,10 @@ from support.terminal import command
 
 dd = pytest.importorskip("dask.dataframe", reason="needs the extra 'tables'")
 # Of Dask's readers and writers of Parquet, about pandas 4.
-pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
+pytestmark = [
+    pytest.mark.usefixtures("here"),
+    pytest.mark.filterwarnings("ignore:The inplace keyword"),
+]
 
 ROWS = 60
 RNG = np.random.default_rng(2)
@@ -39,12 +42,6 @@ OPTIONS = {"max_iter": 2, "random_state": 0, "chunks": 25, "tol": 0}
 
 def regressor(**options):
     return ADMMRegressor((5, 5), **{**OPTIONS, **options})
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -127,14 +124,14 @@ def test_blocks_cut_a_csv_at_its_lines(text, monkeypatch):
 
 
 @pytest.fixture
-def server(folder):
+def server(here):
     """A web server of this machine alone."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
             pass
 
-    made = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    made = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(here)))
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{made.server_port}"
