@@ -1,7 +1,6 @@
 """The command line refuses what cannot work in one line, and nothing is lost."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from dadmm import ADMMClassifier, ADMMRegressor
 from dadmm.errors import (
     RunError,
 )
-from support.messages import naming
+from support.messages import names
 from support.refusals import BAD_NAN, SMALL, X, Y, refused, snapshot
 from support.terminal import command
 
@@ -50,7 +49,7 @@ def complains(code, words, *arguments):
     assert done.code == code, done
     assert "Traceback" not in done.out + done.err
     line = [line for line in done.err.splitlines() if line][-1]
-    assert re.search(naming(*words), line), done.err
+    assert names(line, *words), done.err
     if not line.startswith("Error: "):  # a usage error shows the usage before it
         assert done.err == f"{line}\n"
         assert line.startswith("error: " if code == 2 else "failed: ")
@@ -296,7 +295,7 @@ def test_a_damaged_commit_record_is_named(finished_run):
     again = command("resume", "run")
     assert again.code == 0
     assert again.err.startswith("warning: ")
-    assert re.search(naming("run", "commit.json"), again.err)
+    assert names(again.err, "run", "commit.json")
 
 
 def test_memory_that_is_not_there_is_named(monkeypatch):

@@ -1,6 +1,5 @@
 """Paths, globs and URLs: opened as what they hold, lazily where they are large, or named."""
 
-import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +18,7 @@ from dadmm.data import open as opening
 from dadmm.data.open import open_path
 from dadmm.datasets import load_data
 from dadmm.errors import DadmmError, DataError, InputError, OptionError
-from support.messages import naming
+from support.messages import names, naming
 from support.runs import bits
 from support.terminal import command
 
@@ -197,7 +196,7 @@ def test_no_config_is_needed():
     options = ["--data", path, "--target", "price", "--task", "regression", "--run", "run"]
     done = command("fit", *options)
     assert done.code == 2
-    assert re.search(naming("kind", "row 0", "'hut'", "categorical"), done.err)
+    assert names(done.err, "kind", "row 0", "'hut'", "categorical")
     assert "train R2" in run("fit", *options, "--categorical", "one_hot")
     assert "train accuracy" in run("fit", "--data", path, "--run", "c", "--categorical", "one_hot")
     assert load("c").classes_.tolist() == ["hall", "house", "hut"]
