@@ -17,6 +17,7 @@ from dadmm.engine.timing import PREFIX
 from dadmm.estimators.load import open_plan
 from dadmm.store import Run
 from support.damage import flip
+from support.messages import names
 from support.terminal import command
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -214,15 +215,15 @@ def test_a_run_without_iterations_has_a_report_too(monkeypatch):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("report.pdf", "end the report's name in .html"),
-        ("nowhere/report.html", "nowhere/report.html cannot be written: No such file"),
-        ("a\0.html", "cannot be written"),
+        ("report.pdf", ["report.pdf", ".html"]),
+        ("nowhere/report.html", ["nowhere/report.html", "No such file"]),
+        ("a\0.html", [".html", "written"]),
     ],
 )
 def test_a_report_that_cannot_be_written_is_one_line(run, path, words):
     done = command("show", run, "--html", path)
     assert done.code == 2
-    assert words in done.err
+    assert names(done.err, *words)
     assert done.err.count("\n") == 1
 
 
