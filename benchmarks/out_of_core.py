@@ -44,7 +44,7 @@ import dadmm
 from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.engine.memory import chunk_rows
 from dadmm.engine.timing import peak_memory
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 
 FEATURES = 784
 FILE = 16 * 2**20

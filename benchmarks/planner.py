@@ -79,8 +79,8 @@ class Case:
     def problem(self):
         """Return what is minimised."""
         made, labels = self.estimator(), np.arange(self.rows) % CLASSES
-        target = made._target(labels, self.rows)
-        return made._problem((self.rows, self.features), *target, self.solver)
+        target = made.encode_target(labels, self.rows)
+        return made.make_problem((self.rows, self.features), *target, self.solver)
 
     def estimator(self):
         """Return it as people have it."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import dadmm
 from dadmm.app.planner import machine as machines
 from dadmm.app.planner.forecast import Conditions, Subject, enough, forecast, sweep
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 
 WIDTH, DEPTH, CLASSES = 1024, 10, 10
 # Beyond the 4096 that were asked for, to see the end.

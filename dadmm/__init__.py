@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dadmm import errors
+from dadmm.lazy import lazy
 
 if TYPE_CHECKING:
+    from dadmm.estimators.classifier import ADMMClassifier
     from dadmm.estimators.deepfacto import DeepFacto
     from dadmm.estimators.load import load, resume
     from dadmm.estimators.nmf import NMF
-    from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+    from dadmm.estimators.regressor import ADMMRegressor
     from dadmm.networks.architecture import Architecture
     from dadmm.networks.blocks import Dense, NMFBlock, Residual
     from dadmm.networks.files import save, to_torch
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from dadmm.networks.torch_block import TorchBlock
     from dadmm.solvers.block.method import BlockADMM
     from dadmm.solvers.relaxed.method import RelaxedADMM
+    from dadmm.solvers.solver import Solver
 
     __version__: str
 
@@ -32,6 +35,7 @@ __all__ = [
     "Network",
     "RelaxedADMM",
     "Residual",
+    "Solver",
     "TorchBlock",
     "cluster",
     "errors",
@@ -40,11 +44,10 @@ __all__ = [
     "save",
     "to_torch",
 ]
-_MODULES = ("cluster",)
-# Where each name is: a module is imported when its name is first asked for.
+# Where each name is.
 _HOMES = {
-    "ADMMClassifier": "estimators.supervised",
-    "ADMMRegressor": "estimators.supervised",
+    "ADMMClassifier": "estimators.classifier",
+    "ADMMRegressor": "estimators.regressor",
     "Architecture": "networks.architecture",
     "BlockADMM": "solvers.block.method",
     "DeepFacto": "estimators.deepfacto",
@@ -54,6 +57,7 @@ _HOMES = {
     "Network": "networks.network",
     "RelaxedADMM": "solvers.relaxed.method",
     "Residual": "networks.blocks",
+    "Solver": "solvers.solver",
     "TorchBlock": "networks.torch_block",
     "load": "estimators.load",
     "resume": "estimators.load",
@@ -61,19 +65,12 @@ _HOMES = {
     "to_torch": "networks.files",
 }
 
+_get, __dir__ = lazy(__name__, _HOMES)
+
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = import_module("importlib.metadata").version("dadmm")
-    elif name in _MODULES:
-        value = import_module(f"dadmm.{name}")
-    elif name in _HOMES:
-        value = getattr(import_module(f"dadmm.{_HOMES[name]}"), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+        return import_module("importlib.metadata").version("dadmm")
+    if name == "cluster":
+        return import_module("dadmm.cluster")
+    return _get(name)

@@ -1,25 +1,271 @@
-"""Options of estimators and solvers: each is described once, and checked by its description."""
+"""Options of estimators, solvers and blocks: each is described once, in a field of a dataclass.
+
+    @dataclass(frozen=True)
+    class Gradient:
+        rate: float = option(0.5, above=0, means="Length of a step.")
+
+From its description follow the check of a value and the message (`check_options`), the section
+Parameters of the class's docstring (`documented`), and the key of a config with its property in
+the JSON Schema and its line in the example (`dadmm.app.schema`).
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import textwrap
+from collections.abc import Collection, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from inspect import cleandoc
+from math import inf
 from sys import float_info
+from types import NoneType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from dadmm.errors import OptionError
+from dadmm.errors import OptionError, nearest
 
-TYPES: dict[type, tuple[tuple[type, ...], str]] = {
-    bool: ((bool, np.bool_), "True or False"),
-    int: ((int, np.integer), "a whole number"),
-    float: ((int, float, np.integer, np.floating), "a number"),
-    str: ((str,), "a name in quotes"),
+T = TypeVar("T")
+# The default of an option that has to be given.
+REQUIRED: Any = MISSING
+
+
+class Kind(NamedTuple):
+    """A kind of values: the types that it takes, and its names.
+
+    They are its names in messages (one value, and several), in docstrings and in JSON Schema.
+    """
+
+    types: tuple[type, ...]
+    words: str
+    plural: str
+    python: str
+    json: str | None
+
+
+KINDS: dict[type, Kind] = {
+    bool: Kind((bool, np.bool_), "true or false", "switches", "bool", "boolean"),
+    int: Kind((int, np.integer), "a whole number", "whole numbers", "int", "integer"),
+    float: Kind((int, float, np.integer, np.floating), "a number", "numbers", "float", "number"),
+    str: Kind((str,), "text in quotes", "texts", "str", "string"),
+    list: Kind((list, tuple), "a list", "lists", "sequence", "array"),
+    dict: Kind((dict,), "a table", "tables", "dict", "object"),
+    NoneType: Kind((NoneType,), "None", "None", "None", None),
 }
 
 
-def check_type(option: str, value: object, kind: type) -> None:
-    """Raise `OptionError` unless a value is of the kind that an option wants."""
-    types, words = TYPES[kind]
-    if not isinstance(value, types) or (isinstance(value, bool) and kind is not bool):
-        raise OptionError(f"{option}={value!r}: use {words}")
-    if kind is float and isinstance(value, int) and abs(value) > float_info.max:
-        raise OptionError(f"{option} has {len(str(abs(value)))} digits: use {words} below 1e308")
+@dataclass(frozen=True, eq=False)
+class Option:
+    """What an option may be, and what it means.
+
+    Parameters
+    ----------
+    kinds : tuple of type
+        What a value may be: the keys of `KINDS`; or other types, which no config can have.
+    means : str
+        What the option does.  The first sentence stands alone in the example of a config.
+    default : object
+        None where there is none.
+    above, least, below, most : number or None
+        Bounds of a number, or of the length of a text or list; those of `above` and `below` are
+        not allowed themselves.
+    choices : collection
+        All the names or numbers that are allowed; it may grow later.
+    items : tuple of type
+        What an item of a list may be; () for anything.
+    use : str
+        What to use instead of a bad value, where the words made of the above would be poor.
+    says : str
+        The type in docstrings, likewise.
+    sample : object
+        A value for the example of a config, where there is no default.
+    """
+
+    kinds: tuple[type, ...]
+    means: str
+    default: Any = None
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+    most: float | None = None
+    choices: Collection[Any] = ()
+    items: tuple[type, ...] = ()
+    use: str = ""
+    says: str = ""
+    sample: Any = None
+
+    def check(self, name: str, value: object) -> None:
+        """Raise `OptionError`, naming the option, the value and what to use, for a bad value."""
+        kind = next((kind for kind in self.kinds if _is_a(value, kind)), None)
+        if kind is float and isinstance(value, int) and abs(value) > float_info.max:
+            digits = len(str(abs(value)))
+            raise OptionError(f"{name} has {digits} digits: use a number below 1e308")
+        if kind is None or not self._allows(kind, value):
+            close = nearest(value, self.choices) if isinstance(value, str) else None
+            guess = f"did you mean {close!r}? " if close and not self.use else ""
+            raise OptionError(f"{name}={value!r}: {guess}use {self.wanted}")
+
+    def _allows(self, kind: type, value: Any) -> bool:
+        if known := self.choices_of(kind):
+            return value in known
+        if kind in (int, float):
+            return self._holds(value)
+        if kind is str:
+            return self._holds(len(value))
+        if kind in (list, Sequence, np.ndarray):
+            of = self.items or (object,)
+            flat = getattr(value, "ndim", 1) == 1
+            return flat and self._holds(len(value)) and all(_is_any(item, of) for item in value)
+        return True
+
+    def _holds(self, size: float) -> bool:
+        return (
+            -inf < size < inf
+            and (self.above is None or size > self.above)
+            and (self.least is None or size >= self.least)
+            and (self.below is None or size < self.below)
+            and (self.most is None or size <= self.most)
+        )
+
+    def choices_of(self, kind: type) -> list[Any]:
+        """Return the choices that are of a kind."""
+        return [choice for choice in self.choices if kind is not object and _is_a(choice, kind)]
+
+    # ---------------------------------------------------------------------------------- in words
+
+    @property
+    def bounds(self) -> str:
+        """The bounds in words."""
+        if self.least is not None:
+            tops = (("to", self.most), ("to below", self.below))
+            top = next((f"{word} {end:g}" for word, end in tops if end is not None), "or more")
+            return f"{self.least:g} {top}"
+        known = (("above", self.above), ("below", self.below), ("at most", self.most))
+        return " and ".join(f"{word} {end:g}" for word, end in known if end is not None)
+
+    @property
+    def wanted(self) -> str:
+        """What to use, in words."""
+        return self.use or either([self._wanted(kind) for kind in self.kinds if kind in KINDS])
+
+    def _wanted(self, kind: type) -> str:
+        if known := self.choices_of(kind):
+            return either([repr(choice) for choice in known])
+        words = KINDS[kind].words
+        if kind is list and self.items:
+            several = either([KINDS[item].plural for item in self.items if item in KINDS])
+            return f"{words} of {several}"
+        if kind in (int, float) and self.bounds:
+            return f"{words}{', ' if self.least is not None else ' '}{self.bounds}"
+        return words
+
+    @property
+    def type_text(self) -> str:
+        """The type, as docstrings say it."""
+        return self.says or either([self._python(kind) for kind in self.kinds if kind in KINDS])
+
+    def _python(self, kind: type) -> str:
+        if known := self.choices_of(kind):
+            return f"{{{', '.join(json.dumps(choice) for choice in known)}}}"
+        python = KINDS[kind].python
+        if kind is list and self.items:
+            return f"{python} of {either([KINDS[item].python for item in self.items])}"
+        return f"{python}, {self.bounds}" if kind in (int, float) and self.bounds else python
+
+
+def _is_any(value: object, kinds: tuple[type, ...]) -> bool:
+    return any(_is_a(value, kind) for kind in kinds)
+
+
+def _is_a(value: object, kind: type) -> bool:
+    types = KINDS[kind].types if kind in KINDS else (kind,)
+    return isinstance(value, types) and (not isinstance(value, bool) or kind in (bool, object))
+
+
+def either(words: Sequence[str]) -> str:
+    """Join words as English does: ``a``, ``a or b``, ``a, b, or c``."""
+    *others, last = words or [""]
+    comma = len(others) > 1 or any(", " in word for word in words)
+    return f"{', '.join(others)}{',' if comma else ''} or {last}" if others else last
+
+
+# ---------------------------------------------------------------------------- classes with options
+
+
+def option(
+    default: T,
+    *,
+    means: str,
+    kinds: tuple[type, ...] = (),
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    choices: Collection[Any] = (),
+    items: tuple[type, ...] = (),
+    use: str = "",
+    says: str = "",
+    sample: Any = None,
+) -> T:
+    """Return a field of a dataclass for an option; the description is that of `Option`.
+
+    `kinds` may be left out where the annotation is ``bool``, ``int``, ``float`` or ``str``, and
+    `default` is `REQUIRED` where there is none.
+    """
+    shown = None if default is REQUIRED else default
+    described = Option(
+        kinds, means, shown, above, least, below, most, choices, items, use, says, sample
+    )
+    made: Any = field(default=default, metadata={"option": described})
+    return made
+
+
+def like(owner: type, name: str, **changes: Any) -> Any:
+    """Return a field for an option that another class has too, with changes to its description."""
+    described = replace(options_of(owner)[name], **changes)
+    return field(default=described.default, metadata={"option": described})
+
+
+def options_of(owner: type) -> dict[str, Option]:
+    """Return the options of a dataclass by name: first those by position, then its own."""
+    given = {f.name: f for f in fields(owner) if f.init}
+    by_position = [name for name, f in given.items() if not f.kw_only]
+    by_class = [name for cls in owner.__mro__ for name in vars(cls) if name in given]
+    names = dict.fromkeys([*by_position, *by_class, *given])
+    return {name: _described(given[name]) for name in names}
+
+
+def _described(given: Field[Any]) -> Option:
+    """Return the description of a field; one without is of its annotation's or default's type."""
+    default = None if given.default is MISSING else given.default
+    found = given.metadata.get("option") or Option((), "", default)
+    if found.kinds:
+        return found
+    named = given.type if isinstance(given.type, str) else getattr(given.type, "__name__", "")
+    known = {kind.__name__: kind for kind in (bool, int, float, str)}
+    kind = known.get(named, type(default))
+    return replace(found, kinds=(kind if kind in known.values() else object,))
+
+
+def check_options(owner: object, prefix: str = "") -> None:
+    """Check every option of a dataclass by its description; `prefix` goes before their names."""
+    for name, described in options_of(type(owner)).items():
+        described.check(f"{prefix}{name}", getattr(owner, name))
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    """Raise `OptionError` unless a value is of a kind."""
+    Option((kind,), "").check(name, value)
+
+
+def documented(cls: type[T]) -> type[T]:
+    """Put a section Parameters, made of the options' descriptions, into a class's docstring."""
+    lines = ["Parameters", "----------"]
+    for name, described in options_of(cls).items():
+        indent = " " * 4
+        text = textwrap.fill(described.means, 96, initial_indent=indent, subsequent_indent=indent)
+        lines += [f"{name} : {described.type_text}", *([text] if text else [])]
+    head, *rest = re.split(r"\n\n(?=\w+\n-+\n)", cleandoc(cls.__doc__ or ""), maxsplit=1)
+    cls.__doc__ = "\n\n".join([head, "\n".join(lines), *rest])
+    return cls

@@ -38,7 +38,8 @@ numpydoc_show_class_members = False
 # no page; and what other packages offer would be known only from the network.
 nitpick_ignore_regex = [
     ("py:obj", r"\w+"),
-    ("py:obj", r"dadmm\.(graph|loop|store|recovery|solvers\.facto)(\..*)?"),
+    ("py:obj", r"dadmm\.(engine|store|options|solvers\.nmf|solvers\.scores)(\..*)?"),
+    ("py:obj", r"Chunk\.weight"),
     ("py:.*", r"(dask|distributed|numpy|sklearn|torch|xarray|zarr)\..*"),
 ]
 

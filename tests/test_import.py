@@ -26,7 +26,7 @@ ESTIMATOR = "from dadmm import ADMMClassifier"
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import dadmm", [*HEAVY, "numba", "numpy", "dask", "sklearn", "zarr", "xarray"]),
+        ("import dadmm", [*HEAVY, "jinja2", "numba", "numpy", "dask", "sklearn", "zarr", "xarray"]),
         (ESTIMATOR, HEAVY),
     ],
 )

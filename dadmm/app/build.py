@@ -11,22 +11,24 @@ import numpy as np
 
 from dadmm.app.config import check_config, differences
 from dadmm.data.open import is_table
-from dadmm.errors import (
-    InputError,
-    OptionError,
-    StoreError,
-)
+from dadmm.engine.session import Session
+from dadmm.errors import InputError, OptionError, StoreError
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.deepfacto import DeepFacto
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+from dadmm.estimators.problem import Trainable
+from dadmm.estimators.regressor import ADMMRegressor
 from dadmm.solvers.registry import make_solver
-from dadmm.store import Run
 
 # What of a config a run keeps.
 KEPT = ("data", "model", "solver", "cluster")
 
 
-KINDS = {"classification": ADMMClassifier, "regression": ADMMRegressor, "factorization": NMF}
+KINDS: dict[str, Any] = {
+    "classification": ADMMClassifier,
+    "regression": ADMMRegressor,
+    "factorization": NMF,
+}
 
 
 # Where a key of [model] belongs, in words.
@@ -63,12 +65,12 @@ def make_estimator(config: Mapping[str, Any], path: str, overwrite: bool = False
     return made
 
 
-def refuse_other(run: Run, estimator: Any, cure: str) -> None:
+def refuse_other(session: Session, estimator: Trainable, cure: str) -> None:
     """Raise `StoreError` if a run has another config than an estimator that would go on with it."""
-    here = estimator._config(estimator._make_solver())
+    run, here = session.run, estimator.config(estimator.make_solver())
     changed = differences(run.attributes["config"], here)
     # Where its data came from decides nothing about a run that the library began.
-    stored, given = (each or {} for each in (run.attributes.get("pipeline"), estimator.pipeline))
+    stored, given = session.pipeline, estimator.pipeline or {}
     if "data" in stored and "data" in given:
         changed += differences(stored["data"], given["data"], "data.")
     if changed:
@@ -77,9 +79,7 @@ def refuse_other(run: Run, estimator: Any, cure: str) -> None:
 
 def stored_config(path: str) -> dict[str, Any]:
     """Return the config that a run was started with, {} if it was not started with one."""
-    table = Run.open(path).attributes.get("pipeline") or {}
-    if not isinstance(table, dict):
-        raise StoreError(f"{path} cannot be used: its pipeline is no config")
+    table = Session.open(path).pipeline
     if table:
         check_config(table, path)  # others may have made the store
     return table

@@ -27,24 +27,21 @@ from dadmm.app.build import (
     parameter_digest,
     stored_config,
 )
-from dadmm.app.config import TASKS, check_config, load_config
-from dadmm.app.fit import _next_steps, _placed, _say_interrupted, _say_where, _scores, run_config
+from dadmm.app.config import check_config, load_config
+from dadmm.app.fit import placed, run_config, say_interrupted, say_next_steps, say_scores, say_where
 from dadmm.app.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
 from dadmm.app.report.describe import history_rows, summary
-from dadmm.app.schema import SCHEMA, example, json_schema
-from dadmm.app.terminal import _line, _plain_table, _say_warning, err, out
+from dadmm.app.schema import SCHEMA, TASKS, example, json_schema
+from dadmm.app.terminal import err, out, plain_table, say, say_warning
 from dadmm.cluster import connection
 from dadmm.data.open import open_path
-from dadmm.data.prepare import CATEGORICAL, MISSING
 from dadmm.data.write import check_output, write
 from dadmm.datasets import load_data
 from dadmm.engine.live.dashboard import open_page
-from dadmm.engine.recovery import examine
+from dadmm.engine.session import Session
 from dadmm.errors import InputError
-from dadmm.estimators.load import load, open_plan, resume
+from dadmm.estimators.load import load, resume, trained
 from dadmm.networks.files import check_place, save
-from dadmm.store import Run, ZarrBlocks
-from dadmm.store.lock import refuse_locked
 
 WHERE = "A profile, or the address or file of a scheduler, for the config's."
 
@@ -57,7 +54,7 @@ def main() -> None:
     # Ctrl-C leaves tasks of distributed's event loop unfinished; that is no news for the user.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
-        with tidy_warnings(_say_warning), sigterm_interrupts():
+        with tidy_warnings(say_warning), sigterm_interrupts():
             code = commands(prog_name="dadmm", standalone_mode=False)
     except click.exceptions.Abort as error:  # what click makes of a KeyboardInterrupt
         stop = error.__cause__
@@ -83,6 +80,11 @@ def _config_help() -> str:
     return "\n".join(lines)
 
 
+def _choices(name: str) -> list[str]:
+    """Return what a key of [model] may be."""
+    return list(SCHEMA["model"][name].choices)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def commands() -> None:
@@ -94,8 +96,8 @@ def commands() -> None:
 @click.option("--data", metavar="PATH", help="A table, for the config's: .csv or .parquet.")
 @click.option("--target", metavar="COLUMN", help="Its column to predict; the last if left out.")
 @click.option("--task", type=click.Choice(TASKS), help="What that is; classification if left out.")
-@click.option("--categorical", type=click.Choice(CATEGORICAL), help="Columns of text.")
-@click.option("--missing", type=click.Choice(MISSING), help="Empty cells.")
+@click.option("--categorical", type=click.Choice(_choices("categorical")), help="Columns of text.")
+@click.option("--missing", type=click.Choice(_choices("missing")), help="Empty cells.")
 @click.option(
     "--run", "path", metavar="PATH", help="Where to keep the run, for the config's: folder or URL."
 )
@@ -138,7 +140,7 @@ def fit(
             "Say where to keep the run: --run PATH, or path in the config's [run]."
         )
     if place is not None or workers is not None:
-        table["cluster"] = _placed(table.get("cluster", {}), place, workers)
+        table["cluster"] = placed(table.get("cluster", {}), place, workers)
     run_config(table, path, overwrite, quiet)
 
 
@@ -185,30 +187,30 @@ def plan(
     if config is None and not calibrate:
         raise click.UsageError("Name a CONFIG, or measure this machine with --calibrate.")
     if calibrate:
-        _line("measured", measure())
+        say("measured", measure())
     if config is None:
         return
     given = {"disk": disk, "net": net, "latency": latency, "task": task}
     found = planned(load_config(config), workers, memory, rows, given, stragglers, price)
     _show_plan(found)
     if page:
-        from dadmm.app.planner.report import write as write_plan
+        from dadmm.app.planner.page import write_plan
 
         write_plan(found, page)
-        _line("page", page)
+        say("page", page)
 
 
 def _show_plan(found: Any) -> None:
-    from dadmm.app.planner import report
+    from dadmm.app.planner import words
 
-    for name, value in (report.facts(found) | found.assumed).items():
+    for name, value in (words.facts(found) | found.assumed).items():
         out.print(f"{name:<17}{value}")
     for header, rows in (
-        (report.PHASES_HEADER, report.phase_rows(found.chosen)),
-        (report.SCALING_HEADER, report.scaling_rows(found.scaling)),
+        (words.PHASES_HEADER, words.phase_rows(found.chosen)),
+        (words.SCALING_HEADER, words.scaling_rows(found.scaling)),
     ):
         out.print()
-        out.print(_plain_table(header, rows))
+        out.print(plain_table(header, rows))
 
 
 @commands.command(name="resume", short_help="Go on with a run that was stopped.")
@@ -238,19 +240,17 @@ def resume_command(
     table = stored_config(path)
     stored, left = connection.of_a_store(table.get("cluster", {}))
     if left and place is None and workers is None:
-        _say_warning(
-            f"{path}: {' and '.join(left)} of a stored [cluster] {connection.NOT_FOLLOWED}"
-        )
-    with connection.connect(_placed(stored, place, workers)) as client:
-        _say_where(open_page(client), path, quiet)
+        say_warning(f"{path}: {' and '.join(left)} of a stored [cluster] {connection.NOT_FOLLOWED}")
+    with connection.connect(placed(stored, place, workers)) as client:
+        say_where(open_page(client), path, quiet)
         try:
             estimator = resume(path, max_iter=max_iter, verbose=not quiet, force=force)
         except KeyboardInterrupt:
-            _say_interrupted(path)
+            say_interrupted(path)
             raise
     if not quiet:
-        _scores(estimator, _data_again(table))
-        _next_steps(path)
+        say_scores(estimator, _data_again(table))
+        say_next_steps(path)
 
 
 def _data_again(table: Mapping[str, Any]) -> Any:
@@ -270,20 +270,19 @@ def _data_again(table: Mapping[str, Any]) -> Any:
 @click.option("--workers", type=click.IntRange(0), help="Worker processes; 0 reads on threads.")
 def check(path: str, place: str | None, workers: int | None) -> int:
     """Read all of RUN and compare it with its checksums; exit with 1 if anything is damaged."""
-    plan = open_plan(Run.open(path))
-    if isinstance(plan.run.blocks, ZarrBlocks):
-        refuse_locked(plan.run.blocks, "")
-    with connection.connect({**_placed({}, place, workers), "dashboard": -1}):
-        found = examine(plan)
+    session = Session.open(path)
+    session.refuse_driver()
+    with connection.connect({**placed({}, place, workers), "dashboard": -1}):
+        found = session.examine()
     for line in found.damaged:
         err.print(line)
-    _line("checked", f"{found.arrays} arrays, {found.chunks} chunks")
+    say("checked", f"{found.arrays} arrays, {found.chunks} chunks")
     if found.left:
-        _line(
+        say(
             "left over",
             f"{len(found.left)} files that belong to nothing: a run that was stopped leaves some",
         )
-    _line("damaged", f"{len(found.damaged)}" if found.damaged else "nothing")
+    say("damaged", f"{len(found.damaged)}" if found.damaged else "nothing")
     return 1 if found.damaged else 0
 
 
@@ -310,9 +309,9 @@ def predict(path: str, source: str, target: str, proba: bool, codes: bool, overw
     x = open_path(source, index=index_of(path, source))
     write(how(x), target)
     if proba:
-        _line("columns", ", ".join(map(str, estimator.classes_)))
+        say("columns", ", ".join(map(str, estimator.classes_)))
     rows = getattr(x, "shape", ("all",))[0]
-    _line("written", f"{rows if isinstance(rows, int) else 'all'} rows -> {target}")
+    say("written", f"{rows if isinstance(rows, int) else 'all'} rows -> {target}")
 
 
 @commands.command(name="export", short_help="Write the network of a run for other programs.")
@@ -328,11 +327,11 @@ def export_command(path: str, target: str, overwrite: bool) -> None:
     """
     check_place(target, overwrite)
     agreement = save(load(path).network_, target, overwrite=overwrite)
-    _line("written", f"{format_bytes(os.path.getsize(target))} -> {target}")
+    say("written", f"{format_bytes(os.path.getsize(target))} -> {target}")
     if agreement is not None:
-        _line("checked", agreement)
+        say("checked", agreement)
     elif target.endswith(".onnx"):
-        _line("checked", "against nothing: pip install onnxruntime")
+        say("checked", "against nothing: pip install onnxruntime")
 
 
 @commands.command(short_help="Show the state and the history of a run.")
@@ -350,13 +349,13 @@ def show(path: str, picture: str | None, page: str | None, digest: bool) -> None
     The report has all of that with its curves, where the time and the memory went, the confusion
     matrix or the residuals, the config and the versions.
     """
-    estimator = load(path)
     if digest:
-        out.print(parameter_digest(estimator))
+        out.print(parameter_digest(load(path)))
         return
-    Run.open(path)  # a network's file has no history
+    session = Session.open(path)  # a network's file has no history
+    estimator = trained(session)
     history = estimator.history_
-    out.print(_summary(estimator, path))
+    out.print(_summary(summary(estimator, session)))
     if history.sizes["iteration"]:
         out.print()
         out.print(_history_table(history))
@@ -364,24 +363,24 @@ def show(path: str, picture: str | None, page: str | None, digest: bool) -> None
         from dadmm.app.report.plot import plot_history
 
         plot_history(history, picture)
-        _line("plot", picture)
+        say("plot", picture)
     if page:
-        from dadmm.app.report.report import write_report
+        from dadmm.app.report.page import write_report
 
-        write_report(estimator, open_plan(Run.open(path)), page)
-        _line("report", page)
+        write_report(estimator, session, page)
+        say("report", page)
 
 
-def _summary(estimator: Any, path: str) -> Table:
+def _summary(facts: Mapping[str, str]) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in summary(estimator, Run.open(path)).items():
+    for name, value in facts.items():
         table.add_row(Text(name, style="bold"), value)
     return table
 
 
 def _history_table(history: Any) -> Table:
     header, *rows = history_rows(history, 12)
-    return _plain_table(header, rows)
+    return plain_table(header, rows)
 
 
 @commands.command(short_help="Print a config with every key, or check one.")
@@ -402,8 +401,8 @@ def config(path: str | None, wanted: str | None) -> None:
         click.echo(json.dumps(json_schema(), indent=2))
     else:
         table = load_config(str(path), needs=())
-        make_estimator(table, "run", False)._check_options()
-        _line("valid", path)
+        make_estimator(table, "run").check_options()
+        say("valid", path)
 
 
 @commands.command(short_help="Train on digits beside scikit-learn, and show what happened.")

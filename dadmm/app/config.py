@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dadmm.app.schema import ITEMS, SCHEMA, WHOLE, WORDS
+from dadmm.app.schema import SCHEMA, TASKS
 from dadmm.cluster.connection import scheduler_address
 from dadmm.cluster.profiles import check_memory, seconds
 from dadmm.cluster.profiles import find as find_profile
@@ -16,7 +16,6 @@ from dadmm.errors import InputError, OptionError, nearest
 
 # A variable of the environment that begins so stands for a key.
 PREFIX = "DADMM__"
-TASKS = ("classification", "regression", "factorization")
 
 
 def load_config(
@@ -102,22 +101,8 @@ def check_config(config: Mapping[str, Any], where: str, needs: Iterable[str] = (
         raise OptionError(f"{where}: [data] needs either dataset, or x and y")
     if "y" in data and "x" not in data:
         raise OptionError(f"{where}: [data] has y but no x: name the file of the inputs")
-    if model.get("task", TASKS[0]) not in TASKS:
-        raise OptionError(f"{where}: [model] task={model['task']!r}{_guess(model['task'], TASKS)}")
     if "class_weight" in model and model.get("task", TASKS[0]) != TASKS[0]:
         raise OptionError(f"{where}: [model] class_weight is for task={TASKS[0]!r}: leave it out")
-    fraction = data.get("test_fraction", 0.0)
-    if not 0 <= fraction < 1:
-        raise OptionError(f"{where}: [data] test_fraction={fraction}: use 0 to below 1")
-    for table, key, least in (
-        ("data", "seed", 0),
-        ("cluster", "workers", 0),
-        ("resume", "max_iter", 1),
-        ("predict", "rows", 1),
-    ):
-        value = config.get(table, {}).get(key, least)
-        if value < least:
-            raise OptionError(f"{where}: [{table}] {key}={value}: use {least} or more")
     _check_cluster(config.get("cluster", {}), f"{where}: [cluster]")
     for name in needs:
         table, _, key = name.partition(".")
@@ -148,14 +133,7 @@ def _check_key(table: str, key: str, value: object, where: str) -> None:
         homes = [f"[{other}]" for other in SCHEMA if key in SCHEMA[other]]
         cure = f": it belongs in {' or '.join(homes)}" if homes else _guess(key, SCHEMA[table])
         raise OptionError(f"{where}: [{table}] has no key {key!r}{cure}")
-    kind = SCHEMA[table][key].kind
-    items = value if isinstance(value, list) and list in kind else [value]
-    allowed = WHOLE if isinstance(value, list) else kind
-    if kind == ITEMS and isinstance(value, list):
-        allowed = (int, str, dict)
-    for item in items:
-        if not isinstance(item, allowed) or (isinstance(item, bool) and bool not in kind):
-            raise OptionError(f"{where}: [{table}] {key}={value!r}: use {WORDS[kind]}")
+    SCHEMA[table][key].check(f"{where}: [{table}] {key}", value)
 
 
 def _guess(name: object, known: Iterable[str]) -> str:

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dadmm.app.report.plot import plot_history
+from dadmm.engine.session import Session
 from dadmm.errors import InputError, StoreError
-from dadmm.estimators.supervised import ADMMClassifier
-from dadmm.store import Run
+from dadmm.estimators.classifier import ADMMClassifier
 
 CONFIG: dict[str, Any] = {
     "data": {"dataset": "digits", "test_fraction": 0.25, "seed": 0},
@@ -97,7 +97,7 @@ def run_demo(path: str, workers: int, out: Console) -> None:
 def _is_demo(path: str) -> bool:
     """Whether what lies at `path` is an earlier demo, which may be replaced."""
     try:
-        stored = Run.open(path).attributes.get("pipeline") or {}
+        stored = Session.open(path).pipeline
     except StoreError:
         return False
     return all(stored.get(table) == CONFIG[table] for table in ("data", "model", "solver"))

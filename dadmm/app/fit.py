@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from dadmm.app.build import (
-    make_estimator,
-    refuse_other,
-)
-from dadmm.app.terminal import _line, err
+from dadmm.app.build import make_estimator, refuse_other
+from dadmm.app.terminal import err, say
 from dadmm.cluster import connection
 from dadmm.datasets import load_data
 from dadmm.engine.live.dashboard import open_page
+from dadmm.engine.session import Session
 from dadmm.errors import StoreError
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMClassifier
-from dadmm.store import Run
 
 
 def run_config(
@@ -31,19 +28,19 @@ def run_config(
     data = load_data(table["data"], supervised=not isinstance(estimator, NMF))
     estimator.verbose = not quiet
     with connection.connect(table.get("cluster", {})) as client:
-        _say_where(open_page(client), path, quiet)
+        say_where(open_page(client), path, quiet)
         try:
             estimator.fit(data[0], data[1])
         except KeyboardInterrupt:
-            _say_interrupted(path)
+            say_interrupted(path)
             raise
     if not quiet:
-        _scores(estimator, data)
-        _next_steps(path)
+        say_scores(estimator, data)
+        say_next_steps(path)
     return estimator, data
 
 
-def _placed(table: Mapping[str, Any], place: str | None, workers: int | None) -> dict[str, Any]:
+def placed(table: Mapping[str, Any], place: str | None, workers: int | None) -> dict[str, Any]:
     """Return a config's [cluster] table with what the command line says of it; 0 is threads."""
     found = dict(table)
     if place is not None or workers == 0:
@@ -55,35 +52,36 @@ def _placed(table: Mapping[str, Any], place: str | None, workers: int | None) ->
 def _refuse_existing(path: str, estimator: Any) -> None:
     """Say, before any work, that a run is in the way, and how its config differs."""
     try:
-        stored = Run.open(path)
+        session = Session.open(path)
     except StoreError:
         return  # nothing there, or nothing of ours: the store says so when it is created
-    refuse_other(stored, estimator, "choose another path, or replace it with --overwrite")
+    refuse_other(session, estimator, "choose another path, or replace it with --overwrite")
     raise StoreError(f"{path} exists: go on with `dadmm resume {path}`, or use --overwrite")
 
 
-def _say_where(dashboard: str | None, path: str, quiet: bool) -> None:
+def say_where(dashboard: str | None, path: str, quiet: bool) -> None:
+    """Print the address of the dashboard, if there is one, and of the run."""
     if quiet:
         return
     if dashboard:
-        _line("dashboard", dashboard)
-    _line("run", path)
+        say("dashboard", dashboard)
+    say("run", path)
 
 
-def _say_interrupted(path: str) -> None:
+def say_interrupted(path: str) -> None:
+    """Print how far a run has come that was stopped, and how to go on with it."""
     try:
-        run = Run.open(path)
-        record = run.committed() or {"iteration": 0}
-        if run.has_data:
-            iteration = record["iteration"]
-            err.print(f"stopped; iteration {iteration} is stored. Go on with: dadmm resume {path}")
+        session = Session.open(path)
+        reached = session.iteration
+        if session.has_data:
+            err.print(f"stopped; iteration {reached} is stored. Go on with: dadmm resume {path}")
             return
     except (StoreError, OSError):
         pass  # there is no run yet, or its disk is gone
     err.print("stopped before the data was stored; start it again")
 
 
-def _scores(estimator: Any, data: Any) -> None:
+def say_scores(estimator: Any, data: Any) -> None:
     """Print what came out; `data` is (x, y, x_test, y_test), or None where it is out of reach."""
     history = estimator.history_
     if data is None:
@@ -94,10 +92,11 @@ def _scores(estimator: Any, data: Any) -> None:
         parts = [f"train {name} {estimator.score(data[0], data[1]):.4f}"]
         if data[2] is not None:
             parts.append(f"test {name} {estimator.score(data[2], data[3]):.4f}")
-    _line("scores", ", ".join(parts))
+    say("scores", ", ".join(parts))
     seconds = float(history["seconds"].sum()) if "seconds" in history else 0.0
-    _line("status", f"{history.attrs['status']}, {estimator.n_iter_} iterations in {seconds:.1f} s")
+    say("status", f"{history.attrs['status']}, {estimator.n_iter_} iterations in {seconds:.1f} s")
 
 
-def _next_steps(path: str) -> None:
-    _line("look at it", f"dadmm show {path} --plot convergence.png")
+def say_next_steps(path: str) -> None:
+    """Print how to look at a run."""
+    say("look at it", f"dadmm show {path} --plot convergence.png")

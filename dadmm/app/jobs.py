@@ -30,12 +30,13 @@ from dadmm.app.build import (
 from dadmm.app.config import differences, load_config
 from dadmm.app.process import CODES, ending, sigterm_interrupts, tidy_warnings
 from dadmm.app.schema import SCHEMA
-from dadmm.app.scores import _rows, metrics
+from dadmm.app.scores import count_rows, metrics
 from dadmm.cluster import connection
 from dadmm.data.open import open_path
 from dadmm.data.write import changed_last, check_output, is_complete, plain, predict_parts
 from dadmm.datasets import load_data
 from dadmm.engine.live.dashboard import open_page
+from dadmm.engine.session import Session
 from dadmm.errors import (
     DamageError,
     InputError,
@@ -44,9 +45,8 @@ from dadmm.errors import (
     StoreError,
     TakenError,
 )
-from dadmm.estimators.load import is_done, load, resume
+from dadmm.estimators.load import load, resume, trained
 from dadmm.estimators.nmf import NMF
-from dadmm.store import Run
 from dadmm.store.replace import as_json, record, replace_file, writing
 
 # --------------------------------------------------------------------------------------------- log
@@ -106,18 +106,18 @@ def train(config: Mapping[str, Any], log: Log) -> None:
     """
     path = config["run"]["path"]
     estimator = make_estimator(config, path)
-    run = _open(path)
-    if run is not None:
-        refuse_other(run, estimator, "choose another run.path, or remove it")
+    session = _open(path)
+    if session is not None:
+        refuse_other(session, estimator, "choose another run.path, or remove it")
         with suppress(DamageError):  # resuming goes back to what is intact
-            if is_done(run, estimator.max_iter):
-                _done(log, load(path), "there was nothing left to do")
+            if session.is_done(estimator.max_iter):
+                _done(log, trained(session), "there was nothing left to do")
                 return
     with _place(config.get("cluster", {}), log):
-        if run is not None and run.has_data:
+        if session is not None and session.has_data:
             estimator = resume(path, callback=log.iteration)
         else:  # one that was killed before its data was stored begins anew
-            estimator.overwrite = run is not None
+            estimator.overwrite = session is not None
             x, y, *_ = load_data(config["data"], supervised=not isinstance(estimator, NMF))
             try:
                 estimator.fit(x, y, callback=log.iteration)
@@ -140,9 +140,9 @@ def resume_run(config: Mapping[str, Any], log: Log) -> None:
     _done(log, estimator)
 
 
-def _open(path: str) -> Run | None:
+def _open(path: str) -> Session | None:
     try:
-        return Run.open(path)
+        return Session.open(path)
     except DamageError:
         raise
     except StoreError:
@@ -189,7 +189,7 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
         "parameters": parameter_digest(model),
         "data": table,
         "held_out": held_out,
-        "rows": _rows(model, x, y),
+        "rows": count_rows(model, x, y),
         "metrics": scores,
     }
     replace_file(output, as_json(_finite(found)))

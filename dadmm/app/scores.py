@@ -8,17 +8,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from dadmm.data import targets
-from dadmm.errors import (
-    InputError,
-)
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMRegressor
+from dadmm.estimators.regressor import ADMMRegressor
 
 
-def _rows(model: Any, x: Any, y: Any) -> int:
+def count_rows(model: Any, x: Any, y: Any) -> int:
+    """Return how many rows there are to score."""
     if y is None:
-        return int(model._contain(x).matrix(model._form).shape[0])
+        return int(model.matrix(x).shape[0])
     return int(y.size if isinstance(y, xr.DataArray) else len(y))
 
 
@@ -41,21 +38,15 @@ def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
 
     if isinstance(model, NMF):
         return {"explained": model.score(x)}
-    predicted, y, _ = model._scored(x, y)
+    predicted, y, _ = model.compare(x, y)
     if isinstance(model, ADMMRegressor):
-        y = targets.as_targets(y, len(predicted))
-        predicted = predicted.reshape(len(predicted), -1)
-        if y.shape != predicted.shape:
-            raise InputError(f"y has {y.shape[1]} targets, training had {predicted.shape[1]}")
         return {
             "r2": float(sk.r2_score(y, predicted)) if len(y) > 1 else math.nan,
             "rmse": float(sk.root_mean_squared_error(y, predicted)),
             "mae": float(sk.mean_absolute_error(y, predicted)),
         }
-    y = targets.as_column(y, len(predicted))
     classes = model.classes_
     if predicted.ndim == 2:
-        y = targets.as_indicators(y, len(classes))
         return {
             "accuracy": float(sk.accuracy_score(y, predicted)),
             "hamming_loss": float(sk.hamming_loss(y, predicted)),
@@ -63,7 +54,6 @@ def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
             "classes": classes.tolist(),
             "confusion": sk.multilabel_confusion_matrix(y, predicted).tolist(),
         }
-    targets.encode_labels(y, classes)  # names labels that training never saw
     average: dict[str, Any] = {"average": "macro", "zero_division": 0}
     return {
         "accuracy": float(sk.accuracy_score(y, predicted)),

@@ -15,15 +15,18 @@ out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-def _say_warning(text: str) -> None:
+def say_warning(text: str) -> None:
+    """Print a warning to the standard error."""
     err.print(Text.assemble(("warning:", "bold yellow"), f" {text}"))
 
 
-def _line(name: str, value: object) -> None:
+def say(name: str, value: object) -> None:
+    """Print a fact by its name."""
     out.print(f"{name:<11}{value}")
 
 
-def _plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table of numbers; a column called "what it is" holds words."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in header:
         words = name == "what it is"

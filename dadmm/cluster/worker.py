@@ -1,4 +1,4 @@
-"""What every worker of dadmm is: its settings, and the memory that it takes before it does anything."""
+"""What a worker is: its settings, and the memory that it takes before it does anything."""
 
 from __future__ import annotations
 

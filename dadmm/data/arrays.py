@@ -122,9 +122,9 @@ def as_matrix(x: Any, name: str = "x", lazy: bool = False, finite: bool = True) 
     """
     x = unwrap(x)
     if not is_dask(x):
-        x = _as_array(x, name)
+        x = as_array(x, name)
     elif not lazy:
-        x = _with_sizes(x, name)
+        x = with_sizes(x, name)
     if x.ndim != 2:
         cure = (
             f". Reshape your data either using {name}.reshape(-1, 1) if it has a single feature "
@@ -149,7 +149,14 @@ def as_matrix(x: Any, name: str = "x", lazy: bool = False, finite: bool = True) 
     return x
 
 
-def _as_array(values: Any, name: str) -> Array:
+def as_array(values: Any, name: str) -> Array:
+    """Return what converts to NumPy as an array of rows; say what does not, and why.
+
+    Raises
+    ------
+    DataError, ShapeError
+        If it is missing or masked, has rows of different lengths, or no rows.
+    """
     if values is None:
         raise DataError(f"{name} is missing")
     if np.ma.is_masked(values):
@@ -163,7 +170,7 @@ def _as_array(values: Any, name: str) -> Array:
     return array
 
 
-def _with_sizes(array: Any, name: str) -> Any:
+def with_sizes(array: Any, name: str) -> Any:
     """Return a dask array whose chunk sizes are known; the caller's own stays as it is."""
     if not any(np.isnan(size) for size in array.shape):
         return array
@@ -210,7 +217,7 @@ def plain_block(block: Any, name: str, shape: tuple[int, ...], where: str) -> Ar
     DataError, ShapeError
         For a block that is masked, not numeric, or of another shape.
     """
-    block = _as_array(dense(block), name)
+    block = as_array(dense(block), name)
     if block.shape != shape:
         raise ShapeError(
             f"{name} has a block of shape {block.shape} {where}, where its dask array promises "

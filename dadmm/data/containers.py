@@ -26,7 +26,7 @@ from dask.delayed import delayed
 from dadmm.data.arrays import as_matrix, check_finite, computing, is_dask, plain_block
 from dadmm.data.columns import Order, Summary, check_names, encode, fill, kind, learn, number_type
 from dadmm.data.open import open_path
-from dadmm.errors import DataError, InputError, OptionError, ShapeError, unknown
+from dadmm.errors import DataError, InputError, ShapeError, unknown
 from dadmm.networks.form import Column, Form, Label
 from dadmm.numerics.types import Array
 
@@ -644,10 +644,3 @@ def shared_dims(x: Any, y: Any) -> tuple[str, ...] | None:
     if not shared:
         raise ShapeError(f"x has dimensions {tuple(x.dims)}, y {tuple(y.dims)}: none is shared")
     return shared
-
-
-def check_option(name: str, value: object, known: Sequence[str]) -> None:
-    """Raise `OptionError` for a value that an option does not have."""
-    if value not in known:
-        words = " or ".join(map(repr, known))
-        raise OptionError(f"{name}={value!r}: use {words}")

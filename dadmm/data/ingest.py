@@ -22,18 +22,13 @@ from dadmm.data.arrays import (
     plain_block,
 )
 from dadmm.engine import compute as execute
-from dadmm.errors import (
-    DataError,
-    unknown,
-)
+from dadmm.engine.tasks import chunk_id
+from dadmm.errors import DataError
 from dadmm.networks.scaling import Scaling
 from dadmm.numerics.types import Array
 from dadmm.numerics.workspace import release
 from dadmm.store import Run
 from dadmm.store.sources import Source, fingerprint
-
-STANDARDIZE = ("feature", "global", "none", "scale", "shift")
-
 
 # At least so many columns are turned into float64 at once.
 COLUMNS = 16
@@ -148,7 +143,7 @@ def store(
                     int(first),
                     chunks[chunk],
                     block,
-                    dask_key_name=f"store-{name}-{run.attributes['id']}-{chunk}",
+                    dask_key_name=f"store-{name}-{run.attributes['id']}-{chunk_id(chunk)}",
                 )
                 for chunk, (first, block) in enumerate(zip(edges[:-1], blocks, strict=True))
             ]
@@ -177,7 +172,7 @@ def _refer(run: Run, source: Source, rows: int, edges: Array) -> Moments:
             source,
             int(first),
             int(last),
-            dask_key_name=f"look-at-x-{run.attributes['id']}-{chunk}",
+            dask_key_name=f"look-at-x-{run.attributes['id']}-{chunk_id(chunk)}",
         )
         for chunk, (first, last) in enumerate(pairwise(edges))
     ]
@@ -213,10 +208,3 @@ def _put(
     check_finite(block, name, first)
     run.blocks.write(f"data/{name}", chunk, block)
     return Moments.of(block)
-
-
-def check_standardize(how: str) -> str:
-    """Return `how` if it is one of the ways to scale; raise `OptionError` otherwise."""
-    if how not in STANDARDIZE:
-        raise unknown("way to standardize", how, STANDARDIZE)
-    return how

@@ -17,7 +17,6 @@ from dadmm.data.containers import (
     Frame,
     Labelled,
     Plain,
-    check_option,
     contain,
     lazy_array,
     loaded_lazily,
@@ -25,12 +24,8 @@ from dadmm.data.containers import (
     shared_dims,
 )
 from dadmm.data.open import open_path
-from dadmm.errors import InputError, OptionError
+from dadmm.errors import InputError
 from dadmm.networks.form import Form
-
-CATEGORICAL = ("refuse", "one_hot")
-MISSING = ("refuse", "impute")
-HANDLE_UNKNOWN = ("error", "ignore")
 
 
 @dataclass(frozen=True)
@@ -59,19 +54,6 @@ class Training:
     def rows(self, weights: Any) -> Any:
         """Return weights as an array whose rows are those of `x`."""
         return rows_of(self.container, weights, "sample_weight")
-
-
-def check_options(estimator: Any) -> None:
-    """Check an estimator's options about inputs; `OptionError` for values that do not exist."""
-    check_option("categorical", estimator.categorical, CATEGORICAL)
-    check_option("missing", estimator.missing, MISSING)
-    check_option("handle_unknown", estimator.handle_unknown, HANDLE_UNKNOWN)
-    dims = estimator.sample_dims
-    names = [dims] if isinstance(dims, str) else dims
-    if dims is not None and not (
-        isinstance(names, Sequence) and names and all(isinstance(name, str) for name in names)
-    ):
-        raise OptionError(f"sample_dims={dims!r}: use names of dimensions, or None")
 
 
 def prepare_training(

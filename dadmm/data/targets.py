@@ -11,7 +11,7 @@ import dask.array as da
 import numpy as np
 from dask.base import compute
 
-from dadmm.data.arrays import _as_array, _with_sizes, as_matrix, computing, is_dask, unwrap
+from dadmm.data.arrays import as_array, as_matrix, computing, is_dask, unwrap, with_sizes
 from dadmm.errors import (
     DataError,
     OptionError,
@@ -42,7 +42,7 @@ def as_column(y: Any, rows: int, name: str = "y") -> Any:
             "y is missing: this estimator requires y to be passed, but the target y is None"
         )
     y = unwrap(y)
-    y = _with_sizes(y, name) if is_dask(y) else _as_array(y, name)
+    y = with_sizes(y, name) if is_dask(y) else as_array(y, name)
     if y.ndim not in (1, 2):
         raise ShapeError(f"{name} has {y.ndim} dimensions: use (rows,) or (rows, targets)")
     if y.shape[0] != rows:
@@ -145,7 +145,7 @@ def as_indicators(y: Any, columns: int) -> Any:
     DataError
         For anything but 0 and 1: its row and column; of a dask array, once it is computed.
     """
-    if not columns or y.shape[1] != columns:
+    if not columns or y.ndim != 2 or y.shape[1] != columns:
         raise ShapeError(
             f"y has shape {y.shape}: a classifier takes one label per row, or several as columns "
             + (f"of 0 and 1, here {columns}" if columns else "of 0 and 1")

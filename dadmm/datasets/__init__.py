@@ -4,8 +4,9 @@
 are known; `strokes` measures attributes of images of digits.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dadmm.lazy import lazy
 
 if TYPE_CHECKING:
     from dadmm.datasets.drawing import Figures, figures, write_figures
@@ -32,13 +33,4 @@ _HOMES = {
     "write_figures": "drawing",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _HOMES)

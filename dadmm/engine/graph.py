@@ -13,36 +13,27 @@ groups tasks by what they do, and no two runs on one cluster share a key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import count
 from typing import Any
 
 from dask.delayed import Delayed
 from dask.task_spec import List, Task, TaskRef
 
+from dadmm.engine import tasks
+from dadmm.engine.layout import TaskLayout
 from dadmm.engine.plan import WHOLE, Plan, Step
 from dadmm.engine.tasks import (
-    _run,
-    add,
+    begin,
     carry,
+    chunk_id,
+    done,
     final_report,
     keep_constants,
-    load_weights,
-    report,
     solve,
     start,
-    visit,
 )
-from dadmm.solvers.solver import Pace, Part, Pass
-
-FAN_IN = 8
-
-
-# ----------------------------------------------------------------------------------------- tasks
-
-
-# ---------------------------------------------------------------------------------------- graphs
+from dadmm.solvers.parts import Pace, Pass
 
 
 def first(plan: Plan, params: int = 0, state: int | None = 0) -> Delayed:
@@ -50,22 +41,30 @@ def first(plan: Plan, params: int = 0, state: int | None = 0) -> Delayed:
 
     It stores the sums that never change too; `state` None stores nothing else.
     """
-    tasks = _Tasks(plan)
-    weights = tasks.load(params, plan.solver.layers(plan.problem), "start")
+    graph = Graph(plan)
+    weights = list(graph.load(params, tuple(plan.layout.layers), "start").values())
     sums = [
-        tasks.add(start, "start-chunk", params, c, spread=True)(state, c, list(weights.values()))
+        graph.add(start, "start-chunk", params, chunk_id(c), spread=True)(state, c, weights)
         for c in range(len(plan.chunks))
     ]
-    total = tasks.tree_sum(sums, params, "start")
-    return tasks.result(tasks.add(keep_constants, "keep-constants", params)(total))
+    total = graph.tree_sum(sums, params, "start")
+    return graph.result(graph.add(keep_constants, "keep-constants", params)(total))
 
 
-def look(plan: Plan, part: Part, params: int) -> Delayed:
-    """Return the graph that looks at all chunks before training starts; it computes to sums."""
-    tasks = _Tasks(plan)
-    weights = tasks.load(params, part.layers, part.name)
-    step = Step(0, params, params)
-    return tasks.result(tasks.visits(Pass((part,), ()), step, f"before-{part.name}", weights)[0])
+def before(plan: Plan, each: Pass, number: int, params: int) -> Delayed:
+    """Return the graph of a pass before training, which changes the starting parameters."""
+    graph = Graph(plan)
+    stage = f"before-{number}"
+    needed = {layer for part in each.parts for layer in part.layers}
+    weights = graph.load(params, sorted({*needed, *each.updates}), stage)
+    totals = graph.visits(each, Step(0, params, params), stage, weights)
+    saved = [
+        graph.add(begin, "solve-weights", params, stage, layer)(
+            layer, f"params/{params}", weights[layer], totals.get(layer, totals.get(0, {}))
+        )
+        for layer in each.updates
+    ]
+    return graph.result(graph.add(done, "done", params, stage)(saved))
 
 
 def iteration(plan: Plan, step: Step, pace: Pace = WHOLE) -> Delayed:
@@ -73,117 +72,38 @@ def iteration(plan: Plan, step: Step, pace: Pace = WHOLE) -> Delayed:
 
     It reads one generation of state and parameters and writes the other.
     """
-    tasks = _Tasks(plan)
-    return tasks.result(lay_out(tasks, step, pace))
-
-
-def lay_out(tasks: Layout, step: Step, pace: Pace = WHOLE) -> Any:
-    """Add the tasks of an iteration to a layout; return the last, whose result is the report."""
-    plan = tasks.plan
-    k = step.target
-    anchor = tasks.load(step.source, plan.solver.layers(plan.problem), f"iterate-{k}")
-    weights = dict(anchor)
-    passes = plan.solver.passes(plan.problem, len(plan.chunks))
-    for j, (each, now) in enumerate(zip(passes, pace.shared(passes), strict=True)):
-        totals = tasks.visits(each, step, f"iterate-{j}", weights, now)
-        last = j == len(passes) - 1
-        for layer in anchor if last else each.solves:
-            call = tasks.add(solve, "solve-weights", k, j, layer)
-            save = f"params/{step.target}" if last else None
-            weights[layer] = call(
-                layer, save, anchor[layer], weights[layer], totals.get(layer, totals.get(0, {}))
-            )
-    return tasks.add(report, "report", k)(list(weights.values()))
+    graph = Graph(plan)
+    return graph.result(graph.iteration(step, pace))
 
 
 def finish(plan: Plan, k: int, generation: int, network: int) -> Delayed:
-    """Return the graph that refits the head to the parameters of a generation, and scores them.
+    """Return the graph of the passes after training, which store the network and score it.
 
     `k` is the iteration that the generation holds; `network` the number, of this session's own,
     that the network is stored under.
     """
-    tasks = _Tasks(plan)
+    graph = Graph(plan)
     step = Step(k, generation, generation)
-    each = plan.solver.finish(plan.problem)
-    layers = each.parts[0].layers
-    weights = tasks.load(generation, layers, "finish", training=False)
-    for j in range(plan.solver.finish_passes(plan.problem)):
-        total = tasks.visits(each, step, f"finish-{j}", weights)[0]
-        for layer in each.solves:
-            call = tasks.add(solve, "solve-weights", generation, "finish", j, layer)
+    *refits, score = plan.passes.after
+    layers = tuple(plan.layout.exported)
+    weights = graph.load(generation, layers, "finish", training=False)
+    for j, each in enumerate(refits):
+        totals = graph.visits(each, step, f"finish-{j}", weights)
+        for layer in each.updates:
+            call = graph.add(solve, "solve-weights", generation, "finish", j, layer)
+            total = totals.get(layer, totals.get(0, {}))
             weights[layer] = call(layer, None, weights[layer], weights[layer], total)
-    total = tasks.visits(each, step, "score", weights)[0]
-    group = f"network/{network}"
+    total = graph.visits(score, step, "score", weights)[0]
     saved = [
-        tasks.add(carry, "save-network", generation, layer)(layer, group, weights[layer])
+        graph.add(carry, "save-network", generation, layer)(
+            layer, f"network/{network}", weights[layer]
+        )
         for layer in layers
     ]
-    return tasks.result(tasks.add(final_report, "report", generation, "finish")(total, saved))
+    return graph.result(graph.add(final_report, "report", generation, "finish")(total, saved))
 
 
-class Layout:
-    """Tasks that wait for each other; what one is made of is for subclasses to say.
-
-    The same calls lay out a graph that Dask computes and one that is only looked at, so neither
-    can differ from the other.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def add(
-        self, function: Any, prefix: str, *ident: Any, spread: bool = False
-    ) -> Callable[..., Any]:
-        """Return what takes a task's arguments, or lists of them, to a reference to its result.
-
-        The scheduler sends a task to a worker that has something it needs; one to `spread` goes
-        to the least busy worker instead.  Visits need little that is not read from the store,
-        and two that need the same weights would queue up on one worker beside an idle one.
-        """
-        raise NotImplementedError
-
-    def load(
-        self, k: int, layers: Sequence[int], stage: str, training: bool = True
-    ) -> dict[int, Any]:
-        """Load the weights of layers."""
-        return {
-            layer: self.add(load_weights, "load-weights", k, stage, layer)(k, layer, training)
-            for layer in layers
-        }
-
-    def visits(
-        self, each: Pass, step: Step, stage: str, weights: Mapping[int, Any], pace: Pace = WHOLE
-    ) -> dict[int, Any]:
-        """Visit every chunk of a pass in every part, and add up, group by group."""
-        found: dict[int, list[Any]] = {}
-        k, count = step.target, len(self.plan.chunks)
-        for chunk in range(count) if each.chunks is None else each.chunks:
-            # In rounds whoever visits a chunk visits that of the next round next, but for luck.
-            then = count if each.chunks is None else chunk + len(each.chunks)
-            writers: list[Any] = []
-            for p, part in enumerate(each.parts):
-                call = self.add(visit, part.name, k, stage, p, chunk, spread=True)
-                needed = [weights[layer] for layer in part.layers]
-                after = list(writers) if part.fresh else []
-                sums = call(part, step, chunk, pace, then if then < count else None, needed, after)
-                found.setdefault(part.group, []).append(sums)
-                if part.writes:
-                    writers.append(sums)
-        return {group: self.tree_sum(sums, k, stage, group) for group, sums in found.items()}
-
-    def tree_sum(self, found: Sequence[Any], *ident: Any) -> Any:
-        """Add up in a tree that the number of summands alone decides."""
-        for level in count():
-            found = [
-                self.add(add, "sum-grams", *ident, level, i)(list(group))
-                for i, group in enumerate(groups(found, level))
-            ]
-            if len(found) == 1:
-                break
-        return found[0]
-
-
-class _Tasks(Layout):
+class Graph(TaskLayout):
     """The tasks of one graph, gathered in one dict.
 
     A chain of `dask.delayed` calls would merge the graphs of their arguments at every call, which
@@ -197,12 +117,12 @@ class _Tasks(Layout):
     def add(
         self, function: Any, prefix: str, *ident: Any, spread: bool = False
     ) -> Callable[..., TaskRef]:
-        """See `Layout.add`."""
+        """Return what takes a task's arguments to a reference to its result."""
         key = "-".join([prefix, self.plan.session, *(str(i) for i in ident)])
 
         def call(*args: Any) -> TaskRef:
             given = (List(*arg) if isinstance(arg, list) else arg for arg in args)
-            run = partial(_run, function, self.plan)
+            run = partial(tasks.run, function, self.plan)
             self.tasks[key] = Task(key, run, *given, _data_producer=spread)
             return TaskRef(key)
 
@@ -211,13 +131,3 @@ class _Tasks(Layout):
     def result(self, task: TaskRef) -> Delayed:
         """Return the graph, to be computed for one task."""
         return Delayed(task.key, self.tasks)
-
-
-def groups(found: Sequence[Any], level: int) -> list[Sequence[Any]]:
-    """Return what is added up together on a level of the tree: visits by eights, then by pairs.
-
-    A total that waits for the others of its group waits in a worker's memory.  By pairs it is one
-    on each level; by eights it was up to seven, which showed: the peak grew with the rows.
-    """
-    size = 2 if level else FAN_IN
-    return [found[i : i + size] for i in range(0, len(found), size)]

@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from dadmm.engine import graph, tasks, timing
 from dadmm.engine.compute import compute, everywhere, store_errors
 from dadmm.engine.plan import Plan, Position, Step
 from dadmm.engine.recovery import damages, fall_back, last_record, whole_rows
 from dadmm.errors import DadmmError, DamageError, DivergenceError
-from dadmm.solvers.solver import Pace
+from dadmm.solvers.parts import Pace
 
 Callback = Callable[[int, Mapping[str, float]], None]
 
@@ -20,18 +21,12 @@ Callback = Callable[[int, Mapping[str, float]], None]
 FALL_BACKS = 3
 
 
-def train(
-    plan: Plan,
-    max_iter: int,
-    tol: float,
-    callback: Callback | None = None,
-    before: Callable[[], None] | None = None,
-) -> str:
-    """Train from wherever the run's commit record says, until done.
+@dataclass(frozen=True)
+class Until:
+    """How long to iterate, and whom to tell.
 
     Parameters
     ----------
-    plan : Plan
     max_iter : int
         Iterations in all, those of earlier sessions included.
     tol : float
@@ -42,6 +37,16 @@ def train(
         make that iteration the last.
     before : callable or None
         Called before each iteration.
+    """
+
+    max_iter: int
+    tol: float = 0.0
+    callback: Callback | None = None
+    before: Callable[[], None] | None = None
+
+
+def train(plan: Plan, until: Until) -> str:
+    """Train from wherever the run's commit record says, until done.
 
     Returns
     -------
@@ -66,43 +71,35 @@ def train(
             at, resumed = _begin_or_resume(plan)
             for _ in range(FALL_BACKS if resumed else 0):
                 try:
-                    return _go(plan, at, max_iter, tol, callback, before, resumed)
+                    return _go(plan, at, until, resumed)
                 except DamageError as damage:
                     with store_errors():
                         at = fall_back(plan, at, damage)
-            return _go(plan, at, max_iter, tol, callback, before)
+            return _go(plan, at, until)
         except KeyboardInterrupt:
             with suppress(OSError, DadmmError):
                 run.mark("interrupted")
             raise
 
 
-def _go(
-    plan: Plan,
-    at: Position,
-    max_iter: int,
-    tol: float,
-    callback: Callback | None,
-    before: Callable[[], None] | None,
-    resumed: bool = False,
-) -> str:
+def _go(plan: Plan, at: Position, until: Until, resumed: bool = False) -> str:
     """Iterate from a position until done, and finish."""
-    run, solver = plan.run, plan.solver
+    run = plan.run
     status = "finished"
-    while at.iteration < max_iter and not solver.converged(at.rows, tol):
-        if before is not None:
-            before()
-        _iterate(plan, at, max_iter)
+    while at.iteration < until.max_iter and not plan.judge(at.rows, until.tol).stop:
+        if until.before is not None:
+            until.before()
+        _iterate(plan, at, until.max_iter)
         try:
-            if callback is not None:
-                callback(at.iteration, at.rows[-1])
+            if until.callback is not None:
+                until.callback(at.iteration, at.rows[-1])
         except StopIteration:
             status = "stopped"
             break
-    if solver.converged(at.rows, tol):
+    if plan.judge(at.rows, until.tol).stop:
         status = "converged"
     with store_errors():
-        best, kept = at.best(solver.best(at.rows))
+        best, kept = at.best(plan.judge(at.rows).keep)
         if resumed and (found := damages(run, plan.parameters(kept))):
             raise found[0]  # finishing would not read all of them
         final = compute(graph.finish(plan, best, kept, at.fresh))
@@ -112,20 +109,17 @@ def _go(
 
 def _begin_or_resume(plan: Plan) -> tuple[Position, bool]:
     """Return where to go on, and whether an earlier session got there."""
-    run, resumed = plan.run, True
+    run = plan.run
     with store_errors():
-        record = last_record(run)
-        if record is None:
-            resumed = False
+        resumed = last_record(run) is not None
+        if not resumed:
             _start(plan)
-            record = run.committed() or {}
-        g = int(record["generation"])
         rows = whole_rows(run)
-        # Tasks of earlier sessions may still write into any number that those had claimed.
-        fresh = int(record["next"]) + resumed
-        at = Position(int(record["iteration"]), g, record["previous"], rows, fresh)
+        at = Position.of(run.committed() or {}, rows)
         if resumed:
-            run.claim(fresh)
+            # Tasks of earlier sessions may still write into any number that those had claimed.
+            at.fresh += 1
+            run.claim(at.fresh)
             run.tidy()
         _sweep(plan, at)
         return at, resumed
@@ -134,7 +128,7 @@ def _begin_or_resume(plan: Plan) -> tuple[Position, bool]:
 def _sweep(plan: Plan, at: Position) -> None:
     """Delete what is not needed to go on, or to go back by one iteration."""
     before = [] if at.previous is None or not plan.run.blocks.spare else [at.previous]
-    plan.run.sweep([at.generation, *before], at.held(plan.solver.best(at.rows)) + before)
+    plan.run.sweep([at.generation, *before], at.held(plan.judge(at.rows).keep) + before)
 
 
 def _start(plan: Plan) -> None:
@@ -145,11 +139,8 @@ def _start(plan: Plan) -> None:
     drawn = plan.solver.initial(plan.problem, plan.seed)
     run.save_params(f"params/{first}", drawn | params)
     if not params:
-        for part in plan.solver.looks(plan.problem):
-            drawn = plan.solver.begin(
-                plan.problem, part, drawn, compute(graph.look(plan, part, first))
-            )
-            run.save_params(f"params/{first}", drawn)
+        for number, each in enumerate(plan.passes.before):
+            compute(graph.before(plan, each, number, first))
     plan.begin(first)
     compute(graph.first(plan, first, first))
     run.settle(first)
@@ -160,7 +151,7 @@ def _start(plan: Plan) -> None:
 def _iterate(plan: Plan, at: Position, max_iter: int) -> None:
     """Do iteration k -> k+1 and commit it; move the position on."""
     run, k = plan.run, at.iteration
-    pace = Pace(k / max_iter, (k + 1) / max_iter, plan.solver.factor(at.rows))
+    pace = Pace(k / max_iter, (k + 1) / max_iter, plan.judge(at.rows).rate)
     started = time.perf_counter()
     with store_errors():
         plan.begin(at.fresh)

@@ -11,10 +11,14 @@ import numpy as np
 from dask.utils import format_bytes, parse_bytes
 
 from dadmm.cluster.worker import BASE_BYTES, MIB
-from dadmm.engine.graph import FAN_IN
+from dadmm.engine.layout import FAN_IN
 from dadmm.engine.plan import Plan
 from dadmm.errors import OptionError, ShapeError
-from dadmm.solvers.solver import Footprint, Pass, Problem, Solver
+from dadmm.solvers.counts import Footprint, Granularity, counts_of
+from dadmm.solvers.measured import measure
+from dadmm.solvers.parts import Pass
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import Solver
 
 SMALLEST = 256
 MOST_MEMORY = 2**62
@@ -70,6 +74,13 @@ def budget(plan: Plan, memory_limit: int | str | None, threads: int) -> dict[str
     return {"memory_planned": float(planned), **given}
 
 
+def check_workers(plan: Plan, memory_limit: int | str | None, threads: int) -> None:
+    """Raise `OptionError` if workers have too little memory for the chunks of a stored run."""
+    stored = plan.run.attributes
+    sizes = memory_limit, threads, stored["input_bytes"]
+    chunk_rows(plan.solver, plan.problem, plan.chunks, *sizes, in_place=bool(stored.get("sources")))
+
+
 def _needs(
     solver: Solver, problem: Problem, chunks: int, threads: int, inputs: int
 ) -> tuple[int, int]:
@@ -78,13 +89,28 @@ def _needs(
     Every thread keeps the buffers of its visits.  Beside them there are the sums that wait to be
     added up while visits go on; or, later, the total and what solving for the weights takes.
     """
-    need = solver.footprint(problem, inputs, chunks)
+    need = footprint(solver, problem, inputs, chunks)
     # Rounds are all alike: as many as there may be in large data would take long to list.
-    passes = [each for each in solver.passes(problem, min(chunks, ROUNDS)) if each.solves]
+    rounds = solver.passes(problem, min(chunks, ROUNDS)).iteration
+    passes = [each for each in rounds if each.updates]
     waiting = max(_waiting(need, each, chunks, threads) for each in passes)
-    solving = need.total + min(threads, len(solver.layers(problem))) * need.solve
+    solving = need.total + min(threads, len(solver.layout(problem).layers)) * need.solve
     fixed = need.weights + threads * need.visit + max(waiting, solving)
     return BASE_BYTES + math.ceil((1 + HEAP) * fixed), math.ceil((1 + HEAP) * threads * need.row)
+
+
+_measured: dict[str, Footprint] = {}
+
+
+def footprint(solver: Solver, problem: Problem, inputs: int, chunks: int) -> Footprint:
+    """Return what a run holds in memory: as the method counts it, or else as it is measured."""
+    known = counts_of(solver)
+    if known is not None:
+        return known.footprint(solver, problem, inputs, chunks)
+    key = f"{solver!r} {problem!r} {inputs}"
+    if key not in _measured:
+        _measured[key] = measure(solver, problem, inputs)
+    return _measured[key]
 
 
 def _waiting(need: Footprint, each: Pass, chunks: int, threads: int) -> int:
@@ -226,7 +252,7 @@ def _first_that_fits(
 ) -> int:
     """Return the first of some numbers of rows per chunk that a worker has memory for.
 
-    Neither few nor many rows need fit: small chunks are many, whose sums wait in a deeper tree.
+    Fewer rows need not use less memory: more chunks mean a deeper sum tree.
     """
     needs = []
     for rows in candidates:
@@ -256,8 +282,10 @@ def _auto(
     """Return as many rows as storage and the number of chunks like best, if they fit."""
     n = problem.rows
     widest = max(problem.architecture.widths) * np.dtype(problem.dtype).itemsize
-    fewest, multiple, most = solver.granularity(problem)
-    liked = max(1, min(most // widest, max(-(-n // fewest), SMALLEST), n))
+    known = counts_of(solver)
+    wanted = Granularity() if known is None else known.granularity(solver, problem)
+    multiple = wanted.multiple
+    liked = max(1, min(wanted.most_bytes // widest, max(-(-n // wanted.fewest), SMALLEST), n))
     if memory_limit is None:
         return _evenly(n, liked, multiple)
     smaller = _falling(liked, min(SMALLEST, liked))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
-from dadmm.solvers.solver import Pace, Problem, Solver
+from dadmm.solvers.parts import Layout, Pace, Schedule
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import Solver
+from dadmm.solvers.stopping import Verdict
 from dadmm.store import KEPT_PARAMS, Run
 
 WHOLE = Pace()
@@ -61,27 +65,38 @@ class Plan:
     def begin(self, generation: int) -> None:
         """Make room for a generation of state."""
         self.run.check_lock()
-        problem, make = self.problem, self.run.begin
-        widths = self.solver.variables(problem)
-        make(generation, problem.rows, self.chunks[0], widths, problem.dtype)
-        sizes = self.solver.memory(problem)
-        make(generation, len(self.chunks), 1, sizes, problem.dtype, dim="chunk")
+        problem, make, layout = self.problem, self.run.begin, self.layout
+        make(generation, problem.rows, self.chunks[0], layout.state, problem.dtype)
+        make(generation, len(self.chunks), 1, layout.memory, problem.dtype, dim="chunk")
 
     def parameters(self, generation: int) -> list[str]:
         """Return the names of all arrays of a generation of parameters."""
-        layers, names = self.solver.layers(self.problem), self.solver.parameters
-        return [
-            f"params/{generation}/{name}" for layer in layers for name in names(self.problem, layer)
-        ]
+        each = self.layout.layers.values()
+        return [f"params/{generation}/{name}" for names in each for name in names]
 
     def arrays(self, generation: int) -> list[str]:
         """Return the names of all arrays of a generation, of state and parameters."""
-        kept = {**self.solver.variables(self.problem), **self.solver.memory(self.problem)}
+        kept = (*self.layout.state, *self.layout.memory)
         return [f"state/{generation}/{name}" for name in kept] + self.parameters(generation)
 
+    @cached_property
+    def layout(self) -> Layout:
+        """The arrays of the method."""
+        return self.solver.layout(self.problem)
+
+    @cached_property
+    def passes(self) -> Schedule:
+        """The passes of the run."""
+        return self.solver.passes(self.problem, len(self.chunks))
+
+    def judge(self, rows: Sequence[Mapping[str, float]], tol: float = 0.0) -> Verdict:
+        """Return what the history says: whether to stop, and which iteration to keep."""
+        return self.solver.stopping.judge(rows, tol)
+
     def __getstate__(self) -> dict[str, Any]:
-        # Each of the many tasks carries a plan, and none needs the many chunks.
-        return {**self.__dict__, "chunks": ()}
+        # Every task pickles the plan; tasks do not need the chunk sizes, nor what follows from it.
+        kept = {field.name: getattr(self, field.name) for field in fields(self)}
+        return kept | {"chunks": ()}
 
 
 @dataclass
@@ -105,6 +120,12 @@ class Position:
     previous: int | None
     rows: list[dict[str, float]]
     fresh: int
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], rows: list[dict[str, float]]) -> Position:
+        """Return the position that a commit record and its history say."""
+        iteration, generation = int(record["iteration"]), int(record["generation"])
+        return cls(iteration, generation, record["previous"], rows, int(record["next"]))
 
     def best(self, iteration: int | None) -> tuple[int, int]:
         """Return the iteration to finish with, and its generation; the last if there is no best."""

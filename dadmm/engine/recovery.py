@@ -17,6 +17,7 @@ from dadmm.engine import graph
 from dadmm.engine.compute import compute
 from dadmm.engine.plan import Plan
 from dadmm.engine.result import load_network
+from dadmm.engine.tasks import chunk_id
 from dadmm.errors import DamageError, RecoveryWarning, StoreError
 from dadmm.store import Run, ZarrBlocks, metadata
 from dadmm.store.arrays import COMMIT, PREVIOUS
@@ -84,17 +85,15 @@ def check_forms(plan: Plan) -> None:
         if record is None or not isinstance(blocks, ZarrBlocks):
             return
         with suppress(DamageError):
-            load_network(
-                run, solver, problem
-            )  # raises for one that does not fit; so its size is known
+            load_network(plan)  # raises for one that does not fit; so its size is known
         g, chunks = record["generation"], plan.chunks
         forms: dict[str, tuple[tuple[int, ...], int]] = {
             f"params/{g}/{name}": (array.shape, 0)
             for name, array in solver.initial(problem, 0).items()
         }
         for rows, chunk, widths in (
-            (problem.rows, chunks[0], solver.variables(problem)),
-            (len(chunks), 1, solver.memory(problem)),
+            (problem.rows, chunks[0], plan.layout.state),
+            (len(chunks), 1, plan.layout.memory),
         ):
             forms |= {f"state/{g}/{name}": ((rows, w), chunk) for name, w in widths.items()}
         if "x" not in run.attributes.get("sources", {}):
@@ -125,7 +124,7 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
         return replace(at, fresh=fresh)
     if group not in ("state", "params"):
         raise damage
-    best = plan.solver.best(at.rows)
+    best = plan.judge(at.rows).keep
     if group == "params" and best and rest.partition("/")[0] != str(at.generation):
         # Only those whose parameters are still there can take its place.
         there = {*run.blocks.names("params")} - {rest.partition("/")[0]}
@@ -248,7 +247,7 @@ def _changed(plan: Plan) -> list[str]:
         return []
     key = _key(plan.run)
     tasks = [
-        delayed(_complaint, pure=False)(plan.run, chunk, dask_key_name=f"{key}-x-{chunk}")
+        delayed(_complaint, pure=False)(plan.run, chunk, dask_key_name=f"{key}-x-{chunk_id(chunk)}")
         for chunk in range(len(plan.chunks))
     ]
     return [text for text in compute(delayed(list)(tasks)) if text]
@@ -275,7 +274,9 @@ def damages(run: Run, names: Iterable[str]) -> list[DamageError]:
             found.append(damage)
             continue
         tasks += [
-            delayed(_damage, pure=False)(run, name, chunk, dask_key_name=f"{key}-{name}-{chunk}")
+            delayed(_damage, pure=False)(
+                run, name, chunk, dask_key_name=f"{key}-{name}-{chunk_id(chunk)}"
+            )
             for chunk in range(chunks)
         ]
     if tasks:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dadmm.engine.plan import Plan
 from dadmm.errors import StoreError
 from dadmm.networks.form import Form
 from dadmm.networks.network import Network
 from dadmm.networks.scaling import Scaling
 from dadmm.networks.target import Target, labels_from_json
 from dadmm.numerics.types import Array
-from dadmm.solvers.solver import Problem, Solver
 from dadmm.store import Run
 
 
-def load_network(
-    run: Run, solver: Solver, problem: Problem, generation: int | None = None
-) -> Network:
+def load_network(plan: Plan, generation: int | None = None) -> Network:
     """Return the finished network; before it is, that of a generation, by default the last.
 
     Raises
@@ -24,16 +22,17 @@ def load_network(
     StoreError
         If the stored parameters do not fit the run's config.
     """
+    run, solver, problem = plan.run, plan.solver, plan.problem
     params: dict[str, Array] = {}
-    model, scaling = solver.model(problem), load_scaling(run)
+    layout, scaling = plan.layout, load_scaling(run)
+    model = layout.network
     record = run.committed() or {}
     if record.get("final"):
         group = f"network/{record['network']}"
         params = {name: run.blocks.get(f"{group}/{name}") for name in model.shapes}
     else:
         generation = record["generation"] if generation is None else generation
-        for layer in solver.finish(problem).parts[0].layers:
-            names = list(solver.exported(problem, layer))
+        for layer, names in layout.exported.items():
             stored = run.load_params(generation, names)
             try:
                 params |= solver.export(problem, layer, stored)

@@ -16,20 +16,23 @@ from dadmm.networks.scaling import Scaling
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Arrays
 from dadmm.numerics.workspace import lasting
-from dadmm.solvers.solver import Chunk, Pace, Part, Sums, combine
+from dadmm.solvers.parts import Pace, Part, Phase
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.solver import Solver, Weights, summary
+from dadmm.solvers.sums import Sums, combine
 
-# First words of the tasks whose keys end in the number of a chunk.
-VISITING = ("visit", "couple", "evaluate", "validate", "start", "store", "look", "check")
+CHUNK = "chunk"
 
 
 _work = lasting()
 
 
 def load_weights(plan: Plan, generation: int, layer: int, training: bool = True) -> Arrays:
-    """Read a layer's parameters and prepare what visits need of it, or evaluations alone."""
-    names = plan.solver.parameters if training else plan.solver.exported
+    """Read a layer's arrays and prepare what visits need of it, or evaluations alone."""
+    layout = plan.layout
+    names = (layout.layers if training else layout.exported)[layer]
     with phase(plan.session, "load"):
-        params = plan.run.load_params(generation, names(plan.problem, layer))
+        params = plan.run.load_params(generation, names)
         return plan.solver.prepare(plan.problem, layer, params)
 
 
@@ -55,7 +58,7 @@ def visit(
         Outputs of tasks that must be done before (they wrote what this one reads).
     """
     merged = _merged(weights)
-    if plan.solver.idle(plan.problem, part, merged):
+    if rests(part, merged):
         return {}
     read = plan.run.blocks.read
     with phase(plan.session, "read"):
@@ -64,12 +67,23 @@ def visit(
         seen = _chunk(plan, part, chunk, state, step.iteration, pace)
         if then is not None:
             _expect(plan, part, step, then)
-    with phase(plan.session, part.name.partition("-")[0]):
-        sums = plan.solver.visit(plan.problem, part, merged, seen)
+    with phase(plan.session, part.phase.value):
+        sums = call(plan.solver, plan.problem, part, merged, seen)
     with phase(plan.session, "write"):
         for name in part.writes:
             plan.run.blocks.write(f"state/{step.target}/{name}", chunk, state[name])
     return sums
+
+
+def rests(part: Part, weights: Arrays) -> bool:
+    """Whether the updates of all of a part's layers have said that they are settled."""
+    return bool(part.layers) and all(f"settled_{layer}" in weights for layer in part.layers)
+
+
+def call(solver: Solver, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+    """Call the solver for a part of a pass."""
+    evaluates = part.phase is Phase.EVALUATE
+    return (solver.evaluate if evaluates else solver.visit)(problem, part, weights, chunk)
 
 
 def aligned(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,30 +127,53 @@ def start(plan: Plan, generation: int | None, chunk: int, weights: Sequence[Arra
     return sums
 
 
+def update(
+    solver: Solver, problem: Problem, layer: int, start: Arrays, weights: Arrays, sums: Sums
+) -> dict[str, Any]:
+    """Call the solver for a layer's new arrays; numbers for the report are under "details"."""
+    now = Weights({k: v for k, v in weights.items() if k != "details"}, start, details_of(weights))
+    new, details = solver.update(problem, layer, now, sums)
+    if type(solver).report is Solver.report:
+        details = summary(layer, now, new, sums) | details
+    return {**now, **new, "details": now.details | details}
+
+
+def details_of(weights: Mapping[str, Any]) -> Sums:
+    """Return the numbers for the report that ride along with a layer's arrays."""
+    found: Sums = weights.get("details", {})
+    return found
+
+
 def solve(
     plan: Plan,
     layer: int,
     save: str | None,
-    anchor: Arrays,
+    start: Arrays,
     weights: dict[str, Any],
     sums: Sums,
 ) -> dict[str, Any]:
     """Update a layer's weights from the total, and return them for the next pass.
 
     After the last pass they are stored in the group `save`, and only the layer's numbers for the
-    report, which ride along under "details", are returned.
+    report are returned.
     """
     with phase(plan.session, "solve"):
-        names = plan.solver.constants(plan.problem, layer)
+        names = plan.layout.constants_of(layer)
         known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
-        given = (aligned(arrays) for arrays in (anchor, weights, {**sums, **known}))
-        new, details = plan.solver.solve(plan.problem, layer, *given)
-        found: dict[str, Any] = {"details": details}
+        given = (aligned(arrays) for arrays in (start, weights, {**sums, **known}))
+        new = update(plan.solver, plan.problem, layer, *given)
         if save is None:
-            return {**weights, **new, **found}
-        stored = plan.solver.parameters(plan.problem, layer)
+            return new
+        stored = plan.layout.layers[layer]
         plan.run.save_params(save, {name: new[name] for name in stored})
-        return found
+        return {"details": new["details"]}
+
+
+def begin(plan: Plan, layer: int, save: str, weights: dict[str, Any], sums: Sums) -> None:
+    """Change a layer's starting arrays by what a pass before training has found; store them."""
+    given = (aligned(arrays) for arrays in (weights, sums))
+    new = update(plan.solver, plan.problem, layer, weights, *given)
+    plan.run.save_params(save, {name: new[name] for name in plan.layout.layers[layer]})
 
 
 def carry(plan: Plan, layer: int, save: str, weights: Arrays) -> None:
@@ -145,11 +182,15 @@ def carry(plan: Plan, layer: int, save: str, weights: Arrays) -> None:
 
 
 def report(plan: Plan, solved: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Turn the layers' details into one row of history."""
+    """Turn the layers' numbers into one row of history."""
     details: Sums = {}
     for layer in solved:
         details |= layer["details"]
     return plan.solver.report(plan.problem, details)
+
+
+def done(plan: Plan, saved: Sequence[Any]) -> None:
+    """Wait for tasks that store something."""
 
 
 def final_report(plan: Plan, total: Sums, saved: Sequence[None]) -> dict[str, float]:
@@ -165,15 +206,11 @@ def keep_constants(plan: Plan, sums: Sums) -> int:
 
 
 def _chunk(plan: Plan, part: Part, chunk: int, state: Arrays, iteration: int, pace: Pace) -> Chunk:
-    """Read a chunk's inputs, targets and weights, scaled and encoded as the solver wants them."""
+    """Read a chunk's inputs, targets and weights; encode the targets."""
     problem, read = plan.problem, plan.run.read_data
     scaling = _scaling(plan)
-    x = y = weight = None
-    if part.x:
-        x = read("x", chunk)
-        if not plan.solver.raw:
-            out = _work.take("x", x.shape, problem.dtype)
-            x = scaling["x"].apply(x, problem.dtype, out)
+    x = read("x", chunk) if part.x else None
+    y = weight = None
     if part.y:
         y = read("y", chunk)
         if problem.classes:
@@ -185,8 +222,8 @@ def _chunk(plan: Plan, part: Part, chunk: int, state: Arrays, iteration: int, pa
             y = scaling["y"].apply(y, problem.dtype, out)
         if problem.weighted:
             weight = read("weight", chunk)[:, 0].astype(problem.dtype)
-    left = scaling["x"] if plan.solver.raw else None
-    return Chunk(x, y, state, (plan.seed, iteration, chunk), pace, weight, left)
+    seed = plan.seed, iteration, chunk
+    return Chunk(x, y, state, seed, pace, weight, scaling["x"], problem.dtype)
 
 
 _kept_scaling: tuple[str, dict[str, Scaling]] = "", {}
@@ -218,7 +255,7 @@ def one_blas_thread() -> Iterator[None]:
             _limited = before
 
 
-def _one_blas_thread() -> None:
+def limit_blas() -> None:
     """Limit a worker process once, for good: the limit is global, and tasks would race for it."""
     global _limited
     if not _limited:
@@ -226,13 +263,15 @@ def _one_blas_thread() -> None:
         _limited = True
 
 
+def chunk_id(chunk: int) -> str:
+    """Return what the key of a task that works on a chunk ends in."""
+    return f"{CHUNK}{chunk}"
+
+
 def task_of(key: str) -> str | None:
-    """Say in words what a task of these graphs works on; None for another key."""
-    prefix, _, rest = key.rpartition("-")
-    name = prefix.split("-")
-    if not rest.isdecimal() or name[0] not in VISITING:
-        return None
-    return f"chunk {rest} ({key})"
+    """Say in words which chunk a task works on; None for another task's key."""
+    _, found, number = key.rpartition(f"-{CHUNK}")
+    return f"{CHUNK} {number} ({key})" if found and number.isdecimal() else None
 
 
 def add(plan: Plan, parts: Sequence[Sums]) -> Sums:
@@ -241,8 +280,8 @@ def add(plan: Plan, parts: Sequence[Sums]) -> Sums:
         return combine(parts)
 
 
-def _run(function: Any, plan: Plan, *args: Any) -> Any:
+def run(function: Any, plan: Plan, *args: Any) -> Any:
     """Do a task: one BLAS thread, and no warnings, for the report tells of numbers not finite."""
-    _one_blas_thread()
+    limit_blas()
     with np.errstate(all="ignore"):
         return function(plan, *args)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -14,11 +14,8 @@ from dadmm.estimators.base import same
 from dadmm.networks.network import Network
 from dadmm.numerics.types import Array
 
-if TYPE_CHECKING:
-    pass
 
-
-class _Codes(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
+class Codes(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
     """What an estimator that gives codes has."""
 
     @property

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,57 +11,45 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from dadmm.errors import OptionError
-from dadmm.estimators.supervised import ADMMClassifier
+from dadmm.estimators.classifier import ADMMClassifier
+from dadmm.estimators.codes import Codes, as_numpy, given_dictionary
 from dadmm.networks.blocks import Dense, NMFBlock, Residual
 from dadmm.networks.chain import Chain
 from dadmm.networks.network import Network
 from dadmm.networks.target import Target
 from dadmm.numerics.matching import AttributeScores, match
-from dadmm.numerics.nonnegative import SWEEPS
 from dadmm.numerics.types import Array
-from dadmm.options import check_type
+from dadmm.options import check_type, documented, like, option
 from dadmm.solvers.block.method import BlockADMM
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import Solver
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-from dadmm.estimators.codes import _Codes, as_numpy, given_dictionary
+
+@dataclass(eq=False, repr=False)
+class _ByPosition:
+    """The first arguments of `DeepFacto`: a dataclass takes those of its last base first."""
+
+    n_components: int = option(16, least=1, means="The number of factors.")
+    hidden_layer_sizes: Sequence[int] = ()
+    head_layer_sizes: Sequence[int] = like(
+        ADMMClassifier,
+        "hidden_layer_sizes",
+        default=(),
+        means="Widths of the layers between the codes and the linear head.",
+    )
 
 
-class DeepFacto(_Codes, ADMMClassifier):
+@documented
+@dataclass(eq=False, repr=False)
+class DeepFacto(Codes, ADMMClassifier, _ByPosition):
     """A classifier through factors: a network with a non-negative factorisation inside.
 
     Hidden layers make features that are not negative; an `NMFBlock` codes these by factors; the
     rest of the network reads the codes alone.  Block-ADMM trains all of it (arXiv 2105.00339):
     backpropagation does not go through a code, which is the solution of a problem.
-
-    Parameters
-    ----------
-    n_components : int
-        The number of factors.
-    hidden_layer_sizes : sequence of int
-        Layers below the factors; none factorises the inputs themselves.
-    head_layer_sizes : sequence of int
-        Layers between the codes and the linear head.
-    activation : {"relu", "sigmoid", "softplus", ...}
-        The last layer below the factors must give nothing below 0.
-    factor_weight : float
-        Weight of the reconstruction of the features, beside the loss, in what layers below learn.
-    sparsity : float
-        Weight of the sum of the codes beside that of the reconstruction.
-    overlap : float
-        Weight of the products of the dictionary's rows with each other; see `NMFBlock`.
-    factor_init : {"random", "nndsvd"} or (n_components, features) array or fitted estimator
-        The first dictionary: drawn; formed from two looks at the features of the first network; or
-        given, or taken from the `components_` of an estimator such as scikit-learn's.
-    code_sweeps : int
-        Sweeps over each row's codes.
-    solver : "block" or BlockADMM
-        With options of its own, except `blocks`.
-    standardize : {"scale", "shift", "global", "feature", "none"}
-        "scale" divides the inputs by one number, so that 0 stays 0; "shift" first moves the least
-        value of each to 0.  Factors of the inputs themselves need one of these, or "none".
 
     Attributes
     ----------
@@ -74,83 +61,54 @@ class DeepFacto(_Codes, ADMMClassifier):
 
     Notes
     -----
-    All other parameters and attributes are those of `ADMMClassifier`.  Rows whose class is not
+    All other attributes are those of `ADMMClassifier`.  Rows whose class is not
     known still shape the factors if they have a `sample_weight` of 0, whatever their label.
     """
 
-    def __init__(
-        self,
-        n_components: int = 16,
-        hidden_layer_sizes: Sequence[int] = (256,),
-        head_layer_sizes: Sequence[int] = (),
-        activation: str = "relu",
-        *,
-        factor_weight: float = 0.01,
-        sparsity: float = 0.0,
-        overlap: float = 0.003,
-        factor_init: Any = "random",
-        code_sweeps: int = SWEEPS,
-        solver: str | Solver = "block",
-        loss: str = "auto",
-        alpha: float = 1e-3,
-        max_iter: int = 50,
-        tol: float = 1e-4,
-        standardize: str = "scale",
-        class_weight: Mapping[Any, float] | str | None = None,
-        random_state: int | None = None,
-        run: str | Path | None = None,
-        overwrite: bool = False,
-        memory_limit: int | str | None = None,
-        chunks: int | Sequence[int] | str = "auto",
-        copy_data: bool = False,
-        categorical: str = "refuse",
-        missing: str = "refuse",
-        handle_unknown: str = "error",
-        sample_dims: str | Sequence[str] | None = None,
-        warm_start: bool = False,
-        verbose: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            loss=loss,
-            alpha=alpha,
-            max_iter=max_iter,
-            tol=tol,
-            standardize=standardize,
-            class_weight=class_weight,
-            random_state=random_state,
-            run=run,
-            overwrite=overwrite,
-            memory_limit=memory_limit,
-            chunks=chunks,
-            copy_data=copy_data,
-            categorical=categorical,
-            missing=missing,
-            handle_unknown=handle_unknown,
-            sample_dims=sample_dims,
-            warm_start=warm_start,
-            verbose=verbose,
-        )
-        self.n_components = n_components
-        self.head_layer_sizes = head_layer_sizes
-        self.factor_weight = factor_weight
-        self.sparsity = sparsity
-        self.overlap = overlap
-        self.factor_init = factor_init
-        self.code_sweeps = code_sweeps
+    hidden_layer_sizes: Sequence[int] = like(
+        ADMMClassifier,
+        "hidden_layer_sizes",
+        default=(256,),
+        means="Widths of the layers below the factors; none factorises the inputs themselves.",
+    )
+    activation: str = like(
+        ADMMClassifier,
+        "activation",
+        means="Activation of the layers. The last one below the factors must give nothing below 0.",
+    )
+    _: KW_ONLY
+    factor_weight: float = like(NMFBlock, "weight")
+    sparsity: float = like(NMFBlock, "l1")
+    overlap: float = like(NMFBlock, "overlap")
+    factor_init: Any = like(
+        NMFBlock,
+        "init",
+        kinds=(str, object),
+        says='{"random", "nndsvd"} or (n_components, features) array or fitted estimator',
+        means="The first dictionary. It is drawn, formed from two looks at the features of the "
+        "first network, or given. A given one may be taken from the `components_` of an estimator "
+        "such as scikit-learn's.",
+    )
+    code_sweeps: int = like(NMFBlock, "sweeps")
+    solver: str | Solver = like(
+        ADMMClassifier,
+        "solver",
+        says='"block" or BlockADMM',
+        means="Block-ADMM, by its name or with options of its own, except `blocks`.",
+    )
+    standardize: str = like(
+        ADMMClassifier,
+        "standardize",
+        default="scale",
+        means='How inputs are scaled. "scale" divides them by one number, so that 0 stays 0; '
+        '"shift" first moves the least value of each to 0. Factors of the inputs themselves need '
+        'one of these, or "none".',
+    )
+    stem: str = field(default="dense", init=False)
 
     # --------------------------------------------------------------------------------- training
 
-    def _check_options(self) -> None:
-        self._check_widths("head_layer_sizes")
-        self._check_numbers(("n_components", int, 1), ("code_sweeps", int, 1))
-        self._check_numbers(("factor_weight", float, 0), ("sparsity", float, 0))
-        self._check_numbers(("overlap", float, 0))
-        super()._check_options()
-
-    def _layers(self) -> list[Any]:
+    def layers(self) -> list[Any]:
         """Return the blocks of the network, without its head."""
         found: list[Any] = []
         for sizes in (self.hidden_layer_sizes, self.head_layer_sizes):
@@ -173,13 +131,15 @@ class DeepFacto(_Codes, ADMMClassifier):
             init=self.factor_init if isinstance(self.factor_init, str) else "random",
         )
 
-    def _make_solver(self) -> Solver:
-        solver = super()._make_solver()
+    def make_solver(self) -> Solver:
+        """Return Block-ADMM with the blocks of this network."""
+        solver = super().make_solver()
         if not isinstance(solver, BlockADMM):
             raise OptionError(f"DeepFacto needs solver='block', not {solver.name!r}")
-        return replace(solver, blocks=self._layers())
+        return replace(solver, blocks=self.layers())
 
-    def _initial(self, problem: Problem) -> dict[str, Array] | None:
+    def given_parameters(self, problem: Problem) -> dict[str, Array] | None:
+        """Return the dictionary that `factor_init` is, or has; None if it is a word."""
         if isinstance(self.factor_init, str):
             return None
         t = len(self.hidden_layer_sizes) + 1
@@ -188,22 +148,24 @@ class DeepFacto(_Codes, ADMMClassifier):
         s = s / np.maximum(np.linalg.norm(s, axis=1, keepdims=True), 1e-30)
         return {f"theta_{t}": s.astype(problem.dtype).reshape(-1)}
 
-    def _config(self, solver: Solver) -> dict[str, Any]:
+    def config(self, solver: Solver) -> dict[str, Any]:
+        """Return the options without the numbers of a dictionary, which the store has."""
         if isinstance(self.factor_init, str):
-            return super()._config(solver)
-        return dict(clone(self).set_params(factor_init="random")._config(solver))
+            return super().config(solver)
+        return dict(clone(self).set_params(factor_init="random").config(solver))
 
     def _widths(self) -> tuple[int, ...]:
         return (*self.hidden_layer_sizes, int(self.n_components), *self.head_layer_sizes)
 
     # ------------------------------------------------------------------------------- prediction
 
-    def _fitted(self, network: Network) -> dict[str, Any]:
+    def fitted(self, network: Network) -> dict[str, Any]:
+        """Return what `Trained.fitted` does, and the dictionary."""
         at = _factor_at(network)
         s = network.params[f"s_{at}"]
         scale = network.inputs.scale
         found = {"components_": s * scale.astype(s.dtype) if at == 1 else s}
-        return super()._fitted(network) | found
+        return super().fitted(network) | found
 
     def transform(self, X: Any) -> Any:
         """Return the codes of each row, (rows, n_components): what the head of the network reads.
@@ -268,7 +230,7 @@ class DeepFacto(_Codes, ADMMClassifier):
         check_is_fitted(self, "network_")
         check_type("columns", columns, int)
         codes = as_numpy(self.transform(X)).reshape(-1, self._n_features_out)
-        x = as_numpy(self._contain(X).matrix(self._form))
+        x = as_numpy(self.matrix(X))
         names = self._form.names
         named = names is not None and len(names) == x.shape[1]  # one-hot columns have none
         return factors(x, codes, image_shape, columns, names if named else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
@@ -10,107 +9,28 @@ from typing import Any
 
 from dadmm.cluster.connection import current_client, resources
 from dadmm.engine import loop
-from dadmm.engine.memory import chunk_rows
-from dadmm.engine.plan import Plan
-from dadmm.engine.recovery import check_forms, last_record
-from dadmm.errors import DamageError, InputError, OptionError, StoreError, unknown
+from dadmm.engine.memory import check_workers
+from dadmm.engine.session import Session
+from dadmm.errors import DamageError, StoreError, unknown
 from dadmm.estimators.base import Trained
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.deepfacto import DeepFacto
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+from dadmm.estimators.regressor import ADMMRegressor
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.blocks import Block, Dense, NMFBlock
 from dadmm.networks.chain import Chain
 from dadmm.networks.form import Form
 from dadmm.networks.network import Network
-from dadmm.networks.target import labels_from_json
-from dadmm.numerics.activations import get_activation
-from dadmm.numerics.losses import get_loss
-from dadmm.options import check_type
 from dadmm.solvers.block.cut import frozen
 from dadmm.solvers.nmf.method import Factorization
-from dadmm.solvers.registry import make_solver, solver_table
-from dadmm.solvers.solver import Problem, Solver
-from dadmm.store import Run
+from dadmm.solvers.solver import Solver
 
 ESTIMATORS: dict[str, type[Trained]] = {
     kind.__name__: kind for kind in (ADMMClassifier, ADMMRegressor, DeepFacto, NMF)
 }
 # What loading a run gives.
 Estimator = ADMMClassifier | ADMMRegressor | DeepFacto | NMF
-
-
-def open_plan(run: Run, solver: Solver | None = None) -> Plan:
-    """Return the plan of a stored run: what to resume it with.
-
-    Raises
-    ------
-    StoreError
-        If the store's config is not one that this version knows.
-    """
-    stored = run.attributes
-    try:
-        shape = stored["problem"]["architecture"]
-        arch = Architecture(tuple(shape["widths"]), tuple(shape["skips"]), shape["activation"])
-        problem = Problem(**{**stored["problem"], "architecture": arch})
-        _check_stored(problem, stored)
-        if solver is None:
-            solver = make_solver(stored["config"]["solver"])
-        elif solver_table(solver) != stored["config"]["solver"]:
-            raise OptionError("it was trained by another solver than the one passed")
-        solver.check(problem)
-        return Plan(run, solver, problem, tuple(stored["chunks"]), stored["seed"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{run.url} cannot be used: {error}") from error
-
-
-def _check_stored(problem: Problem, stored: Mapping[str, Any]) -> None:
-    """Raise `InputError` for what no fit would have stored: others may have made the store."""
-    arch = problem.architecture
-    for name, number in (
-        *(("width", width) for width in arch.widths),
-        ("rows", problem.rows),
-        ("seed", stored["seed"]),
-        ("input_bytes", stored["input_bytes"]),
-        ("classes", problem.classes),
-        *(("chunk", rows) for rows in stored["chunks"]),
-    ):
-        least = 0 if name in ("seed", "classes") else 1
-        if type(number) is not int or not least <= number < 2**63:
-            raise InputError(f"its {name} is {number!r}")
-    for name, value in (
-        *(("skip", skip) for skip in arch.skips),
-        ("weighted", problem.weighted),
-        ("supervised", problem.supervised),
-        ("flat", stored["flat"]),
-    ):
-        check_type(name, value, bool)
-    for name in ("alpha", "target_variation"):
-        check_type(name, getattr(problem, name), float)
-    if problem.dtype not in ("float32", "float64"):
-        raise InputError(f"its dtype is {problem.dtype!r}")
-    labels = stored["classes"]
-    known = 0 if labels is None else len(labels_from_json(labels))
-    fits = known == problem.classes and known in (0, arch.widths[-1])
-    if len(arch.skips) != len(arch.widths) - 1 or not fits:
-        raise InputError("its layers do not fit together")
-    *full, last = stored["chunks"]
-    if sum(full) + last != problem.rows or last > (full or [last])[0] or len(set(full)) > 1:
-        raise InputError("its chunks do not tile its rows")
-    for name, word in (("activation", arch.activation), ("loss", problem.loss)):
-        check_type(name, word, str)
-    if not Form.from_json(stored["inputs"]).fits(arch.widths[0]):
-        raise InputError("its columns do not fit its network")
-    get_activation(arch.activation)
-    get_loss(problem.loss)
-
-
-def is_done(run: Run, max_iter: int) -> bool:
-    """Whether a run has nothing left to do, with a limit on its iterations."""
-    record = run.committed() or {}
-    return bool(record.get("final")) and (
-        record["iteration"] >= max_iter or record["status"] == "converged"
-    )
 
 
 def load(path: str | Path, *, solver: Solver | None = None) -> Estimator:
@@ -136,12 +56,22 @@ def load(path: str | Path, *, solver: Solver | None = None) -> Estimator:
     """
     if str(path).endswith(".safetensors"):
         return _from_file(path, solver)
-    run = Run.open(path)
-    plan = open_plan(run, solver)
-    if run.committed() is None:
-        raise StoreError(f"{path} has no committed iteration yet: dadmm resume {path}")
-    estimator: Estimator = _stored_estimator(run, plan.solver)
-    estimator._take(plan)
+    return trained(Session.open(path, solver))
+
+
+def trained(session: Session) -> Estimator:
+    """Return the fitted estimator of a run, as at its last committed iteration.
+
+    Raises
+    ------
+    StoreError
+        If the run has not finished its first step, or its config is not one of this version.
+    """
+    estimator = untrained(session)
+    if session.record is None:
+        url = session.run.url
+        raise StoreError(f"{url} has no committed iteration yet: dadmm resume {url}")
+    estimator.adopt(session)
     return estimator
 
 
@@ -160,7 +90,7 @@ def _from_file(path: str | Path, solver: Solver | None) -> Estimator:
     if solver is not None and kind is not NMF:
         options["solver"] = solver
     estimator: Estimator = kind(**options)
-    estimator._take_network(network)
+    estimator.adopt_network(network)
     return estimator
 
 
@@ -177,7 +107,7 @@ def _kind_of(network: Network) -> tuple[Any, dict[str, Any]]:
             return NMF, _factorisation(network, factors[0])
         if target.classes is not None and len(factors) == 1:
             deep = _deep(arch, factors[0])
-            made = [*DeepFacto(**deep)._layers(), Dense(arch.widths[-1], "identity")]
+            made = [*DeepFacto(**deep).layers(), Dense(arch.widths[-1], "identity")]
             # The factors may have options that the estimator has not.
             if [factors[0] if isinstance(b, NMFBlock) else b for b in made] == list(arch.blocks):
                 return DeepFacto, {**deep, "loss": target.loss}
@@ -246,35 +176,40 @@ def resume(
         If there is no run, it was killed before its data was stored, or another driver is at work
         on it.
     """
-    run = Run.open(path)
-    plan = open_plan(run, solver)
-    with run.locked(force):
-        if not run.has_data:
+    session = Session.open(path, solver)
+    plan = session.plan  # what cannot be used is refused before it is locked
+    with session.run.locked(force):
+        if not session.has_data:
             raise StoreError(
                 f"{path} was stopped before its data was stored: start the fit again, over it "
                 "(overwrite=True, --overwrite)"
             )
-        estimator = _stored_estimator(run, plan.solver)
+        estimator = untrained(session)
         estimator.verbose = verbose
         if max_iter is not None:
             estimator.max_iter = max_iter
-            estimator._check_options()
+            estimator.check_options()
         # The chunks are what they are: workers that are too small for them are refused here.
-        memory, threads = resources(current_client(), None)
-        size = run.attributes["input_bytes"]
-        in_place = bool(run.attributes.get("sources"))
-        chunk_rows(plan.solver, plan.problem, plan.chunks, memory, threads, size, in_place=in_place)
-        check_forms(plan)
-        last_record(run)  # goes back to the one before, if that one is damaged
-        if is_done(run, estimator.max_iter):
+        check_workers(plan, *resources(current_client(), None))
+        session.check_forms()
+        session.mend()
+        if session.is_done(estimator.max_iter):
             # A finished network that is damaged is made again.
             with suppress(DamageError):
-                estimator._take(plan)
+                estimator.adopt(session)
                 return estimator
-        return estimator._train(plan, callback)
+        return estimator.train(session, callback)
 
 
-def _stored_estimator(run: Run, solver: Solver) -> Any:
+def untrained(session: Session) -> Estimator:
+    """Return the estimator whose options a run keeps.
+
+    Raises
+    ------
+    StoreError
+        If these are not options of this version, or do not fit the run's solver.
+    """
+    run, solver = session.run, session.solver
     config = run.attributes["config"]
     try:
         if str(config["estimator"]) not in ESTIMATORS:
@@ -296,8 +231,8 @@ def _stored_estimator(run: Run, solver: Solver) -> Any:
             raise ValueError(f"its network is not one of {kind.__name__}")
         if "solver" in signature(kind).parameters:
             params["solver"] = solver
-        made = kind(run=run.url, **params)
-        made._check_options()
+        made: Estimator = kind(run=run.url, **params)
+        made.check_options()
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{run.url} cannot be used: {error}") from error
     return made

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import KW_ONLY, dataclass
+from types import NoneType
+from typing import Any, Self
 
 import numpy as np
 from dask.base import compute
@@ -16,64 +16,34 @@ from sklearn.utils.validation import check_is_fitted
 
 from dadmm.data.containers import check_width
 from dadmm.engine import loop
-from dadmm.engine.plan import Plan
-from dadmm.errors import FactorWarning, ShapeError, unknown
+from dadmm.engine.session import Session
+from dadmm.errors import FactorWarning, ShapeError
 from dadmm.estimators.base import Trained
 from dadmm.estimators.callbacks import with_callbacks
-from dadmm.estimators.codes import _Codes, given_dictionary
+from dadmm.estimators.codes import Codes, given_dictionary
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.network import Network
 from dadmm.numerics.algebra import square
 from dadmm.numerics.types import Array
-from dadmm.options import check_type
-from dadmm.solvers.nmf.method import STARTS
+from dadmm.options import documented, like, option
+from dadmm.solvers.nmf.options import FactorizationOptions
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver
 from dadmm.solvers.rows import batches
-from dadmm.solvers.solver import Problem, Solver
-
-if TYPE_CHECKING:
-    pass
+from dadmm.solvers.solver import Solver
 
 # Rows that are scored at once.
 BLOCK = 8192
 
 
-class NMF(_Codes, Trained):
+@documented
+@dataclass(eq=False, repr=False)
+class NMF(Codes, Trained):
     """Non-negative matrix factorisation on Dask, for data larger than memory.
 
     ``X`` (samples, features) is approximated by ``M S``, with codes ``M >= 0`` and a dictionary
     ``S >= 0``: scikit-learn's `sklearn.decomposition.NMF` with its coordinate descent, over chunks
     of the samples.  Runs on the current `distributed.Client` if there is one, else on threads.
-
-    Parameters
-    ----------
-    n_components : int or "auto"
-        r; "auto" takes as many as there are features.
-    init : {None, "auto", "nndsvd", "random"} or (n_components, features) array or fitted estimator
-        The first dictionary: formed from two looks at the data; drawn; or given, or taken from the
-        `components_` of an estimator such as scikit-learn's.  "auto", or None, takes "nndsvd" up
-        to 4096 features, else "random".
-    max_iter : int
-        Most iterations; each is one pass over the data.
-    tol : float
-        Stop when ten iterations have lowered the objective by less than `tol` of its first value;
-        0 never stops early.
-    random_state : int or None
-        Seed of a dictionary that is drawn.
-    alpha_W : float
-        Weight of the codes' penalty, times the number of features.
-    alpha_H : float or "same"
-        Weight of the dictionary's, times the number of samples; "same" as `alpha_W`.
-    l1_ratio : float
-        Share of the sums in these penalties; the rest is half the squares.
-    mode : {"batch", "online"}
-        Keep the codes of every sample, and never let the objective rise; or store nothing per
-        sample and improve the dictionary after every mini-batch, which needs fewer passes.
-    dtype : {"float32", "float64"}
-    shift : bool
-        Whether to subtract the least value of each feature first: data below 0 is refused
-        otherwise.  All is then divided by one number, too: the objective and the penalties are
-        in these units.
 
     Attributes
     ----------
@@ -87,61 +57,62 @@ class NMF(_Codes, Trained):
     history_ : xarray.Dataset
         Over `iteration`: objective; train_score, the share of the squares that is explained;
         reseeded, how many factors had died and were seeded again; step, size, seconds.
-
-    Notes
-    -----
-    `run`, `overwrite`, `memory_limit`, `chunks`, `copy_data`, `categorical`, `missing`,
-    `handle_unknown`, `sample_dims`, `warm_start` and `verbose` are those of `ADMMClassifier`.
     """
 
-    def __init__(
-        self,
-        n_components: int | str = "auto",
-        *,
-        init: Any = None,
-        tol: float = 1e-4,
-        max_iter: int = 200,
-        random_state: int | None = None,
-        alpha_W: float = 0.0,
-        alpha_H: float | str = "same",
-        l1_ratio: float = 0.0,
-        mode: str = "batch",
-        dtype: str = "float32",
-        shift: bool = False,
-        run: str | Path | None = None,
-        overwrite: bool = False,
-        memory_limit: int | str | None = None,
-        chunks: int | Sequence[int] | str = "auto",
-        copy_data: bool = False,
-        categorical: str = "refuse",
-        missing: str = "refuse",
-        handle_unknown: str = "error",
-        sample_dims: str | Sequence[str] | None = None,
-        warm_start: bool = False,
-        verbose: bool = False,
-    ) -> None:
-        self.n_components = n_components
-        self.init = init
-        self.tol = tol
-        self.max_iter = max_iter
-        self.random_state = random_state
-        self.alpha_W = alpha_W
-        self.alpha_H = alpha_H
-        self.l1_ratio = l1_ratio
-        self.mode = mode
-        self.dtype = dtype
-        self.shift = shift
-        self.run = run
-        self.overwrite = overwrite
-        self.memory_limit = memory_limit
-        self.chunks = chunks
-        self.copy_data = copy_data
-        self.categorical = categorical
-        self.missing = missing
-        self.handle_unknown = handle_unknown
-        self.sample_dims = sample_dims
-        self.warm_start = warm_start
-        self.verbose = verbose
+    n_components: int | str | None = option(
+        "auto",
+        kinds=(int, str, NoneType),
+        choices=("auto",),
+        least=1,
+        says='int or "auto"',
+        means='r, the number of factors; "auto" takes as many as there are features.',
+    )
+    _: KW_ONLY
+    init: Any = option(
+        None,
+        kinds=(NoneType, str, object),
+        choices=("auto", "nndsvd", "random"),
+        sample="auto",
+        says='{None, "auto", "nndsvd", "random"} or (n_components, features) array or fitted '
+        "estimator",
+        means="The first dictionary. It is formed from two looks at the data, drawn, or given. A "
+        "given one may be taken from the `components_` of an estimator such as scikit-learn's. "
+        '"auto", or None, takes "nndsvd" up to 4096 features, else "random".',
+    )
+    alpha_W: float = like(
+        FactorizationOptions,
+        "alpha_codes",
+        means="Weight of the codes' penalty, times the number of features.",
+    )
+    alpha_H: float | str = option(
+        "same",
+        kinds=(float, str),
+        choices=("same",),
+        least=0,
+        sample=0.0,
+        says='float or "same"',
+        means="Weight of the dictionary's penalty, times the number of samples. It may be the "
+        '"same" as `alpha_W`.',
+    )
+    l1_ratio: float = like(FactorizationOptions, "l1_ratio")
+    mode: str = like(FactorizationOptions, "mode")
+    dtype: str = like(FactorizationOptions, "dtype")
+    shift: bool = option(
+        False,
+        means="Whether to subtract the least value of each feature first. Data below 0 is refused "
+        "otherwise. All is then divided by one number, too: the objective and the penalties are "
+        "in these units.",
+    )
+    max_iter: int = like(Trained, "max_iter", default=200)
+    tol: float = like(
+        Trained,
+        "tol",
+        means="Stop when ten iterations have lowered the objective by less than `tol` of its "
+        "first value; 0 never stops early.",
+    )
+    random_state: int | None = like(
+        Trained, "random_state", means="Seed of a dictionary that is drawn."
+    )
 
     # --------------------------------------------------------------------------------- training
 
@@ -182,18 +153,8 @@ class NMF(_Codes, Trained):
         """How the data is scaled: not at all, or shifted so that its least values are 0."""
         return "shift" if self.shift else "none"
 
-    def _check_options(self) -> None:
-        check_type("shift", self.shift, bool)
-        if isinstance(self.init, str) and self.init not in STARTS:
-            raise unknown("init", self.init, STARTS)
-        if self.n_components is not None and self.n_components != "auto":
-            self._check_numbers(("n_components", int, 1))
-        self._check_numbers(("alpha_W", float, 0), ("l1_ratio", float, 0))
-        if self.alpha_H != "same":
-            self._check_numbers(("alpha_H", float, 0))
-        super()._check_options()
-
-    def _make_solver(self) -> Solver:
+    def make_solver(self) -> Solver:
+        """Return the solver that factorises, with this estimator's options."""
         alpha_h = self.alpha_W if self.alpha_H == "same" else self.alpha_H
         table = {
             "name": "nmf",
@@ -206,9 +167,10 @@ class NMF(_Codes, Trained):
         }
         return make_solver(table)
 
-    def _problem(
+    def make_problem(
         self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
     ) -> Problem:
+        """Return the factorisation's squared error; see `Trainable.make_problem`."""
         if self.n_components not in (None, "auto"):
             r = int(self.n_components)
         elif self.init is None or isinstance(self.init, str):
@@ -218,34 +180,38 @@ class NMF(_Codes, Trained):
         arch = Architecture((shape[1], r), (False,), "identity")
         return Problem(arch, "squared", 0.0, rows=shape[0], dtype=solver.dtype, supervised=False)
 
-    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+    def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+        """Return nothing: there is nothing to predict."""
         return None, None
 
-    def _initial(self, problem: Problem) -> dict[str, Array] | None:
+    def given_parameters(self, problem: Problem) -> dict[str, Array] | None:
+        """Return the dictionary that `init` is, or has; None if it is a word."""
         if self.init is None or isinstance(self.init, str):
             return None
         given = given_dictionary(self.init, "init", problem.architecture.widths[::-1])
         return {"s_1": given.astype(problem.dtype)}
 
-    def _config(self, solver: Solver) -> dict[str, Any]:
+    def config(self, solver: Solver) -> dict[str, Any]:
+        """Return the options without the numbers of a dictionary, which the store has."""
         if isinstance(self.init, (str, type(None))):
-            return super()._config(solver)
-        config = clone(self).set_params(init=None)._config(solver)  # the store has the numbers
-        return dict(config)
+            return super().config(solver)
+        return dict(clone(self).set_params(init=None).config(solver))
 
     # ------------------------------------------------------------------------------- prediction
 
-    def _fitted(self, network: Network) -> dict[str, Any]:
+    def fitted(self, network: Network) -> dict[str, Any]:
+        """Return what `Trained.fitted` does, and the dictionary."""
         s = network.params["s_1"]
         scale = network.inputs.scale
         found = {"components_": s if (scale == 1).all() else s * scale.astype(s.dtype)}
-        return super()._fitted(network) | found | {"n_components_": len(s)}
+        return super().fitted(network) | found | {"n_components_": len(s)}
 
-    def _take(self, plan: Plan) -> None:
-        super()._take(plan)
+    def adopt(self, session: Session) -> None:
+        """Set the reconstruction error too; see `Trained.adopt`."""
+        super().adopt(session)
         loss = self.history_.attrs.get("forward_loss", np.nan)
         size = float(self.network_.inputs.scale[0])
-        self.reconstruction_err_ = float(np.sqrt(2.0 * loss * plan.problem.rows)) * size
+        self.reconstruction_err_ = float(np.sqrt(2.0 * loss * session.problem.rows)) * size
 
     def transform(self, X: Any) -> Any:
         """Return the codes of each row, (rows, n_components).
@@ -266,7 +232,7 @@ class NMF(_Codes, Trained):
         ``1 - |X - M S|^2 / |X|^2``, after the shift, if there is one.
         """
         check_is_fitted(self, "network_")
-        matrix = self._contain(X).matrix(self._form)
+        matrix = self.matrix(X)
         check_width(matrix.shape[1], self.network_.architecture.widths[0])
         if hasattr(matrix, "to_delayed"):
             blocks = matrix.rechunk({1: -1}).to_delayed()[:, 0]

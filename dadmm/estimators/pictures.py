@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dadmm.errors import InputError, OptionError
+from dadmm.engine.live.charts import figure_class
+from dadmm.errors import OptionError
 from dadmm.numerics.types import Array
 
 if TYPE_CHECKING:
@@ -33,10 +34,7 @@ def factors(
     names : sequence of str or None
         Of the features, for bars.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("plots need matplotlib: pip install 'dadmm[plot]'") from error
+    new_figure = figure_class()
     if columns < 1:
         raise OptionError(f"columns={columns}: use 1 or more")
     shape = picture_shape(x.shape[1], image_shape)
@@ -45,7 +43,7 @@ def factors(
     wide = min(columns, count)
     tall = -(-count // wide)
     size = (1.5, 1.7) if shape else (3.0, 2.6)
-    figure = Figure(figsize=(size[0] * wide, size[1] * tall), layout="constrained")
+    figure: Figure = new_figure(figsize=(size[0] * wide, size[1] * tall), layout="constrained")
     places = figure.subplots(tall, wide, squeeze=False).ravel()
     most = np.abs(found).max() or 1.0
     for k, place in enumerate(places):

@@ -1,97 +1,85 @@
-"""scikit-learn estimators: `ADMMClassifier` and `ADMMRegressor`."""
+"""What the classifier and the regressor share: a network with hidden layers."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections import ChainMap
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 from dask.base import compute
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.exceptions import DataConversionWarning
-from sklearn.utils import Tags
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from dadmm.data import arrays, ingest, targets
-from dadmm.data.containers import Container, check_width
-from dadmm.data.prepare import prepare_training, rows_of, take_targets
+from dadmm.data import arrays, targets
+from dadmm.data.prepare import rows_of, take_targets
 from dadmm.engine import loop
-from dadmm.errors import DadmmError, OptionError, ShapeError
-from dadmm.estimators.base import Trained, same
+from dadmm.errors import DadmmError, OptionError
+from dadmm.estimators.base import Trained
 from dadmm.estimators.callbacks import with_callbacks
+from dadmm.estimators.problem import pose
 from dadmm.networks.architecture import Architecture
-from dadmm.numerics.losses import get_loss
+from dadmm.numerics.activations import ACTIVATIONS
+from dadmm.numerics.losses import LOSSES, get_loss
 from dadmm.numerics.types import Array
-from dadmm.options import check_type
-from dadmm.solvers.block.method import BlockADMM
+from dadmm.options import option
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver
-from dadmm.solvers.solver import Problem, Solver
+from dadmm.solvers.solver import Solver
 
 
-def _has_partial_fit(estimator: Any) -> bool:
+def has_partial_fit(estimator: Any) -> bool:
     """Whether the solver learns from pieces; `OptionError`, which hides the method, if not."""
     try:
         solver = make_solver(estimator.solver)
     except DadmmError:
         return True  # the call says what is wrong
-    if not isinstance(solver, BlockADMM):
+    if solver.incremental() is None:
         raise OptionError(f"partial_fit needs solver='block', not {solver.name!r}")
     return True
 
 
-class _ADMMEstimator(Trained):
+@dataclass(eq=False, repr=False)
+class Supervised(Trained):
     """What the classifier and the regressor share: a network with hidden layers."""
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Sequence[int] = (128, 128),
-        activation: str = "relu",
-        *,
-        solver: str | Solver = "block",
-        loss: str = "auto",
-        stem: str = "dense",
-        alpha: float = 1e-3,
-        max_iter: int = 50,
-        tol: float = 1e-4,
-        standardize: str = "feature",
-        random_state: int | None = None,
-        run: str | Path | None = None,
-        overwrite: bool = False,
-        memory_limit: int | str | None = None,
-        chunks: int | Sequence[int] | str = "auto",
-        copy_data: bool = False,
-        categorical: str = "refuse",
-        missing: str = "refuse",
-        handle_unknown: str = "error",
-        sample_dims: str | Sequence[str] | None = None,
-        warm_start: bool = False,
-        verbose: bool = False,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.loss = loss
-        self.stem = stem
-        self.alpha = alpha
-        self.max_iter = max_iter
-        self.tol = tol
-        self.standardize = standardize
-        self.random_state = random_state
-        self.run = run
-        self.overwrite = overwrite
-        self.memory_limit = memory_limit
-        self.chunks = chunks
-        self.copy_data = copy_data
-        self.categorical = categorical
-        self.missing = missing
-        self.handle_unknown = handle_unknown
-        self.sample_dims = sample_dims
-        self.warm_start = warm_start
-        self.verbose = verbose
+    hidden_layer_sizes: Sequence[int] = option(
+        (128, 128),
+        kinds=(list, Sequence, np.ndarray),
+        items=(int,),
+        means="Width of each hidden layer. Layers between equal widths are residual.",
+    )
+    activation: str = option("relu", choices=ACTIVATIONS, means="Activation of the hidden layers.")
+    _: KW_ONLY
+    solver: str | Solver = option(
+        "block",
+        kinds=(object,),  # see make_solver
+        says="str or solver object",
+        means='"block" (`BlockADMM`: mini-batches, fast) or "relaxed" (`RelaxedADMM`: closed '
+        "forms), or one of these objects with options of its own.",
+    )
+    loss: str = option(
+        "auto",
+        choices=ChainMap[str, Any](LOSSES, {"auto": None}),
+        means='Loss of the outputs. "auto" is the cross-entropy for classes, the binary one for '
+        "several labels per row, and the squared loss for regression.",
+    )
+    stem: str = option(
+        "dense",
+        choices=("dense", "identity"),
+        means="Kind of the first layer. It is dense, or residual too: that needs as many units as "
+        "features.",
+    )
+    alpha: float = option(1e-3, least=0, means="Weight of ``|W|^2 / 2``, per sample.")
+    standardize: str = option(
+        "feature",
+        choices=("feature", "global", "scale", "shift", "none"),
+        means="How inputs are scaled. feature: centre each feature and divide it by its own "
+        "deviation. global: divide by one deviation for all (images). scale: divide all by one "
+        "number, so that 0 stays 0. shift: likewise, after the least value of each feature has "
+        "become 0. none: take the data as it is. For regression the targets are scaled too, each "
+        'by its own deviation, unless "none"; predictions are in the units of the targets.',
+    )
 
     @with_callbacks
     def fit(
@@ -133,10 +121,10 @@ class _ADMMEstimator(Trained):
         """
         return self._run(X, y, sample_weight, callback)
 
-    def _problem(
+    def make_problem(
         self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
     ) -> Problem:
-        """Return what is to be minimised over so many rows of so many features."""
+        """Return the loss of a residual network; see `Trainable.make_problem`."""
         n_outputs = target.shape[1] if classes is None else len(classes)
         arch = Architecture.build(
             shape[1],
@@ -155,39 +143,14 @@ class _ADMMEstimator(Trained):
         )
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
-        self._check_options()
-        solver = self._make_solver()
-        assert isinstance(solver, BlockADMM)
+        solver = self.make_solver().incremental()
+        assert solver is not None  # or there would be no such method
         if self.run is not None:
             raise OptionError("partial_fit keeps its state in the estimator: leave run=None")
-        # One pass is no schedule, and its rows are too few to hold some out.
-        solver = replace(solver, learning_rate_schedule="constant", early_stopping=False)
-        before = self if hasattr(self, "network_") else None
-        form = None if before is None else self._form
-        given = prepare_training(X, y, self.categorical, self.missing, self.sample_dims, form)
-        if before is not None:
-            check_width(given.x.shape[1], self.network_.architecture.widths[0])
-        known = getattr(self, "classes_", None) if before is not None else classes
-        target, found = self._target(given.y, given.x.shape[0], known)
-        return self._fit(solver, given, target, found, sample_weight, before, None, max_iter=1)
-
-    def _check_options(self) -> None:
-        for option in ("activation", "loss", "stem", "standardize"):
-            check_type(option, getattr(self, option), str)
-        self._check_widths("hidden_layer_sizes")
-        self._check_numbers(("alpha", float, 0))
-        ingest.check_standardize(self.standardize)
-        super()._check_options()
-
-    def _check_widths(self, option: str) -> None:
-        sizes = getattr(self, option)
-        try:
-            for width in sizes:
-                check_type("width", width, int)
-        except (TypeError, OptionError) as error:
-            raise OptionError(
-                f"{option}={sizes!r}: use whole numbers such as (128, 128)"
-            ) from error
+        continues = hasattr(self, "network_")
+        known = getattr(self, "classes_", None) if continues else classes
+        posed = pose(self, X, y, sample_weight, solver=solver, classes=known, continues=continues)
+        return self._fit(posed, max_iter=1)
 
     def _widths(self) -> tuple[int, ...]:
         """Return the widths of the hidden layers."""
@@ -207,8 +170,19 @@ class _ADMMEstimator(Trained):
             raise OptionError(f"loss={self.loss!r} is for {which} per row: use {other!r}")
         return str(loss.name)
 
-    def _scored(self, X: Any, y: Any) -> tuple[Array, Array, Container]:
-        """Return predictions and targets as NumPy arrays of as many dimensions, in one pass."""
+    def compare(
+        self, X: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[Array, Array, Array | None]:
+        """Return what is predicted, what is true, and the samples' weights, in one pass.
+
+        Both are NumPy arrays of one shape: labels, labels that hold or not, or numbers, one column
+        per target.
+
+        Raises
+        ------
+        DataError, ShapeError
+            If `y` has labels that training never saw, or not as many targets.
+        """
         check_is_fitted(self, "network_")
         container, y, _ = take_targets(self._contain(X), y, self._form.targets)
         predicted = self.predict(container)
@@ -216,320 +190,13 @@ class _ADMMEstimator(Trained):
             if hasattr(predicted, "partitions"):  # a frame cannot be computed together with arrays
                 predicted = predicted.compute()
             predicted, y = compute(predicted, arrays.unwrap(y))
-        flat = np.asarray(predicted)
-        if self._flat:
-            return flat.reshape(-1), y, container
-        return flat.reshape(-1, self.n_outputs_), y, container
+        predicted = np.asarray(predicted)
+        y = self._truth(y, len(predicted))
+        weights = rows_of(container, sample_weight)
+        if weights is not None:
+            weights = np.asarray(targets.as_weights(weights, y))[:, 0]
+        return predicted.reshape(y.shape), y, weights
 
-
-class ADMMClassifier(ClassifierMixin, _ADMMEstimator):  # type: ignore[misc]
-    """A residual network for classification, trained by ADMM on Dask.
-
-    Runs on the current `distributed.Client` if there is one, else on threads.
-
-    Parameters
-    ----------
-    hidden_layer_sizes : sequence of int
-        Width of each hidden layer; layers between equal widths are residual.
-    activation : {"relu", "leaky_relu", "tanh", "sigmoid", "softplus", "identity"}
-    solver : str or solver object
-        "block" (`BlockADMM`: mini-batches, fast) or "relaxed" (`RelaxedADMM`: closed forms), or
-        one of these objects with options of its own.
-    loss : {"auto", "cross_entropy", "binary_cross_entropy", "hinge", "squared", "huber"}
-        "auto" is the cross-entropy for classes, the binary one for several labels per row, and
-        the squared loss for regression.
-    stem : {"dense", "identity"}
-        The first layer: dense, or residual too (needs as many units as features).
-    alpha : float
-        Weight of ``|W|^2 / 2``, per sample.
-    max_iter : int
-        Most iterations; each is one pass over the data.
-    tol : float
-        Block: stop when the loss has not fallen by `tol` for `n_iter_no_change` iterations.
-        Relaxed: when an iteration moves all variables together by at most `tol` times their norm.
-        0 never stops early.
-    standardize : {"feature", "global", "scale", "shift", "none"}
-        Centre each feature and divide by its own deviation, or by one for all (images); divide
-        all by one number, so that 0 stays 0, or after the least value of each feature has become
-        0; or take the data as it is.  For regression the targets are scaled too, unless "none".
-    class_weight : dict, "balanced" or None
-        Weights of the classes' samples; balanced: inverse to their numbers.
-    random_state : int or None
-        Seed of the starting weights; None draws one, which the run records.
-    run : path, URL or None
-        The run's zarr store; None keeps the run in memory.
-    overwrite : bool
-        Whether a run that exists at `run` may be replaced.
-    memory_limit : int, str or None
-        Memory of one worker, such as "2GiB", of which 3/4 are used; decides the rows per chunk.
-        None takes the limit of the smallest worker of the current client.  On threads it is that
-        of this process, for all its threads at once, beside the data and a run kept in memory.
-    chunks : "auto", int or sequence of int
-        Rows per chunk.  The same chunks give the same bits, whatever runs them.
-    copy_data : bool
-        Inputs in a zarr array are read where they are, at every pass, if its chunks have no more
-        rows than the run's; True copies them into the run, which then needs nothing else, and
-        reads faster than from compressed chunks.  Other inputs are always copied.
-    categorical : {"refuse", "one_hot"}
-        What becomes of columns of text or categories in tables: each value becomes a column of 0
-        and 1, or they are an error.
-    missing : {"refuse", "impute"}
-        What becomes of NaN and empty cells of the inputs: the mean of their column, or the most
-        frequent category, or an error.
-    handle_unknown : {"error", "ignore"}
-        At prediction, a category that training never saw is an error, or becomes zeros only.
-    sample_dims : str, sequence of str or None
-        The dimensions of xarray inputs that are samples, such as ("time", "lat", "lon"); the others
-        are features.  None: those that inputs and targets share, or else the first.
-    warm_start : bool
-        Whether `fit` starts from the parameters, scaling, columns and categories of the last fit.
-    verbose : bool
-        Whether to show progress.
-
-    Attributes
-    ----------
-    network_ : Network
-    classes_ : (classes,) array
-        The labels; of several per row the columns, ``0, 1, ...``.
-    n_features_in_, n_iter_ : int
-    feature_names_in_ : (features,) array of str
-        Of tables, data sets, and arrays of xarray whose features have text coordinates.  Prediction
-        takes columns by these names, in any order, and those of arrays by their position.
-    loss_curve_ : list of float
-        The objective of each iteration: the loss seen while training (block), or the Lagrangian
-        at its start (relaxed).
-    history_ : xarray.Dataset
-        Over `iteration`: objective, train_score, step, seconds; of several blocks primal_residual,
-        of rows held out validation_loss and validation_score; relaxed: forward_loss,
-        primal_residual, stationarity, and residuals per layer.  Its attributes hold the status
-        and the final scores; relaxed: the fitted convergence rate with its R^2.
-    """
-
-    def __init__(
-        self,
-        hidden_layer_sizes: Sequence[int] = (128, 128),
-        activation: str = "relu",
-        *,
-        solver: str | Solver = "block",
-        loss: str = "auto",
-        stem: str = "dense",
-        alpha: float = 1e-3,
-        max_iter: int = 50,
-        tol: float = 1e-4,
-        standardize: str = "feature",
-        class_weight: Mapping[Any, float] | str | None = None,
-        random_state: int | None = None,
-        run: str | Path | None = None,
-        overwrite: bool = False,
-        memory_limit: int | str | None = None,
-        chunks: int | Sequence[int] | str = "auto",
-        copy_data: bool = False,
-        categorical: str = "refuse",
-        missing: str = "refuse",
-        handle_unknown: str = "error",
-        sample_dims: str | Sequence[str] | None = None,
-        warm_start: bool = False,
-        verbose: bool = False,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            loss=loss,
-            stem=stem,
-            alpha=alpha,
-            max_iter=max_iter,
-            tol=tol,
-            standardize=standardize,
-            random_state=random_state,
-            run=run,
-            overwrite=overwrite,
-            memory_limit=memory_limit,
-            chunks=chunks,
-            copy_data=copy_data,
-            categorical=categorical,
-            missing=missing,
-            handle_unknown=handle_unknown,
-            sample_dims=sample_dims,
-            warm_start=warm_start,
-            verbose=verbose,
-        )
-        self.class_weight = class_weight
-
-    @available_if(_has_partial_fit)
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Go once through `X` and `y`, from where the last call or fit stopped.
-
-        The first call decides the scaling of the inputs, and the classes: those of `y`, unless
-        all are named in `classes` (``0, 1, ...`` for the columns of several labels per row).  The
-        learning rate is constant.  Other parameters and errors are those of `fit`.
-        """
-        return self._partial_fit(X, y, classes, sample_weight)
-
-    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
-        given, y = y, targets.as_column(y, rows)
-        if y.ndim == 2:
-            labels = np.arange(y.shape[1]) if classes is None else np.unique(classes)
-            return targets.as_indicators(y, len(labels)), labels
-        if not targets.is_flat(given):
-            warnings.warn(
-                "A column-vector y was passed when a 1d array was expected: use y[:, 0]",
-                DataConversionWarning,
-                stacklevel=3,
-            )
-        classes = targets.find_classes(y if classes is None else np.asarray(classes))
-        if arrays.is_dask(y):
-            codes = y.map_blocks(targets.encode_labels, classes, dtype=np.int32)[:, None]
-        else:
-            codes = targets.encode_labels(y, classes)[:, None]
-        return codes, classes
-
-    def predict(self, X: Any) -> Any:
-        """Return the most likely class of each row.
-
-        They come in the container of `X`, with its index or coordinates, lazily where it is lazy:
-        a Series for a data frame, a DataArray over the sample dimensions for xarray, NumPy for
-        NumPy and sparse matrices, a dask array for dask and zarr.
-
-        Where training had several labels per row: which of them are more likely than not, as 1
-        and 0, (rows, labels).
-        """
-        check_is_fitted(self, "network_")
-        if self._multi_label:
-            return self._outputs(X, _likely, self._labels, np.int64)
-        return self._outputs(X, _TakeClass(self.classes_), None, self.classes_.dtype)
-
-    def predict_proba(self, X: Any) -> Any:
-        """Return the probability of each class, (rows, classes), or of each label by itself.
-
-        They come in the container of `X`, as those of `predict`.
-
-        Raises
-        ------
-        OptionError
-            If the network was trained with a loss that gives no probabilities.
-        """
-        check_is_fitted(self, "network_")
-        loss = get_loss(self.network_.target.loss)
-        if not loss.has_proba:
-            raise OptionError(f"loss={loss.name!r} gives no probabilities: use 'cross_entropy'")
-        return self._outputs(X, loss.predict_proba, self._labels, self.network_.dtype)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy on `X` and `y`: the share of rows with the right label, or labels.
-
-        Raises
-        ------
-        DataError
-            If `y` has a label that training never saw.
-        """
-        predicted, y, container = self._scored(X, y)
-        y = targets.as_column(y, len(predicted))
-        if self._multi_label:
-            right = (predicted == targets.as_indicators(y, len(self.classes_))).all(axis=1)
-        else:
-            targets.encode_labels(y, self.classes_)
-            right = predicted == y
-        weights = _score_weights(rows_of(container, sample_weight), y)
-        return float(np.average(right, weights=weights))
-
-    @property
-    def _multi_label(self) -> bool:
-        return get_loss(self.network_.target.loss).multi_label
-
-    @property
-    def _flat(self) -> bool:
-        return not self._multi_label
-
-    @property
-    def _labels(self) -> Sequence[Any]:
-        """Return what the columns of the outputs are called."""
-        named = self._multi_label and self._form.targets
-        return named or self.classes_.tolist()
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
-
-class _TakeClass:
-    """Outputs to class labels."""
-
-    def __init__(self, classes: Array) -> None:
-        self.classes = classes
-
-    def __call__(self, outputs: Array) -> Array:
-        return np.asarray(self.classes[outputs.argmax(axis=1)])
-
-
-class ADMMRegressor(RegressorMixin, _ADMMEstimator):  # type: ignore[misc]
-    """A residual network for regression on one or several targets, trained by ADMM on Dask.
-
-    Runs on the current `distributed.Client` if there is one, else on threads.
-
-    Parameters
-    ----------
-    loss : {"auto", "squared", "huber"}
-        "auto" is the squared loss.
-    standardize : {"feature", "global", "scale", "shift", "none"}
-        As for `ADMMClassifier`; unless "none", each target is scaled by its own deviation too,
-        and predictions come back in the targets' units.
-
-    Notes
-    -----
-    All other parameters and attributes are those of `ADMMClassifier`, without `classes_`.
-    """
-
-    @available_if(_has_partial_fit)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Go once through `X` and `y`; see `ADMMClassifier.partial_fit`."""
-        return self._partial_fit(X, y, None, sample_weight)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
-
-    def _target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
-        return targets.as_targets(y, rows), None
-
-    def predict(self, X: Any) -> Any:
-        """Return the predicted targets, (rows,) if `y` was, else (rows, targets).
-
-        They come in the container of `X`, as those of `ADMMClassifier.predict`.
-        """
-        dtype = self.network_.dtype if hasattr(self, "network_") else None
-        if self._flat:
-            return self._outputs(X, _first_column, None, dtype)
-        labels = self._form.targets or range(self.n_outputs_)
-        return self._outputs(X, same, labels, dtype)
-
-    @property
-    def _flat(self) -> bool:
-        return getattr(self, "_one_column", True)
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R^2 on `X` and `y`, averaged over targets."""
-        from sklearn.metrics import r2_score
-
-        predicted, y, container = self._scored(X, y)
-        y = targets.as_targets(y, len(predicted))
-        if y.shape[1] != self.n_outputs_:
-            raise ShapeError(f"y has {y.shape[1]} targets, training had {self.n_outputs_}")
-        weights = _score_weights(rows_of(container, sample_weight), y)
-        return float(r2_score(y, predicted, sample_weight=weights))
-
-
-def _score_weights(sample_weight: Any, y: Array) -> Array | None:
-    if sample_weight is None:
-        return None
-    return np.asarray(targets.as_weights(sample_weight, y))[:, 0]
-
-
-def _likely(outputs: Array) -> Array:
-    return (outputs > 0).astype(np.int64)
-
-
-def _first_column(outputs: Array) -> Array:
-    return outputs[:, 0]
+    def _truth(self, y: Any, rows: int) -> Array:
+        """Return true labels or targets, checked, in the form of predictions."""
+        raise NotImplementedError  # pragma: no cover

@@ -17,14 +17,14 @@ import numpy as np
 from dadmm.errors import OptionError, unknown
 from dadmm.networks.architecture import draw
 from dadmm.numerics import kernels
-from dadmm.numerics.activations import PIECEWISE, get_activation
+from dadmm.numerics.activations import ACTIVATIONS, PIECEWISE, get_activation
 from dadmm.numerics.nonnegative import SWEEPS, codes
 from dadmm.numerics.types import Array
 from dadmm.numerics.workspace import Workspace
+from dadmm.options import REQUIRED, check_options, documented, option
 
 Params = Mapping[str, Array]
 Shapes = dict[str, tuple[int, ...]]
-NMF_STARTS = ("random", "nndsvd")
 # More would be a mistake, or a forged file: sweeps cannot be interrupted.
 MOST_SWEEPS = 10_000
 
@@ -95,27 +95,18 @@ class Differentiable(Block, Protocol):
         """
 
 
+@documented
 @dataclass(frozen=True)
 class Dense:
-    """``act(v W + b)``.
+    """``act(v W + b)``."""
 
-    Parameters
-    ----------
-    width : int
-        Of the output.
-    activation : str
-        A name in `dadmm.numerics.activations.ACTIVATIONS`; "identity" for a linear layer.
-    """
-
-    width: int
-    activation: str = "relu"
+    width: int = option(REQUIRED, least=1, means="Width of the output.")
+    activation: str = option(
+        "relu", choices=ACTIVATIONS, means='Activation; "identity" makes the layer linear.'
+    )
 
     def __post_init__(self) -> None:
-        get_activation(self.activation)
-        if isinstance(self.width, bool) or not isinstance(self.width, (int, np.integer)):
-            raise OptionError(f"Dense width={self.width!r}: use a whole number")
-        if self.width < 1:
-            raise OptionError(f"Dense width={self.width}: use 1 or more")
+        check_options(self, f"{type(self).__name__} ")
 
     skip = False
 
@@ -181,18 +172,12 @@ class Dense:
         return back
 
 
+@documented
 @dataclass(frozen=True)
 class Residual(Dense):
-    """``v + act(v W + b)``; as wide as its input.
-
-    Parameters
-    ----------
-    activation : str
-        A name in `dadmm.numerics.activations.ACTIVATIONS`.
-    """
+    """``v + act(v W + b)``; as wide as its input."""
 
     width: int = field(default=1, init=False, repr=False)
-    activation: str = "relu"
 
     skip = True
 
@@ -201,69 +186,65 @@ class Residual(Dense):
         return width
 
 
+@documented
 @dataclass(frozen=True)
 class NMFBlock:
     """Non-negative matrix factorisation: the codes ``argmin_{M >= 0} 1/2 |v - M S|^2``.
 
-    The dictionary S (n_components, width) has no negative numbers, and rows of length 1.  Block
-    ADMM trains it with the rest of the network (`dadmm.solvers.nmf.method`); what it reads must not be
-    negative, such as what relu gives.
-
-    Parameters
-    ----------
-    n_components : int
-        r, the number of factors: the width of the output.
-    weight : float
-        Of the reconstruction ``1/2 |v - M S|^2`` beside the loss, per sample, in what layers below
-        learn.  Large weights make features that are few factors and nothing else.
-    l1, l2 : float
-        Weights of the sum of the codes, and of half their squares, beside the reconstruction.
-    overlap : float
-        Weight of the products of the dictionary's rows with each other, relative to the mean
-        square of the codes: the less they share features, the better codes are defined.  With 0,
-        features and factors soon become a few directions and nothing else; with 0.1, factors
-        become single features.
-    rho : float
-        Penalty on the distance of the codes from what the next block asks for, in the problem that
-        trains the block; it damps what is asked of the layers below where factors are alike.
-    sweeps : int
-        Of coordinate descent over each row's codes, in training and at prediction alike.
-    init : {"random", "nndsvd"}
-        Draw the first dictionary, or form it from two looks at the data (`dadmm.numerics.nonnegative.nndsvd`).
-    window : int
-        Mini-batches that the sums behind the dictionary remember.
+    The dictionary S (n_components, width) has no negative numbers, and rows of length 1.
+    Block-ADMM trains it with the rest of the network (`dadmm.solvers.nmf`).  What it reads
+    must not be negative, such as what relu gives.
     """
 
-    n_components: int
-    weight: float = 0.01
-    l1: float = 0.0
-    l2: float = 0.0
-    overlap: float = 0.003
-    rho: float = 0.3
-    sweeps: int = SWEEPS
-    init: str = "random"
-    window: int = 64
+    n_components: int = option(
+        REQUIRED, least=1, means="r, the number of factors: the width of the output."
+    )
+    weight: float = option(
+        0.01,
+        above=0,
+        means="Weight of the reconstruction beside the loss, per sample. It is the weight of "
+        "``1/2 |v - M S|^2`` in what the layers below learn. A large weight makes features that "
+        "are few factors and nothing else.",
+    )
+    l1: float = option(
+        0.0, least=0, means="Weight of the sum of the codes beside the reconstruction."
+    )
+    l2: float = option(
+        0.0, least=0, means="Weight of half the codes' squares beside the reconstruction."
+    )
+    overlap: float = option(
+        0.003,
+        least=0,
+        means="Weight of the products of the dictionary's rows with each other. It is relative to "
+        "the mean square of the codes. The less the rows share features, the better codes are "
+        "defined. With 0, features and factors soon become a few directions and nothing else; "
+        "with 0.1, factors become single features.",
+    )
+    rho: float = option(
+        0.3,
+        above=0,
+        means="Penalty on the distance of the codes from what the next block asks for, in the "
+        "problem that trains the block. It damps what is asked of the layers below where factors "
+        "are alike.",
+    )
+    sweeps: int = option(
+        SWEEPS,
+        least=1,
+        most=MOST_SWEEPS,
+        means="Sweeps over each row's codes. They are of coordinate descent, in training and at "
+        "prediction alike.",
+    )
+    init: str = option(
+        "random",
+        choices=("random", "nndsvd"),
+        means="Draw the first dictionary, or form it from two looks at the data (`nndsvd`).",
+    )
+    window: int = option(
+        64, least=1, means="Mini-batches that the sums behind the dictionary remember."
+    )
 
     def __post_init__(self) -> None:
-        for name in ("n_components", "sweeps", "window"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise OptionError(f"NMFBlock {name}={value!r}: use a whole number, 1 or more")
-        for name, least in (
-            ("weight", "above 0"),
-            ("rho", "above 0"),
-            ("l1", "0 or more"),
-            ("l2", "0 or more"),
-            ("overlap", "0 or more"),
-        ):
-            value = getattr(self, name)
-            plain = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-            if not plain or not 0 <= value < np.inf or (least == "above 0" and value == 0):
-                raise OptionError(f"NMFBlock {name}={value!r}: use a number {least}")
-        if self.sweeps > MOST_SWEEPS:
-            raise OptionError(f"NMFBlock sweeps={self.sweeps}: use at most {MOST_SWEEPS}")
-        if self.init not in NMF_STARTS:
-            raise unknown("NMFBlock init", self.init, NMF_STARTS)
+        check_options(self, "NMFBlock ")
 
     def output(self, width: int) -> int:
         """See `Block.output`."""
@@ -320,10 +301,8 @@ def block_from_table(table: Mapping[str, Any]) -> Block:
             "pass the solver object, as solver="
         )
     known = [f.name for f in fields(KINDS[kind]) if f.init]
-    for option, value in options.items():
-        if option not in known:
-            raise unknown(f"option of a {kind} block", option, known)
-        if isinstance(value, (list, dict)):
-            raise OptionError(f"{option}={value!r} is no value of a {kind} block")
+    for name in options:
+        if name not in known:
+            raise unknown(f"option of a {kind} block", name, known)
     found: Block = KINDS[kind](**options)
     return found

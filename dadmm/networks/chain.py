@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture, Model
 from dadmm.networks.blocks import Block, Dense, Params, Residual, Shapes, Tape
 from dadmm.numerics.constraints import Constraint
@@ -114,6 +115,47 @@ class Chain:
             *_, out = self.steps(params, x[first : first + ROWS], tapes)
             outs.append(out.copy())
         return np.concatenate(outs)
+
+    def backpropagate(
+        self, params: Params, x: Array
+    ) -> tuple[Array, Callable[[Array], dict[str, Array]]]:
+        """Return the outputs for scaled inputs, and what takes their gradient to the parameters'.
+
+        Parameters
+        ----------
+        params : mapping
+            The parameters of the network, among others.
+        x : (rows, features) array
+
+        Returns
+        -------
+        outputs : (rows, widths[-1]) array
+        back : callable
+            From the gradient of each row's loss in the outputs to the gradient of their sum in
+            each parameter, by its name.
+
+        Raises
+        ------
+        OptionError
+            If the chain has constraints, which have no gradient.
+        """
+        if self.constraints:
+            raise OptionError("backpropagation does not go through constraints: leave them out")
+        work = Workspace()
+        tapes = [Tape(work, str(i)) for i in range(self.depth)]
+        *_, out = self.steps(params, x, tapes)
+
+        def back(g: Array) -> dict[str, Array]:
+            found: dict[str, Array] = {}
+            for i in range(self.depth, 0, -1):
+                block: Any = self.blocks[i - 1]
+                given = {name: params[f"{name}_{i}"] for name in block.shapes(self.widths[i - 1])}
+                into = {name: np.empty_like(array) for name, array in given.items()}
+                g = block.backward(given, g, tapes[i - 1], into, i > 1)
+                found |= {f"{name}_{i}": array for name, array in into.items()}
+            return found
+
+        return out, back
 
 
 def as_chain(model: Model) -> Chain:

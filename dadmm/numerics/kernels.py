@@ -1,7 +1,7 @@
 """The few loops that NumPy cannot fuse, compiled by numba and cached on disk.
 
 Each works in place on blocks of rows, releases the GIL, and sums squares row by row in the
-blocks' dtype and over rows in float64.  Each has a NumPy twin, in tests/test_kernels.py or in the
+blocks' dtype and over rows in float64.  Each has a NumPy twin, in the tests of kernels or in the
 module named in its docstring, which says what it must compute.
 
 No kernel uses numba's own threads: Dask runs one task per core.
@@ -472,7 +472,7 @@ def _log1p(e: float) -> float:
 def softmax_prox(v: Array, y: Array, beta: float, out: Array) -> None:
     """Rowwise prox of the cross-entropy, ``argmin_z loss(z, y) + beta/2 |z - v|^2``, into `out`.
 
-    Twin: `dadmm.numerics.losses` cross_entropy.prox, whose scalar equation in ``s`` this solves together
+    Twin: the prox of `losses.CrossEntropy`, whose scalar equation in ``s`` this solves together
     with those for ``t_j = log(p_j / beta)``, in float64.  Rows of `y` sum to 1; `out` may be `v`.
 
     Notes

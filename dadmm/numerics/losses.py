@@ -468,6 +468,7 @@ def _wright_omega(x: Array) -> Array:
     ``exp(t) + t`` is increasing and convex, and ``t = min(x, log(max(x, 1)))`` is not left of
     its root: the iteration falls to it from there and has float64's digits after 5 steps.
     """
+    # scipy.special.wrightomega differs in the last bits, and so, if rarely, would trained networks.
     t = np.minimum(x, np.log(np.maximum(x, 1.0)))
     for _ in range(5):
         w = np.exp(t)

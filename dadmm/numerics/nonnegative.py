@@ -14,8 +14,6 @@ Everything here is plain NumPy in the dtype of its arguments; the two sweeps are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numba import njit
 from scipy.linalg import eigh
@@ -316,15 +314,3 @@ def nndsvd(v: Array, above: Array, below: Array) -> Array:
         if size > 0:
             s[k] = np.sqrt(sigma * size) * half / np.linalg.norm(half)
     return s
-
-
-def random_start(r: int, d: int, mean: float, seed: Sequence[int]) -> Array:
-    """Return a dictionary drawn as scikit-learn's ``init="random"`` draws, (r, d), in float64.
-
-    Parameters
-    ----------
-    mean : float
-        Of all numbers of Z.
-    """
-    scale = np.sqrt(max(mean, 0.0) / r)
-    return np.asarray(scale * np.abs(np.random.default_rng(seed).normal(size=(r, d))))

@@ -73,35 +73,6 @@ def l1(v: ArrayLike, weight: float, out: Array | None = None) -> Array:
     return result
 
 
-def elastic_net(v: ArrayLike, l1: float, l2: float, out: Array | None = None) -> Array:
-    """Return ``argmin_z l1 |z|_1 + l2/2 |z|^2 + 1/2 |z - v|^2``.
-
-    Parameters
-    ----------
-    v : array_like of float, any shape
-        The point.
-    l1, l2 : float
-        Weights of the two regularisers, at least 0.
-    out : ndarray, optional
-        Where to put the result.
-
-    Returns
-    -------
-    ndarray
-        Soft thresholding by `l1`, then division by ``1 + l2``.
-
-    Raises
-    ------
-    dadmm.errors.OptionError
-        If a weight is negative or NaN.
-    """
-    x = _floating(v)
-    l1 = _nonnegative("l1", l1)
-    shrink = 1.0 + _nonnegative("l2", l2)
-    result: Array = np.divide(x - np.clip(x, -l1, l1), shrink, out=out)
-    return result
-
-
 def non_negative(v: ArrayLike, out: Array | None = None) -> Array:
     """Return ``argmin_z |z - v|^2`` subject to ``z >= 0``.
 
@@ -224,39 +195,6 @@ def l2_ball(v: ArrayLike, radius: float, out: Array | None = None) -> Array:
     scale = np.where(outside, radius / np.where(outside, length, 1.0), 1.0)
     result: Array = np.multiply(x, scale, out=out)
     return result
-
-
-def nuclear_norm(v: ArrayLike, weight: float, out: Array | None = None) -> Array:
-    """Return ``argmin_z weight |z|_* + 1/2 |z - v|_F^2``: soft thresholding of singular values.
-
-    Parameters
-    ----------
-    v : array_like of float, (..., m, n)
-        The matrix (or matrices), small enough for a full singular value decomposition.
-    weight : float
-        Weight of the regulariser, at least 0: singular values no larger than this vanish.
-    out : ndarray, optional
-        Where to put the result.
-
-    Returns
-    -------
-    ndarray, (..., m, n)
-        ``U max(S - weight, 0) V'`` with ``v = U S V'``.
-
-    Raises
-    ------
-    dadmm.errors.OptionError
-        If `weight` is negative or NaN.
-
-    Notes
-    -----
-    J.-F. Cai, E. Candes and Z. Shen, *A singular value thresholding algorithm for matrix
-    completion*, SIAM Journal on Optimization 20(4), 2010, theorem 2.1.
-    """
-    x = _floating(v)
-    left, values, right = np.linalg.svd(x, full_matrices=False)
-    values = np.maximum(values - _nonnegative("weight", weight), 0.0)
-    return np.matmul(left * values[..., None, :], right, out=out)
 
 
 def binary(v: ArrayLike, out: Array | None = None) -> Array:

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from dadmm.numerics.losses import get_loss
+from dadmm.solvers.parts import Part
+from dadmm.solvers.problem import Problem
 
 Shape = tuple[int, int, int]
 
 # Elementwise loops whose rates are measured: NumPy's plain passes ("pass") and those of
-# `dadmm.numerics.kernels` and `dadmm.numerics.nonnegative`, with the activation's kind where that decides.
+# `dadmm.numerics`, with the activation's kind where that decides.
 LOOPS = (
     "pass",
     "smooth",
@@ -94,3 +101,109 @@ class Work:
     def operations(self) -> float:
         """Floating-point operations of all products."""
         return sum(2.0 * a * b * c * times for (a, b, c), times in self.products.items())
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a worker holds in memory during a run, in bytes, apart from Python itself.
+
+    Parameters
+    ----------
+    row : int
+        Of each visit, for each row of its chunk.
+    visit : int
+        Of each visit, whatever the rows.
+    weights : int
+        Of the weights, which all visits share.
+    sums : int
+        Of what the visits of one chunk return; totals, of float64, may be twice as large.
+    total : int
+        Of such a total.
+    solve : int
+        Of one layer's weight update, or of what makes its weights ready, beside the total.
+    share : float
+        The largest share of the sums that is added up at once.
+    """
+
+    row: int
+    visit: int
+    weights: int
+    sums: int
+    total: int
+    solve: int
+    share: float = 1.0
+
+
+class Counts(Protocol):
+    """What a method can say of its costs before it runs: memory for every run, the rest for plans.
+
+    A method needs none: its memory is measured on one small chunk then, and there are no plans.
+
+    Attributes
+    ----------
+    whole_inputs : bool
+        Whether visits scale all inputs of a chunk at once, by `Chunk.x`.
+    """
+
+    whole_inputs: bool
+
+    def granularity(self, solver: Any, problem: Problem) -> Granularity:
+        """Return how the data is best cut into chunks."""
+
+    def footprint(self, solver: Any, problem: Problem, inputs: int, chunks: int) -> Footprint:
+        """Return what a run holds in memory.
+
+        Parameters
+        ----------
+        inputs : int
+            Bytes of one of the stored inputs.
+        chunks : int
+            How many there are.
+        """
+
+    def visit(self, solver: Any, problem: Problem, part: Part, rows: int) -> Work:
+        """Return what a visit of a chunk of so many rows computes, counted."""
+
+    def weights(self, solver: Any, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what preparing and updating a layer's weights compute, counted."""
+
+
+@dataclass(frozen=True)
+class Granularity:
+    """How many chunks a method wants; what the data's size and the memory allow goes before.
+
+    Parameters
+    ----------
+    fewest, multiple : int
+        The fewest chunks, and what their number is a multiple of.  They must not depend on the
+        workers, or results would.
+    most_bytes : int
+        Of a chunk's widest layer.
+    """
+
+    fewest: int = 8
+    multiple: int = 1
+    most_bytes: int = 64 * 2**20
+
+
+_known: dict[type, Counts] = {}
+
+
+def register(method: type, counts: Counts) -> None:
+    """Say what the runs of a method, and of its subclasses, cost."""
+    _known[method] = counts
+
+
+def counts_of(solver: Any) -> Counts | None:
+    """Return what is known of a method's costs; None where nothing is."""
+    return next((_known[kind] for kind in type(solver).__mro__ if kind in _known), None)
+
+
+def target_bytes(problem: Problem) -> int:
+    """Return the bytes of one row's targets and weight, as stored and as a visit wants them."""
+    size = np.dtype(problem.dtype).itemsize
+    outputs = problem.architecture.widths[-1]
+    stored = 4 if problem.classes else 8 * outputs
+    if get_loss(problem.loss).multi_label:
+        stored = outputs
+    return stored + size * outputs + (8 + size) * problem.weighted

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dadmm.errors import OptionError, unknown
-from dadmm.networks.blocks import block_from_table, block_to_table
-from dadmm.options import check_type
+from dadmm.networks.blocks import Block, block_from_table, block_to_table
+from dadmm.options import check_options, options_of
 from dadmm.solvers.block.method import BlockADMM
 from dadmm.solvers.nmf.method import Factorization
 from dadmm.solvers.relaxed.method import RelaxedADMM
@@ -25,6 +25,8 @@ DEFAULT = "block"
 def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
     """Return the solver that a name, an object, or a config's table stands for.
 
+    Any object of a subclass of `Solver` is one; names are those of dadmm's own.
+
     Raises
     ------
     OptionError
@@ -33,14 +35,7 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
     if isinstance(solver, str):
         solver = {"name": solver}
     if not isinstance(solver, Mapping):
-        if not isinstance(solver, tuple(STORED.values())):
-            raise OptionError(f"solver={solver!r}: use one of {', '.join(SOLVERS)} or its object")
-        for field in fields(solver):  # type: ignore[arg-type]
-            value = getattr(solver, field.name)
-            if "types" not in field.metadata:
-                check_type(field.name, value, type(field.default))
-            elif not isinstance(value, field.metadata["types"]) or isinstance(value, bool):
-                raise OptionError(f"{field.name}={value!r}: use {field.metadata['words']}")
+        _check(solver)
         return solver
     options = dict(solver)
     name = options.pop("name", DEFAULT)
@@ -63,15 +58,64 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
     return make_solver(STORED[name](**options))
 
 
+def _check(solver: object) -> None:
+    """Raise `OptionError` unless this is a solver, whose options may be what they are."""
+    if isinstance(solver, type) and issubclass(solver, Solver):
+        name = solver.__name__
+        raise OptionError(f"solver={name} is a class: use an object, {name}()")
+    if not isinstance(solver, Solver):
+        names = ", ".join(SOLVERS)
+        raise OptionError(f"solver={solver!r}: use one of {names}, or an object of a dadmm.Solver")
+    if hasattr(solver, "__dataclass_fields__"):
+        check_options(solver)
+
+
 def solver_table(solver: Solver) -> dict[str, Any]:
-    """Return a solver as `make_solver` takes it, made of plain values only."""
+    """Return a solver as a run stores it, made of plain values only.
+
+    One of dadmm's own is what `make_solver` takes.  Another is named by its class too: nothing
+    stored holds code, so whoever loads the run passes the solver.
+
+    Raises
+    ------
+    OptionError
+        If an option of another solver is not a plain value.
+    """
     table: dict[str, Any] = {"name": solver.name}
-    for field in fields(solver):  # type: ignore[arg-type]
-        value = getattr(solver, field.name)
-        if isinstance(value, np.generic):
-            value = value.item()
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            items = [v.item() if isinstance(v, np.generic) else v for v in value]
-            value = [v if isinstance(v, (int, str)) else block_to_table(v) for v in items]
-        table[field.name] = value
-    return table
+    if type(solver) not in STORED.values():
+        table["class"] = f"{type(solver).__module__}:{type(solver).__qualname__}"
+    names: Any = options_of(type(solver)) if hasattr(solver, "__dataclass_fields__") else ()
+    return table | {name: _plain(name, getattr(solver, name)) for name in names}
+
+
+def _plain(option: str, value: Any) -> Any:
+    """Return an option's value as JSON has it."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(option, item) for item in value]
+    if isinstance(value, Block):
+        return block_to_table(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise OptionError(f"{option}={value!r} cannot be stored: use numbers, text, or lists of these")
+
+
+def stored_solver(table: Mapping[str, Any], solver: Solver | None) -> Solver:
+    """Return the solver of a stored run, given its table, or the one that was passed.
+
+    Raises
+    ------
+    OptionError
+        If the run has a solver that is not dadmm's own, and none was passed; or another one was.
+    """
+    if solver is None:
+        if "class" in table:
+            raise OptionError(
+                f"it was trained by {table['class']}, which is not part of dadmm: pass that "
+                "solver, as in dadmm.load(path, solver=...)"
+            )
+        return make_solver(table)
+    if solver_table(solver) != table:
+        raise OptionError("it was trained by another solver than the one passed")
+    return solver

@@ -33,7 +33,23 @@ which may have had other options, can only write into a generation that is gone 
 numbers of a run that takes the place of another begin at a random one, for the same reason.
 """
 
-from dadmm.store.arrays import Blocks, MemoryBlocks, ZarrBlocks
-from dadmm.store.run import FLUSH_EVERY, FORMAT, KEPT_PARAMS, Run
+from typing import TYPE_CHECKING
+
+from dadmm.lazy import lazy
+
+if TYPE_CHECKING:
+    from dadmm.store.arrays import Blocks, MemoryBlocks, ZarrBlocks
+    from dadmm.store.run import FLUSH_EVERY, FORMAT, KEPT_PARAMS, Run
 
 __all__ = ["FLUSH_EVERY", "FORMAT", "KEPT_PARAMS", "Blocks", "MemoryBlocks", "Run", "ZarrBlocks"]
+_HOMES = {
+    "Blocks": "arrays",
+    "FLUSH_EVERY": "run",
+    "FORMAT": "run",
+    "KEPT_PARAMS": "run",
+    "MemoryBlocks": "arrays",
+    "Run": "run",
+    "ZarrBlocks": "arrays",
+}
+
+__getattr__, __dir__ = lazy(__name__, _HOMES)

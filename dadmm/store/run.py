@@ -277,16 +277,6 @@ class Run:
                 dims = tuple(f"{name}_{axis}" for axis in range(array.ndim))
             self.blocks.put(f"{group}/{name}", array, dims)
 
-    def generation(self, iteration: int | None = None) -> int:
-        """Return the generation that holds a committed iteration; the last if that is unknown."""
-        record = self.committed() or {}
-        last = int(record["generation"])
-        if iteration in (None, record["iteration"]):
-            return last
-        history = self.history()
-        found = history["generation"].values[iteration - 1] if "generation" in history else math.nan
-        return int(found) if 0 <= found < 2**53 else last
-
     @property
     def first(self) -> int:
         """Return the number of the first generation.

@@ -160,12 +160,12 @@ def claims_more():
         (
             "max_iter = 2",
             "loss = '" + "x" * 9999 + "'",
-            ["loss", "...", "binary_cross_entropy"],
+            ["loss", "...", "'auto'"],
         ),
         (
             "max_iter = 2",
             'loss = "a\\nb\\u001b[31m"',
-            ["loss", r"'a\nb\x1b[31m'"],
+            [r"loss='a\nb\x1b[31m'"],
         ),
         ("x.npy", "empty.npy", ["x", "0 sample", "shape=(0, 3)"]),
         ("y.npy", "one.npy", ["y", "one class", "0"]),

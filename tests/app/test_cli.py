@@ -116,11 +116,11 @@ def test_resume_goes_on_to_a_new_limit(tmp_path, solver):
 def test_the_command_line_chooses_another_cluster(tmp_path):
     table = {"profile": "slurm", "workers": 4, "memory_limit": "2GiB"}
     kept = {"workers": 4, "memory_limit": "2GiB"}
-    assert fit._placed(table, None, None) == table
-    assert fit._placed(table, None, 2) == {**table, "workers": 2}
-    assert fit._placed(table, None, 0) == {**kept, "workers": 0}
-    assert fit._placed(table, "ssh", None) == {**kept, "profile": "ssh"}
-    assert fit._placed(table, "tls://a:1", 0) == {**kept, "scheduler": "tls://a:1", "workers": 0}
+    assert fit.placed(table, None, None) == table
+    assert fit.placed(table, None, 2) == {**table, "workers": 2}
+    assert fit.placed(table, None, 0) == {**kept, "workers": 0}
+    assert fit.placed(table, "ssh", None) == {**kept, "profile": "ssh"}
+    assert fit.placed(table, "tls://a:1", 0) == {**kept, "scheduler": "tls://a:1", "workers": 0}
     done = command("fit", configure(tmp_path), "--run", "never", "--cluster", "slrum")
     assert done.code == 2
     assert names(done.err, "'slrum'", "'slurm'")

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from dadmm import load, resume
-from dadmm.engine.recovery import examine
+from dadmm.engine.session import Session
 from dadmm.errors import DadmmError, RecoveryWarning
-from dadmm.estimators.load import open_plan
-from dadmm.store import Run, metadata
+from dadmm.store import metadata
 from support.runs import all_bits
 
 # Mutations of each solver's run: so many in every run of the tests, and so many in the long set.
@@ -53,7 +52,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(made, seeds, tmp_path):
         victim.write_bytes(content)
         what = f"seed {seed}: bit {bit} of byte {at} of {victim.relative_to(run)}"
         try:
-            whole = not examine(open_plan(Run.open(run))).damaged
+            whole = not Session.open(run).examine().damaged
         except DadmmError:
             whole = False
         found, said = outcome(run)

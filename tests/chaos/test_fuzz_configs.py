@@ -92,7 +92,7 @@ def random_value(rng, table, key):
         list: lambda: Raw(rng.choice(LITERALS)),
     }
     known = SCHEMA.get(table, {}).get(key)
-    right = list(draws) if known is None else known.kind
+    right = list(draws) if known is None else known.kinds
     return draws[rng.choice(right if rng.random() < 0.7 else list(draws))]()
 
 

@@ -4,9 +4,8 @@ import pytest
 
 from dadmm import resume
 from dadmm.engine.plan import Step
+from dadmm.engine.session import Session
 from dadmm.errors import StoreError
-from dadmm.estimators.load import open_plan
-from dadmm.store import Run
 from support.replay import repeat
 from support.runs import all_bits
 from support.stopped_runs import ITERATIONS, data, model
@@ -28,13 +27,13 @@ def test_a_late_task_of_another_session_with_other_options_changes_nothing(made,
     wrote = []
 
     def late(iteration, row):
-        open_plan(Run.open(path)).begin(stale.target)  # so that it finds where to
+        Session.open(path).plan.begin(stale.target)  # so that it finds where to
         wrote.append(attempt(path, stale, limit=50))
 
     resumed = resume(path, callback=late)
     assert wrote[0]  # at first its input is still there: it computed, and wrote all of it
     assert all_bits(resumed) == made.bits
-    assert Run.open(path).generation() == 5
+    assert Session.open(path).position.generation == 5
 
 
 @pytest.mark.parametrize("back", [1, 2, 3])

@@ -47,7 +47,7 @@ def test_every_profile_gives_workers_the_same_settings():
 
 
 def test_the_users_own_profiles_come_first(tmp_path):
-    with dask.config.set({"dadmm.cluster.profiles": {"slurm": {"scheduler": "threads"}}}):
+    with dask.config.set({"dadmm.profiles": {"slurm": {"scheduler": "threads"}}}):
         assert find("slurm").scheduler == "threads"
     assert find("slurm").scheduler is None
     path = write(tmp_path, address="tcp://127.0.0.1:1", timeout=3)
@@ -56,7 +56,7 @@ def test_the_users_own_profiles_come_first(tmp_path):
 
 def test_a_profile_extends_another(tmp_path):
     own = {"extends": "slurm", "workers": 64, "cluster": {"queue": "short", "memory": "8GiB"}}
-    with dask.config.set({"dadmm.cluster.profiles": {"slurm": own, "large": {"extends": "slurm"}}}):
+    with dask.config.set({"dadmm.profiles": {"slurm": own, "large": {"extends": "slurm"}}}):
         for name in ("slurm", "large"):
             found = find(name)
             assert found.workers == 64
@@ -65,7 +65,7 @@ def test_a_profile_extends_another(tmp_path):
             assert found.cluster["type"] == "dask_jobqueue.SLURMCluster"
             assert found.tls is True
     with (
-        dask.config.set({"dadmm.cluster.profiles": {"a": {"extends": "b"}, "b": {"extends": "a"}}}),
+        dask.config.set({"dadmm.profiles": {"a": {"extends": "b"}, "b": {"extends": "a"}}}),
         pytest.raises(OptionError, match=naming("'a'", "extends")),
     ):
         find("a")

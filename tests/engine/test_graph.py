@@ -17,12 +17,13 @@ from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, load
 from dadmm.engine import graph, loop, tasks
-from dadmm.engine.graph import FAN_IN
+from dadmm.engine.layout import FAN_IN
 from dadmm.engine.plan import Plan, Step
+from dadmm.engine.session import Session
 from dadmm.engine.tasks import aligned
 from dadmm.errors import StoreError
-from dadmm.estimators.load import open_plan
-from dadmm.solvers.solver import Problem, combine
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.sums import combine
 from dadmm.store import Run
 from support.replay import repeat
 from support.runs import all_bits
@@ -303,7 +304,7 @@ def test_no_two_tasks_share_a_key_whatever_the_iteration_the_stage_or_the_sessio
 def test_a_later_session_of_a_run_never_shares_a_key_with_an_earlier_one(tmp_path):
     """Else a cluster would hand back sums of visits whose blocks have been swept away since."""
     ADMMClassifier((4,), max_iter=1, random_state=0, run=tmp_path / "run").fit(*digits(60))
-    first, second = (open_plan(Run.open(tmp_path / "run")) for _ in range(2))
+    first, second = (Session.open(tmp_path / "run").plan for _ in range(2))
     assert (
         not tasks_of(graph.iteration(first, step(1))).keys()
         & tasks_of(graph.iteration(second, step(1))).keys()

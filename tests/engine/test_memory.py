@@ -12,8 +12,8 @@ from dadmm.engine.memory import SMALLEST, USABLE, chunk_rows, worker_bytes
 from dadmm.errors import OptionError, ShapeError
 from dadmm.networks.architecture import Architecture
 from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.relaxed.method import RelaxedADMM
-from dadmm.solvers.solver import Problem
 from support.messages import naming
 
 SOLVER = RelaxedADMM()

@@ -11,8 +11,8 @@ from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.engine.memory import USABLE, worker_bytes
 from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver
-from dadmm.solvers.solver import Problem
 from support.messages import naming
 from support.peak_cases import LONG, SHORT, block, relaxed
 from support.peaks import MIB, measure, memory, show

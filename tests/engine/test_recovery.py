@@ -16,9 +16,8 @@ from dadmm import NMF, ADMMClassifier, BlockADMM, Dense, NMFBlock, RelaxedADMM, 
 from dadmm.app.cli import main
 from dadmm.data.open import open_path
 from dadmm.engine import loop
-from dadmm.engine.recovery import examine
+from dadmm.engine.session import Session
 from dadmm.errors import DamageError, InputError, OptionError, RecoveryWarning, StoreError
-from dadmm.estimators.load import open_plan
 from dadmm.store import Run, metadata
 from support.damage import flip
 from support.messages import naming
@@ -111,7 +110,7 @@ def test_a_later_session_finds_nothing_of_it_any_more(run, short):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resume(run)
-    assert not examine(open_plan(Run.open(run))).damaged
+    assert not Session.open(run).examine().damaged
 
 
 def first_chunk(run, group):
@@ -306,7 +305,7 @@ def test_a_link_in_a_store_is_refused_and_what_it_leads_to_is_left_alone(run, tm
 
 
 def load_params_of(run):
-    plan = open_plan(Run.open(run))
+    plan = Session.open(run).plan
     for name in plan.parameters(3):
         plan.run.blocks.get(name)
 
@@ -320,7 +319,7 @@ def test_a_pipe_in_place_of_a_chunk_is_no_wait_for_ever(run):
 
 
 def test_an_array_that_claims_to_be_huge_is_refused_before_memory_is_asked_for(run):
-    name = next(iter(open_plan(Run.open(run)).parameters(3)))
+    name = next(iter(Session.open(run).plan.parameters(3)))
     ndim = Run.open(run).blocks.get(name).ndim
     shape = (10**12, 10**6) if ndim == 2 else (10**18,)
     document = metadata.array_document(shape, shape[0], "<f4", None)
@@ -389,8 +388,8 @@ def test_a_zarr_array_that_is_pickled_is_never_opened(tmp_path, change):
 
 
 def test_parameters_of_another_shape_never_reach_compiled_code(run, solver):
-    plan = open_plan(Run.open(run))
-    generation = plan.run.generation()
+    plan = Session.open(run).plan
+    generation = Session.of(plan).position.generation
     name = plan.parameters(generation)[-1]
     plan.run.blocks.put(name, np.zeros(3, np.float32))
     with pytest.raises(StoreError, match=naming("config")):
@@ -424,7 +423,7 @@ def test_a_run_that_takes_anothers_place_has_other_generations(tmp_path):
     made("online", 2, run=tmp_path / "run", overwrite=True)
     found = Run.open(tmp_path / "run")
     assert found.first > 100
-    assert found.generation() == found.first + 2
+    assert Session.open(found).position.generation == found.first + 2
     assert bits(load(tmp_path / "run")) == bits(made("online", 2))
 
 
@@ -459,6 +458,6 @@ def test_going_back_leaves_the_history_that_the_old_record_counts_on(tmp_path, m
 
 def test_a_history_column_that_is_gone_is_missed(run, short):
     shutil.rmtree(run / "history/objective")
-    assert any("history/objective" in line for line in examine(open_plan(Run.open(run))).damaged)
+    assert any("history/objective" in line for line in Session.open(run).examine().damaged)
     with pytest.warns(RecoveryWarning, match=naming("history/objective")):
         assert bits(resume(run)) == short[1]

@@ -11,7 +11,7 @@ from dadmm import NMF, ADMMClassifier, BlockADMM, DeepFacto, Dense, NMFBlock, lo
 from dadmm.errors import DataError, OptionError, ShapeError
 from dadmm.networks.architecture import Architecture
 from dadmm.solvers.block.factor_span import FactorSpan
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 from support.block import block
 from support.clusters import processes
 from support.messages import naming

@@ -121,6 +121,8 @@ def test_several_labels_are_learnt_from_pieces(several):
     assert (clf.predict(X) == LABELS).mean() > 0.9
     with pytest.raises(ShapeError, match=naming("(120, 2)", "3")):
         clf.partial_fit(X, LABELS[:, :2])
+    with pytest.raises(ShapeError, match=naming("(120,)", "3")):
+        clf.score(X, LABELS[:, 0])
     with pytest.raises(ShapeError, match=naming("last fit")):
         clf.partial_fit(X, CODES)
     with pytest.raises(ShapeError, match=naming("last fit")):

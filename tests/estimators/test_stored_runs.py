@@ -130,7 +130,7 @@ def folders(monkeypatch):
             made.append(Path(super().__enter__()))
             return str(made[-1])
 
-    monkeypatch.setattr("dadmm.estimators.base.tempfile.TemporaryDirectory", Recorder)
+    monkeypatch.setattr("dadmm.estimators.start.tempfile.TemporaryDirectory", Recorder)
     return made
 
 
@@ -161,6 +161,6 @@ def test_workers_elsewhere_need_a_run_that_all_can_reach(monkeypatch):
         scheduler=SimpleNamespace(address="tcp://10.1.2.3:8786"),
         scheduler_info=lambda n_workers: {"workers": {}},
     )
-    monkeypatch.setattr("dadmm.estimators.base.current_client", lambda: far)
+    monkeypatch.setattr("dadmm.estimators.start.current_client", lambda: far)
     with pytest.raises(RunError, match=naming("tcp://10.1.2.3:8786", "run=")):
         classifier().fit(X, CODES)

@@ -17,13 +17,11 @@ from support.messages import naming
 OPERATORS = {
     "squared_l2": partial(prox.squared_l2, weight=0.7),
     "l1": partial(prox.l1, weight=0.7),
-    "elastic_net": partial(prox.elastic_net, l1=0.4, l2=0.6),
     "non_negative": prox.non_negative,
     "box": partial(prox.box, low=-0.5, high=1.5),
     "simplex": prox.simplex,
     "simplex of 3": partial(prox.simplex, total=3.0),
     "l2_ball": partial(prox.l2_ball, radius=1.3),
-    "nuclear_norm": partial(prox.nuclear_norm, weight=0.7),
 }
 # Projections onto sets that are not convex.
 JUMPING = {"binary": prox.binary, "k_sparse": partial(prox.k_sparse, k=2)}
@@ -32,8 +30,6 @@ ALL = OPERATORS | JUMPING
 PENALTIES = {
     "squared_l2": lambda z: 0.35 * np.sum(z**2),
     "l1": lambda z: 0.7 * np.sum(np.abs(z)),
-    "elastic_net": lambda z: 0.4 * np.sum(np.abs(z)) + 0.3 * np.sum(z**2),
-    "nuclear_norm": lambda z: 0.7 * np.linalg.svd(z, compute_uv=False).sum(),
 }
 # The constraint of each on one row, as inequalities >= 0 and equalities == 0.
 SETS = {
@@ -51,7 +47,6 @@ INSIDE = {
     "simplex of 3": [[0.5, 2.5, 0.0]],
     "l2_ball": [[0.3, 1.2, 0.0]],
 }
-ROWWISE = sorted(set(ALL) - {"nuclear_norm"})
 
 each = pytest.mark.parametrize("name", OPERATORS)
 each_of_all = pytest.mark.parametrize("name", ALL)
@@ -169,27 +164,10 @@ def test_moreau_simplex_and_the_maximum(v):
         assert np.sum(np.maximum(row - level, 0)) == pytest.approx(1)
 
 
-@bounded
-@given(v=matrices, weight=st.floats(0.0, 20.0))
-def test_moreau_nuclear_norm_and_the_spectral_ball(v, weight):
-    rest = v - prox.nuclear_norm(v, weight)
-    assert np.linalg.norm(rest, 2) <= weight + 1e-10
-    left, values, right = np.linalg.svd(v, full_matrices=False)
-    np.testing.assert_allclose((left * np.minimum(values, weight)) @ right, rest, atol=1e-10)
-
-
-@bounded
-@given(v=matrices, l1=st.floats(0.0, 5.0), l2=st.floats(0.0, 5.0))
-def test_elastic_net_is_l1_then_squared_l2(v, l1, l2):
-    expected = prox.squared_l2(prox.l1(v, l1), l2)
-    np.testing.assert_array_equal(prox.elastic_net(v, l1, l2), expected)
-
-
 def test_zero_weight_is_no_regulariser():
     v = normal(1, 5, 4)
-    for z in (prox.squared_l2(v, 0), prox.l1(v, 0), prox.elastic_net(v, 0, 0)):
+    for z in (prox.squared_l2(v, 0), prox.l1(v, 0)):
         assert np.array_equal(z, v)
-    np.testing.assert_allclose(prox.nuclear_norm(v, 0), v, atol=1e-13)
     assert not prox.l2_ball(v, 0).any()
 
 
@@ -198,12 +176,6 @@ def test_bounds_of_a_box_may_be_arrays_and_infinite():
     z = prox.box(v, [-np.inf, 1.0, 2.0], np.array([[5.0], [np.inf]]))
     assert z.tolist() == [[-9, 1, 5], [-9, 1, 9]]
     assert z.dtype == np.float32
-
-
-def test_nuclear_norm_takes_stacks_of_matrices():
-    v = normal(2, 3, 4, 5)
-    z = prox.nuclear_norm(v, 1.0)
-    assert all(np.allclose(z[i], prox.nuclear_norm(v[i], 1.0)) for i in range(3))
 
 
 @bounded
@@ -269,11 +241,9 @@ def test_numpy_scalars_as_weights_do_not_widen_float32():
     for z in (
         prox.squared_l2(v, weight),
         prox.l1(v, weight),
-        prox.elastic_net(v, weight, weight),
         prox.box(v, -weight, weight),
         prox.simplex(v, total=weight),
         prox.l2_ball(v, weight),
-        prox.nuclear_norm(v, weight),
     ):
         assert z.dtype == np.float32
 
@@ -285,7 +255,7 @@ def test_lists_of_integers_are_taken_as_float64(name):
     assert np.array_equal(z, ALL[name](np.array([[3.0, -1.0], [0.0, 2.0]])))
 
 
-@pytest.mark.parametrize("name", ROWWISE)
+@each_of_all
 @each_dtype
 def test_rows_do_not_depend_on_each_other(name, dtype):
     v = normal(5, 103, 9).astype(dtype)
@@ -295,7 +265,7 @@ def test_rows_do_not_depend_on_each_other(name, dtype):
     assert np.array_equal(ALL[name](v[7]), whole[7])
 
 
-@pytest.mark.parametrize("name", ROWWISE)
+@each_of_all
 @each_dtype
 def test_huge_and_tiny_entries_neither_overflow_nor_warn(name, dtype):
     huge = np.finfo(dtype).max / 8
@@ -318,12 +288,9 @@ def test_projections_of_far_rows_keep_their_digits(dtype):
     [
         lambda bad: prox.squared_l2([1.0], bad),
         lambda bad: prox.l1([1.0], bad),
-        lambda bad: prox.elastic_net([1.0], bad, 1.0),
-        lambda bad: prox.elastic_net([1.0], 1.0, bad),
         lambda bad: prox.box([1.0], 0.0, bad),
         lambda bad: prox.simplex([1.0], total=bad),
         lambda bad: prox.l2_ball([1.0], bad),
-        lambda bad: prox.nuclear_norm([[1.0]], bad),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(call, bad):

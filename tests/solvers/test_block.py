@@ -5,13 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dadmm.engine.eager import iterate
 from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.blocks import Dense, Residual
 from dadmm.networks.chain import views
 from dadmm.numerics.losses import get_loss
-from dadmm.solvers.block.minibatch import Local, Span, held_out
-from dadmm.solvers.solver import Chunk, Pace, Problem, combine, iterate
+from dadmm.solvers.block.minibatch import Local, Span
+from dadmm.solvers.parts import Pace
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.stopping import Verdict
+from dadmm.solvers.sums import combine
 from support.block import begin, block, go, gradient, loss_of, network, problem
 from support.messages import naming
 from support.problems import data
@@ -72,7 +76,7 @@ def test_z_steps_lower_the_augmented_lagrangian():
     x, y = data("squared", p.rows)
     solver = block(blocks=3, mode="batch", z_rate=1.0)
     params, (chunk,) = begin(solver, p)
-    spans = [Span(solver, p, params, t, slot=t) for t in solver.layers(p)]
+    spans = [Span(solver, p, params, t, slot=t) for t in solver.layout(p).layers]
     rng = np.random.default_rng(1)
     z = [
         chunk.state[f"z_{t}"] + 0.3 * rng.standard_normal(chunk.state[f"z_{t}"].shape)
@@ -229,7 +233,7 @@ def test_batch_keeps_z_and_u_and_u_adds_up_the_residuals():
     for _ in range(3):
         before = {name: array.copy() for name, array in chunk.state.items()}
         params, _ = iterate(solver, p, params, {}, [chunk])
-        spans = [Span(solver, p, params, t, slot=t) for t in solver.layers(p)]
+        spans = [Span(solver, p, params, t, slot=t) for t in solver.layout(p).layers]
         below = [chunk.x, chunk.state["z_1"]]
         for t in (1, 2):
             residual = chunk.state[f"z_{t}"] - spans[t - 1].forward(below[t - 1])
@@ -266,7 +270,7 @@ def test_constraints_hold_while_training_and_after(constraint, holds, schedule):
     p = problem()
     params, (chunk,), _ = go(solver, p, passes=4)
     assert holds(chunk.state["z_1"])
-    chain = solver.model(p)
+    chain = solver.layout(p).network
     tapes_free = chain.forward(network(solver, p, params), chunk.x)
     assert tapes_free.shape == (p.rows, 3)
     first = network(solver, p, params)
@@ -315,10 +319,10 @@ def test_the_grid_learns(mode):
 @pytest.mark.parametrize("mode", ["online", "batch"])
 def test_a_task_of_the_grid_has_one_block_and_its_two_sides(mode):
     solver, p = block(blocks=3, schedule="grid", mode=mode), problem()
-    for each in solver.passes(p, 1)[0].parts:
+    for each in solver.passes(p, 1).iteration[0].parts:
         assert len(each.layers) <= 1
-        assert set(each.layers) <= set(each.couple)
-        (t,) = each.couple
+        t = each.work.block
+        assert set(each.layers) <= {t}
         sides = {name.rpartition("_")[2] for name in (*each.reads, *each.fresh, *each.writes)}
         assert sides <= {str(t - 1), str(t)}
 
@@ -327,7 +331,7 @@ def test_a_task_of_the_grid_has_one_block_and_its_two_sides(mode):
 
 
 def test_a_pass_is_rounds_of_agents():
-    rounds = block(agents=3).passes(problem(), 8)
+    rounds = block(agents=3).passes(problem(), 8).iteration
     assert [each.chunks for each in rounds] == [(0, 1, 2), (3, 4, 5), (6, 7)]
 
 
@@ -338,19 +342,19 @@ def test_early_stopping_trains_on_some_rows_and_validates_on_the_others():
     other = chunk.x.copy()
     _, row = iterate(solver, p, params, {}, [chunk])
     assert {"validation_loss", "validation_score"} <= set(row)
-    train, held = held_out(solver, chunk)
+    train, held = solver.split(chunk)
     assert sorted([*train, *held]) == list(range(40))
     assert len(held) == 10
     other[held] = 1e3  # rows held out do not matter for training
     a, _ = iterate(solver, p, params, {}, [chunk])
-    b, _ = iterate(solver, p, params, {}, [replace(chunk, x=other)])
+    b, _ = iterate(solver, p, params, {}, [replace(chunk, inputs=other)])
     np.testing.assert_array_equal(a["theta_1"], b["theta_1"])
 
 
 def test_every_chunk_of_two_rows_or_more_holds_one_out():
     solver = block(early_stopping=True, validation_fraction=0.01)
     for rows in (2, 3, 40):
-        train, held = held_out(solver, Chunk(np.zeros((rows, 1)), None, {}, (0, 0, 0)))
+        train, held = solver.split(Chunk(np.zeros((rows, 1)), None, {}, (0, 0, 0)))
         assert len(held) >= 1
         assert len(train) >= 1
     with pytest.raises(OptionError, match=naming("early_stopping", "2 rows")):
@@ -359,7 +363,7 @@ def test_every_chunk_of_two_rows_or_more_holds_one_out():
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_the_rounds_of_an_iteration_share_its_time_and_looking_takes_none(early_stopping):
-    rounds = block(agents=2, early_stopping=early_stopping).passes(problem(), 4)
+    rounds = block(agents=2, early_stopping=early_stopping).passes(problem(), 4).iteration
     paces = Pace(0.5, 0.75).shared(rounds)
     assert [(p.begin, p.end) for p in paces[:2]] == [(0.5, 0.625), (0.625, 0.75)]
     assert all(p.begin == p.end == 0.75 for p in paces[2:])
@@ -379,24 +383,24 @@ def test_the_constraints_between_blocks_are_reported():
 def test_early_stopping_keeps_the_best_and_stops_when_nothing_gets_better():
     solver = block(early_stopping=True, n_iter_no_change=3)
     rows = [{"validation_score": s} for s in (0.1, 0.5, 0.4, 0.45)]
-    assert solver.best(rows) == 2
-    assert not solver.converged(rows, 1e-4)
-    assert solver.converged([*rows, {"validation_score": 0.5}], 1e-4)
-    assert not solver.converged([*rows, {"validation_score": 0.6}], 1e-4)
-    assert not solver.converged([*rows, {"validation_score": 0.5}], 0)
+    judge = solver.stopping.judge
+    assert judge(rows, 1e-4) == Verdict(stop=False, keep=2)
+    assert judge([*rows, {"validation_score": 0.5}], 1e-4).stop
+    assert not judge([*rows, {"validation_score": 0.6}], 1e-4).stop
+    assert not judge([*rows, {"validation_score": 0.5}], 0).stop
 
 
 def test_without_it_training_stops_when_the_loss_has_settled():
-    solver = block(n_iter_no_change=2)
+    judge = block(n_iter_no_change=2).stopping.judge
     falling = [{"objective": 1.0 / k} for k in range(1, 8)]
-    assert not solver.converged(falling, 1e-4)
-    assert solver.converged([*falling, *falling[-1:], *falling[-1:]], 1e-4)
+    assert judge(falling, 1e-4) == Verdict(stop=False, keep=None)
+    assert judge([*falling, *falling[-1:], *falling[-1:]], 1e-4).stop
 
 
 def test_sums_of_chunks_do_not_depend_on_how_they_are_grouped():
     solver, p = block(blocks=2, agents=4), problem(n=60)
     params, chunks = begin(solver, p, chunks=4)
-    (each,) = solver.passes(p, 4)
+    (each,) = solver.passes(p, 4).iteration
     sums = [solver.visit(p, each.parts[0], params, chunk) for chunk in chunks]
     whole, halves = combine(sums), combine([combine(sums[:2]), combine(sums[2:])])
     for name, value in whole.items():

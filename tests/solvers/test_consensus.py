@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dadmm.solvers.solver import combine, iterate
+from dadmm.engine.eager import iterate
+from dadmm.solvers.sums import combine
 from support.block import begin, block, go, problem
 
 
@@ -15,8 +16,8 @@ def test_an_average_is_weighted_by_rows():
     params, chunks = begin(solver, p)
     whole = chunks[0]
     cut = [
-        replace(whole, x=whole.x[:45], y=whole.y[:45], seed=(0, 0, 0)),
-        replace(whole, x=whole.x[45:], y=whole.y[45:], seed=(0, 0, 1)),
+        replace(whole, inputs=whole.inputs[:45], y=whole.y[:45], seed=(0, 0, 0)),
+        replace(whole, inputs=whole.inputs[45:], y=whole.y[45:], seed=(0, 0, 1)),
     ]
     alone = [iterate(solver, p, params, {}, [chunk])[0] for chunk in cut]
     together, _ = iterate(solver, p, params, {}, cut)
@@ -73,7 +74,7 @@ def test_local_training_minimises_the_augmented_objective():
     params, (chunk,) = begin(solver, p)
     pi = np.random.default_rng(0).standard_normal(chunk.state["pi_1"].shape)
     plain, _ = iterate(block(**options), p, params, {}, [replace(chunk, state={})])
-    (each,) = solver.passes(p, 1)
+    (each,) = solver.passes(p, 1).iteration
     state = {name: array.copy() for name, array in chunk.state.items()}
     state["pi_1"][...] = pi
     sums = combine([solver.visit(p, each.parts[0], params, replace(chunk, state=state))])
@@ -91,7 +92,7 @@ def test_admm_reaches_agreement_on_a_smooth_problem():
         solver = block(consensus=consensus, sigma=0.5, batch_size=99, local_epochs=40, **options)
         params, chunks, _ = go(solver, p, passes=60, chunks=2)
         copies = []
-        (each,) = solver.passes(p, 2)
+        (each,) = solver.passes(p, 2).iteration
         for c in chunks:
             state = {name: array.copy() for name, array in c.state.items()}
             sums = solver.visit(p, each.parts[0], params, replace(c, state=state))

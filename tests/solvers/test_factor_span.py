@@ -10,7 +10,7 @@ from dadmm.networks.architecture import Architecture
 from dadmm.numerics import nonnegative
 from dadmm.solvers.block.factor_span import FactorSpan
 from dadmm.solvers.nmf.dictionary import Dictionary
-from dadmm.solvers.solver import Problem
+from dadmm.solvers.problem import Problem
 from support.block import block, go
 from support.messages import naming
 
@@ -94,7 +94,7 @@ def test_codes_of_a_visit_are_those_of_prediction():
     )
     arch = Architecture.build(64, (16, 6), 10)
     problem = Problem(arch, "cross_entropy", 0.0, len(z), 10)
-    solver = model._make_solver()
+    solver = model.make_solver()
     weights = solver.initial(problem, 0) | {"theta_2": network.params["s_2"].reshape(-1)}
     made = FactorSpan(solver, problem, weights, 2)
     np.testing.assert_allclose(made.forward(z), model.transform(DIGITS), rtol=1e-4, atol=1e-4)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from dadmm.errors import OptionError
-from dadmm.solvers.block.learning_rate import SCHEDULES, check_schedule, momentum, plateau, rate
+from dadmm.solvers.block.learning_rate import SCHEDULES, momentum, plateau, rate
+from dadmm.solvers.registry import make_solver
 from support.messages import naming
 
 DONE = np.linspace(0.0, 1.0, 1001)
@@ -119,8 +120,8 @@ def test_plateau_is_torchs(seed):
 
 def test_a_schedule_that_does_not_exist_is_refused():
     for schedule in SCHEDULES:
-        check_schedule(schedule)
+        make_solver({"learning_rate_schedule": schedule})
     with pytest.raises(
         OptionError, match=naming("learning_rate_schedule", "'onecycle'", "'one_cycle'")
     ):
-        check_schedule("onecycle")
+        make_solver({"learning_rate_schedule": "onecycle"})

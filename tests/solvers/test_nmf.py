@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from dadmm import NMF, ADMMClassifier
 from dadmm.errors import DataError, FactorWarning, OptionError, ShapeError
 from dadmm.networks.architecture import Architecture
-from dadmm.solvers.solver import Chunk, Problem
+from dadmm.solvers.problem import Chunk, Problem
 from dadmm.store import Run
 from support.messages import naming
 
@@ -116,8 +116,10 @@ def test_online_needs_fewer_passes_than_batch():
 
 @pytest.mark.parametrize("chunks", [1, 8, 9, 64, 100, 1000])
 def test_rounds_take_every_chunk_once_and_many_side_by_side(chunks):
-    solver = NMF(2, mode="online")._make_solver()
-    passes = solver.passes(None, chunks)
+    solver = NMF(2, mode="online").make_solver()
+    arch = Architecture((5, 2), (False,), "identity")
+    problem = Problem(arch, "squared", 0.0, 9 * chunks, supervised=False)
+    passes = solver.passes(problem, chunks).iteration
     taken = [range(chunks) if each.chunks is None else each.chunks for each in passes]
     assert sorted(c for each in taken for c in each) == list(range(chunks))
     sizes = [len(each) for each in taken]
@@ -134,7 +136,7 @@ def test_a_pass_in_rounds_learns_more_and_tells_its_whole_objective(monkeypatch)
     penalty = {"alpha_W": 1e-3, "l1_ratio": 1.0}
     once = NMF(5, max_iter=1, **options).fit(x)
     with monkeypatch.context() as patch:
-        patch.setattr("dadmm.solvers.nmf.method.TOGETHER", 10_000)
+        patch.setattr("dadmm.solvers.nmf.options.TOGETHER", 10_000)
         averaged = NMF(5, max_iter=1, **options).fit(x)
     assert once.reconstruction_err_ < 0.7 * averaged.reconstruction_err_
     fitted = NMF(5, max_iter=30, **options, **penalty).fit(x)
@@ -262,10 +264,9 @@ def test_rows_of_zeros_have_codes_of_zeros():
 def test_a_chunk_of_fewer_rows_than_a_mini_batch_is_no_fault():
     arch = Architecture((5, 2), (False,), "identity")
     problem = Problem(arch, "squared", 0.0, 3, supervised=False)
-    solver = replace(NMF(2)._make_solver(), mode="online")
+    solver = replace(NMF(2).make_solver(), mode="online")
     x = np.abs(np.random.default_rng(0).normal(size=(3, 5))).astype(np.float32)
     weights = solver.initial(problem, 0)
-    found = solver.visit(
-        problem, solver.passes(problem, 1)[0].parts[0], weights, Chunk(x, None, {})
-    )
+    part = solver.passes(problem, 1).iteration[0].parts[0]
+    found = solver.visit(problem, part, weights, Chunk(x, None, {}))
     assert np.isfinite(found["gram"]).all()

@@ -1,16 +1,20 @@
 """Relaxed ADMM: what it reports, what its cuts do not change, what it keeps and refuses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dadmm.engine.tasks import call
 from dadmm.errors import OptionError
 from dadmm.networks.architecture import layers as forward_layers
+from dadmm.solvers.parts import Part
+from dadmm.solvers.problem import Chunk
 from dadmm.solvers.relaxed.method import RelaxedADMM
-from dadmm.solvers.solver import Chunk, Part, Pass, combine
+from dadmm.solvers.relaxed.options import Task
+from dadmm.solvers.sums import combine
 from support.formulas import LOSS
 from support.messages import naming
 from support.problems import REGRESSION
@@ -23,7 +27,9 @@ from support.relaxed import (
     each_form,
     never_rises,
     point,
+    prepared,
     relaxed,
+    unmoved,
     weights,
 )
 
@@ -66,16 +72,16 @@ def test_the_refitted_head_is_the_ridge_regression_on_forward_features():
 def test_finishing_passes_never_raise_the_regularised_loss_of_the_readout(loss):
     run = begin(relaxed(), loss)
     solver, problem, head = run.solver, run.problem, run.solver.readout(run.problem)
-    every = {}
-    for layer in solver.layers(problem):
-        every |= solver.prepare(problem, layer, run.params)
-    final, values = solver.finish(problem), []
-    for _ in range(solver.finish_passes(problem) + 1):
-        sums = combine([solver.visit(problem, final.parts[0], every, c) for c in run.chunks])
+    every, values = prepared(solver, problem, run.params), []
+    *refits, score = solver.passes(problem, len(run.chunks)).after
+    for each in (*refits, score):
+        sums = combine([solver.evaluate(problem, each.parts[0], every, c) for c in run.chunks])
         penalty = problem.alpha / 2 * (every[f"w_{head}"] ** 2).sum()
         values.append(solver.score(problem, sums)["forward_loss"] + penalty)
-        every |= solver.solve(problem, head, every, every, sums)[0]
-    assert final.solves == (head,)
+        for layer in each.updates:
+            every |= solver.update(problem, layer, unmoved(every), sums)[0]
+    assert {each.updates for each in refits} == {(head,)}
+    assert score.updates == ()
     assert never_rises(np.array(values))
     assert values[1] < values[0]
 
@@ -83,10 +89,10 @@ def test_finishing_passes_never_raise_the_regularised_loss_of_the_readout(loss):
 def test_without_a_refit_the_head_that_predicts_is_admms_own():
     run = begin(relaxed(head_refit=False))
     solver, problem = run.solver, run.problem
-    assert solver.layers(problem) == (1, 2, 3, 4)
+    assert tuple(solver.layout(problem).layers) == (1, 2, 3, 4)
     assert solver.readout(problem) == 4
-    assert solver.finish(problem).solves == ()
-    assert solver.finish_passes(problem) == 0
+    (score,) = solver.passes(problem, len(run.chunks)).after
+    assert score.updates == ()
     z = point(run)
     *_, out = forward_layers(problem.architecture, run.params, z["x"])
     assert advance(run)[0]["forward_loss"] == pytest.approx(LOSS["squared"](out, z["y"]) / 30)
@@ -100,13 +106,15 @@ def test_a_serial_sweep_is_its_layers_swept_one_by_one_from_the_head(splitting, 
     solver = relaxed(splitting=splitting, variant=variant, over_relaxation=1.3)
     whole = begin(solver, noise=0.5)
     one_by_one = begin(solver, noise=0.5)
-    problem, every = whole.problem, {}
-    for layer in solver.layers(problem):
-        every |= solver.prepare(problem, layer, whole.params)
-    sums = solver.visit(problem, Part("all", sweep=(1, 4)), every, whole.chunks[0])
+    problem, every = whole.problem, prepared(solver, whole.problem, whole.params)
+
+    def swept(run, *span):
+        return solver.visit(problem, Part("sweep", work=Task(span)), every, run.chunks[0])
+
+    sums = swept(whole, 1, 4)
     found = {}
     for i in (4, 3, 2, 1):
-        found |= solver.visit(problem, Part("one", sweep=(i, i)), every, one_by_one.chunks[0])
+        found |= swept(one_by_one, i, i)
     for name, block in point(whole).items():
         np.testing.assert_allclose(point(one_by_one)[name], block, atol=1e-12)
     assert found == pytest.approx(sums)
@@ -126,7 +134,9 @@ class Shuffled(RelaxedADMM):
             last = [part for part in parts if part.fresh]
             return tuple(p[i] for p in (first, last) for i in rng.permutation(len(p)))
 
-        return tuple(Pass(shuffled(p.parts), p.solves) for p in super().passes(problem, chunks))
+        schedule = super().passes(problem, chunks)
+        passes = tuple(replace(each, parts=shuffled(each.parts)) for each in schedule.iteration)
+        return replace(schedule, iteration=passes)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -149,7 +159,7 @@ def test_parts_say_all_that_they_read_and_write(splitting, variant, regions):
     run = begin(solver)
     problem = run.problem
     written = []
-    for each in solver.passes(problem, len(run.chunks)):
+    for each in solver.passes(problem, len(run.chunks)).iteration:
         written += [name for part in each.parts for name in part.writes]
         for part in each.parts:
             every = {}
@@ -158,10 +168,10 @@ def test_parts_say_all_that_they_read_and_write(splitting, variant, regions):
             chunk = run.chunks[0]
             state = {name: chunk.state[name].copy() for name in (*part.reads, *part.fresh)}
             given = Chunk(chunk.x if part.x else None, chunk.y if part.y else None, state)
-            solver.visit(problem, part, every, given)
+            call(solver, problem, part, every, given)
             for name in state.keys() - set(part.writes):
                 np.testing.assert_array_equal(state[name], chunk.state[name])
-    assert sorted(written) == sorted(solver.variables(problem))
+    assert sorted(written) == sorted(solver.layout(problem).state)
 
 
 cuts_of_30_rows = st.sets(st.integers(1, 29), max_size=8).map(sorted)
@@ -229,9 +239,9 @@ def test_thirty_tanh_layers_train(regions):
 def test_kept_state_is_v_u_and_the_head():
     run = begin(relaxed(), hidden=(4, 3))
     expected = {"v_1": 4, "u_1": 4, "v_2": 3, "u_2": 3, "v_3": 3, "l": 3}
-    assert run.solver.variables(run.problem) == expected
+    assert run.solver.layout(run.problem).state == expected
     halved = {"v_1": 4, "v_2": 3, "v_3": 3, "l": 3}
-    assert relaxed(splitting=2).variables(run.problem) == halved
+    assert relaxed(splitting=2).layout(run.problem).state == halved
     assert {name: block.shape[1] for name, block in run.chunks[0].state.items()} == expected
 
 
@@ -247,7 +257,7 @@ def test_the_start_satisfies_every_constraint():
 def test_recomputed_state_stores_nothing_and_starts_from_the_forward_pass(splitting, variant):
     solver = relaxed(splitting=splitting, variant=variant, state="recompute", head_refit=False)
     run = begin(solver, "cross_entropy", cuts=(12,))
-    assert solver.variables(run.problem) == {}
+    assert solver.layout(run.problem).state == {}
     rows = []
     for _ in range(6):
         penalty = sum((run.params[f"w_{i}"] ** 2).sum() for i in (1, 2, 3, 4)) * 1e-2 / 2
@@ -329,7 +339,7 @@ def test_nan_goes_through_to_the_report_and_raises_nothing(splitting, variant, r
             run.params[name] = np.full_like(run.params[name], np.nan)
             row = advance(run)[0]
             assert np.isnan(list(row.values())).any()
-        for name in solver.variables(run.problem):
+        for name in solver.layout(run.problem).state:
             run = begin(solver, "cross_entropy", activation)
             run.chunks[0].state[name][3, 0] = np.nan
             assert np.isnan(advance(run)[0]["objective"])
@@ -347,6 +357,6 @@ def test_solving_sums_of_nan_gives_nan(splitting, variant, layer):
         f"cross_{layer}": np.full(shape, np.nan),
         f"max_offset_{layer}": np.nan,
     }
-    new, _ = solver.solve(problem, layer, every, every, sums)
+    new, _ = solver.update(problem, layer, unmoved(every), sums)
     assert np.isnan(new[f"w_{layer}"]).all()
     assert np.isnan(new[f"b_{layer}"]).all()

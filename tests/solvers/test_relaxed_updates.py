@@ -301,7 +301,7 @@ def test_a_long_run_ends_where_the_gradient_vanishes(splitting, variant, regions
     assert values[-1] < 2e-3 * values[0]
     z, n = point(run), run.problem.rows
     total = 0.0
-    for name in ("v_3", *run.solver.variables(run.problem), "w_1", "w_2", "w_3"):
+    for name in ("v_3", *run.solver.layout(run.problem).state, "w_1", "w_2", "w_3"):
         if name == "l":
             continue
         value, old = subproblem(run, name, z, tau=0.0)

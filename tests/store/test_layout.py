@@ -10,7 +10,7 @@ import xarray as xr
 import zarr
 
 from dadmm import ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual, load, resume
-from dadmm.estimators.load import open_plan
+from dadmm.engine.session import Session
 from dadmm.store import Run
 from support.stores import data, small
 
@@ -120,7 +120,7 @@ def test_online_block_admm_leaves_nothing_per_sample(tmp_path):
 )
 def test_a_stored_block_solver_is_the_one_that_was_stored(tmp_path, solver):
     fitted = small(solver=solver, run=tmp_path / "run").fit(*data())
-    assert open_plan(Run.open(tmp_path / "run")).solver == solver
+    assert Session.open(tmp_path / "run").plan.solver == solver
     found = load(tmp_path / "run")
     np.testing.assert_array_equal(found.predict_proba(data()[0]), fitted.predict_proba(data()[0]))
     assert resume(tmp_path / "run", max_iter=4).n_iter_ == 4
@@ -132,7 +132,7 @@ def test_a_stored_plan_is_the_plan_that_was_stored(tmp_path):
     made = ADMMRegressor(
         (4, 5), "tanh", solver=solver, max_iter=1, chunks=(50, 40), run=tmp_path / "run"
     ).fit(x, x[:, :2])
-    plan = open_plan(Run.open(tmp_path / "run"))
+    plan = Session.open(tmp_path / "run").plan
     assert plan.solver == solver
     assert plan.chunks == (50, 40)
     assert plan.problem.architecture == made.network_.architecture

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from dadmm.engine.eager import iterate
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.block.method import BlockADMM
-from dadmm.solvers.solver import Chunk, Pace, Problem, iterate
+from dadmm.solvers.parts import Pace
+from dadmm.solvers.problem import Chunk, Problem
 from support.problems import data
 
 HIDDEN = (6, 6, 4)

@@ -32,6 +32,7 @@ PAGES = [
     page
     for page in (
         ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
         *sorted(ROOT.glob("*/README.md")),
         *sorted((ROOT / "docs").rglob("*.md")),
     )

@@ -21,16 +21,17 @@ from dadmm.cluster.worker import BASE_BYTES, LIBRARIES, WORKER_SETTINGS
 from dadmm.engine import loop
 from dadmm.engine.memory import worker_bytes
 from dadmm.engine.result import save_scaling
-from dadmm.estimators.load import open_plan
+from dadmm.engine.session import Session
+from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.nmf import NMF
-from dadmm.estimators.supervised import ADMMClassifier, ADMMRegressor
+from dadmm.estimators.regressor import ADMMRegressor
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.chain import as_chain
 from dadmm.networks.form import Form
 from dadmm.networks.scaling import Scaling
 from dadmm.networks.target import labels_to_json
+from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver, solver_table
-from dadmm.solvers.solver import Problem
 from dadmm.store import Run
 
 MIB = 2**20
@@ -186,7 +187,7 @@ def _warm_up(plan):
     y = (x[:, 0] > 0).astype(int) if plan.problem.classes else x[:, :2]
     depth = plan.problem.architecture.depth
     solver = plan.solver
-    if any(isinstance(block, NMFBlock) for block in as_chain(solver.model(plan.problem)).blocks):
+    if any(isinstance(block, NMFBlock) for block in as_chain(plan.layout.network).blocks):
         solver = replace(solver, blocks=[Dense(4), NMFBlock(2)])
     options = {"loss": plan.problem.loss, "activation": plan.problem.architecture.activation}
     weight = {"sample_weight": np.ones(64)} if plan.problem.weighted else {}
@@ -198,11 +199,11 @@ def _warm_up(plan):
 
 def main(url, iterations):
     """Do the run of a store and print the figures."""
-    plan = open_plan(Run.open(url))
+    plan = Session.open(url).plan
     with dask.config.set(scheduler="synchronous"):
         _warm_up(plan)
         idle = memory("VmRSS")
-        loop.train(plan, int(iterations), 0.0)
+        loop.train(plan, loop.Until(int(iterations)))
     more = max(0, LIBRARIES - memory("RssFile"))
     print(json.dumps({"peak": memory("VmHWM") + more, "idle": idle + more}))
 

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dadmm.engine.eager import iterate
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
+from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.relaxed.method import RelaxedADMM
-from dadmm.solvers.solver import Chunk, Problem, combine, iterate
+from dadmm.solvers.solver import Weights
+from dadmm.solvers.sums import combine
 from support.problems import REGRESSION, data
 
 SMOOTH = ("tanh", "sigmoid", "softplus")
@@ -56,12 +59,11 @@ def begin(
     problem = Problem(arch, loss, alpha, len(x), classes, variation, solver.dtype)
     solver.check(problem)
     params = solver.initial(problem, seed)
-    weights = {}
-    for layer in solver.layers(problem):
-        weights |= solver.prepare(problem, layer, params)
+    weights = prepared(solver, problem, params)
     rng = np.random.default_rng(seed)
     blocks = {
-        name: noise * rng.standard_normal((len(x), w)) for name, w in state_widths(solver, problem)
+        name: noise * rng.standard_normal((len(x), w))
+        for name, w in solver.layout(problem).state.items()
     }
     chunks, sums = [], []
     for rows in np.split(np.arange(len(x)), list(cuts)):
@@ -78,8 +80,17 @@ def begin(
     return Run(solver, problem, params, combine(sums), chunks)
 
 
-def state_widths(solver, problem):
-    return solver.variables(problem).items()
+def prepared(solver, problem, params):
+    """Return what visits need of all layers."""
+    weights = {}
+    for layer in solver.layout(problem).layers:
+        weights |= solver.prepare(problem, layer, params)
+    return weights
+
+
+def unmoved(arrays):
+    """Return a layer's arrays as an iteration's first pass gives them to `Solver.update`."""
+    return Weights(arrays, arrays, {})
 
 
 def advance(run, iterations=1):

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 from distributed import WorkerPlugin
 
-from dadmm.engine.graph import groups
+from dadmm.engine.layout import groups
 
 
 class Sizes(WorkerPlugin):

@@ -28,7 +28,7 @@ from dask.system import CPU_COUNT
 from dask.task_spec import List, Task, TaskRef
 from threadpoolctl import threadpool_limits
 
-from dadmm.app.planner.costs import seconds
+from dadmm.app.planner.costs import known, seconds
 from dadmm.app.planner.machine import ROWS, VISITS, WIDE, WIDTHS, Machine, Rates
 from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.engine.timing import PREFIX
@@ -38,7 +38,6 @@ from dadmm.numerics.algebra import inverse_spd, solve_spd
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
 from dadmm.solvers.registry import STORED
-from dadmm.solvers.solver import Counted
 from dadmm.store.arrays import ZarrBlocks
 
 TILE = (256, 256)
@@ -415,8 +414,9 @@ def visit_ratios(workers: int, rates: Rates, effort: Effort) -> dict[str, dict[i
 
 
 def _visit_ratio(name: str, width: int, workers: int, rates: Rates, effort: Effort) -> float:
+    from dadmm.estimators.classifier import ADMMClassifier
     from dadmm.estimators.nmf import NMF
-    from dadmm.estimators.supervised import ADMMClassifier
+    from dadmm.estimators.problem import pose
 
     rows, chunks = max(64, effort.visit_rows * 256 // width), 4 * workers
     made: ADMMClassifier | NMF
@@ -433,11 +433,10 @@ def _visit_ratio(name: str, width: int, workers: int, rates: Rates, effort: Effo
 
     made.set_params(max_iter=effort.visit_iterations, tol=0, random_state=0, chunks=rows)
     made.fit(np.abs(x) if name == "nmf" else x, y, callback=note)
-    solver = made._make_solver()
-    assert isinstance(solver, Counted)
-    problem = made._problem(x.shape, *made._target(y, len(x)), solver)
-    (part,) = solver.passes(problem, chunks)[0].parts
-    counted = seconds(solver.visit_work(problem, part, rows), rates, problem.dtype)
+    posed = pose(made, x, y)
+    solver, problem = posed.solver, posed.problem
+    (part,) = solver.passes(problem, chunks).iteration[0].parts
+    counted = seconds(known(solver).visit(solver, problem, part, rows), rates, problem.dtype)
     return median(found[len(found) // 3 :]) / chunks / counted
 
 
@@ -532,7 +531,7 @@ def _transfer(client: Any, size: int) -> float:
 
 def _driver(run: str | None, effort: Effort) -> float:
     """Return the seconds of an iteration that computes next to nothing."""
-    from dadmm.estimators.supervised import ADMMClassifier
+    from dadmm.estimators.classifier import ADMMClassifier
 
     rows = 64
     x, y = _random(rows, 4), np.arange(rows) % 2

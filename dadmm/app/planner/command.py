@@ -8,9 +8,9 @@ from typing import Any
 
 from dadmm.app.planner import machine as machines
 from dadmm.app.planner.forecast import WORKERS, Conditions, cluster_of, forecast, store_of, sweep
-from dadmm.app.planner.report import Planned
 from dadmm.app.planner.subject import of_config
 from dadmm.app.planner.units import duration, rate
+from dadmm.app.planner.words import Planned
 from dadmm.engine.memory import memory_bytes
 from dadmm.errors import InputError
 

@@ -8,9 +8,12 @@ import numpy as np
 
 from dadmm.app.planner.machine import Rates, interpolate
 from dadmm.app.planner.structure import Kind
+from dadmm.errors import InputError
 from dadmm.numerics.losses import get_loss
-from dadmm.solvers.counts import Work
-from dadmm.solvers.solver import Counted, Part, Problem
+from dadmm.solvers.counts import Counts, Work, counts_of
+from dadmm.solvers.parts import Part
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import Solver
 
 # Seconds of the last task, which only adds up numbers.
 REPORT = 1e-3
@@ -47,14 +50,14 @@ class Setting:
 
     Parameters
     ----------
-    solver, problem : Counted, Problem
+    solver, problem : Solver, Problem
     inputs : int
         Bytes of one number of the inputs, as stored.
     rates : Rates
     store : Store
     """
 
-    solver: Counted
+    solver: Solver
     problem: Problem
     inputs: int
     rates: Rates
@@ -83,6 +86,23 @@ class Cost:
     def seconds(self) -> float:
         """All phases together."""
         return sum(self.phases.values())
+
+
+def known(solver: Solver) -> Counts:
+    """Return what is known of a method's costs.
+
+    Raises
+    ------
+    InputError
+        If nothing is.
+    """
+    found = counts_of(solver)
+    if found is None:
+        raise InputError(
+            f"solver {solver.name!r} does not say what its visits compute, so there is no plan: "
+            "register that with dadmm.solvers.counts.register"
+        )
+    return found
 
 
 def cost(kind: Kind, setting: Setting) -> Cost:
@@ -125,7 +145,7 @@ def _visit(kind: Kind, setting: Setting) -> Cost:
     problem, solver, store = setting.problem, setting.solver, setting.store
     part = kind.part
     assert part is not None
-    work = solver.visit_work(problem, part, kind.rows)
+    work = known(solver).visit(solver, problem, part, kind.rows)
     visiting = correction(setting) * seconds(work, setting.rates, problem.dtype)
     wanted, files = _read(part, kind.rows, setting)
     reading = wanted / store.read + files * store.file
@@ -144,8 +164,9 @@ def _sizes(rows: int, setting: Setting) -> dict[str, float]:
     """Return the bytes of a chunk of each array that is kept between iterations."""
     solver, problem = setting.solver, setting.problem
     item = np.dtype(problem.dtype).itemsize
-    found = {name: float(item * rows * w) for name, w in solver.variables(problem).items()}
-    return found | {name: float(item * w) for name, w in solver.memory(problem).items()}
+    layout = solver.layout(problem)
+    found = {name: float(item * rows * w) for name, w in layout.state.items()}
+    return found | {name: float(item * w) for name, w in layout.memory.items()}
 
 
 def _read(part: Part, rows: int, setting: Setting) -> tuple[float, int]:
@@ -174,7 +195,7 @@ def target_bytes(problem: Problem) -> int:
 def _scaled(part: Part, rows: int, setting: Setting) -> Work:
     """Return the work of scaling inputs and encoding targets before a visit."""
     work, widths = Work(), setting.problem.architecture.widths
-    if part.x and not setting.solver.raw:
+    if part.x and known(setting.solver).whole_inputs:
         work.loop("pass", 2 * rows * widths[0], 4)
         work.moved += rows * widths[0] * (setting.inputs + 4)
     if part.y:
@@ -187,8 +208,8 @@ def _scaled(part: Part, rows: int, setting: Setting) -> Work:
 
 def held(part: Part, rows: int, setting: Setting) -> float:
     """Return how many numbers the sums of a part's visits hold."""
-    item = np.dtype(setting.problem.dtype).itemsize
-    return setting.solver.visit_work(setting.problem, part, rows).result / item
+    solver, item = setting.solver, np.dtype(setting.problem.dtype).itemsize
+    return known(solver).visit(solver, setting.problem, part, rows).result / item
 
 
 def _add(kind: Kind, setting: Setting) -> Cost:
@@ -208,8 +229,9 @@ def _add(kind: Kind, setting: Setting) -> Cost:
 
 
 def _load(layer: int, setting: Setting) -> Cost:
-    ready, solved = setting.solver.weight_work(setting.problem, layer)
-    names = setting.solver.parameters(setting.problem, layer)
+    solver, problem = setting.solver, setting.problem
+    ready, solved = known(solver).weights(solver, problem, layer)
+    names = solver.layout(problem).layers[layer]
     taken = solved.result / setting.store.read + len(names) * _file(setting.store)
     taken += seconds(ready, setting.rates, "float32")
     return Cost({"load": taken}, ready.result + FEW)
@@ -217,13 +239,14 @@ def _load(layer: int, setting: Setting) -> Cost:
 
 def _solve(kind: Kind, setting: Setting) -> Cost:
     solver, problem, store = setting.solver, setting.problem, setting.store
-    ready, work = solver.weight_work(problem, kind.layer)
+    layout = solver.layout(problem)
+    ready, work = known(solver).weights(solver, problem, kind.layer)
     taken = seconds(work, setting.rates, "float32")
     taken += work.constants / store.read
-    taken += len(solver.constants(problem, kind.layer)) * _file(store)
+    taken += len(layout.constants_of(kind.layer)) * _file(store)
     if not kind.saves:
         return Cost({"solve": taken}, ready.result + FEW)
-    names = solver.parameters(problem, kind.layer)
+    names = layout.layers[kind.layer]
     taken += work.result / store.write + 2 * len(names) * store.file
     return Cost({"solve": taken}, FEW)
 

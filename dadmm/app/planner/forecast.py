@@ -8,13 +8,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from dadmm.app.planner.costs import Cost, Setting, Store, cost, target_bytes
+from dadmm.app.planner.costs import Cost, Setting, Store, cost, known, target_bytes
 from dadmm.app.planner.machine import Machine
 from dadmm.app.planner.simulate import Cluster, Trace, simulate
 from dadmm.app.planner.structure import Tasks, tasks_of
 from dadmm.engine.memory import worker_bytes
 from dadmm.engine.plan import Plan
-from dadmm.solvers.solver import Counted, Problem
+from dadmm.solvers.parts import Layout
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import Solver
 from dadmm.store import Run
 
 # Tasks that are simulated as they are; of more the first are, and the rest goes on like them.
@@ -35,7 +37,7 @@ class Subject:
 
     Parameters
     ----------
-    solver, problem : Counted, Problem
+    solver, problem : Solver, Problem
     chunks : tuple of int
         Rows of each.
     inputs : int
@@ -48,7 +50,7 @@ class Subject:
         At most, of the whole run.
     """
 
-    solver: Counted
+    solver: Solver
     problem: Problem
     chunks: tuple[int, ...]
     inputs: int = 4
@@ -57,11 +59,16 @@ class Subject:
     iterations: int = 1
 
     @property
+    def layout(self) -> Layout:
+        """The arrays of the method."""
+        return self.solver.layout(self.problem)
+
+    @property
     def state_bytes(self) -> float:
         """Bytes of one generation of state."""
         item = np.dtype(self.problem.dtype).itemsize
-        kept = sum(self.solver.variables(self.problem).values()) * self.problem.rows
-        per_chunk = sum(self.solver.memory(self.problem).values()) * len(self.chunks)
+        kept = sum(self.layout.state.values()) * self.problem.rows
+        per_chunk = sum(self.layout.memory.values()) * len(self.chunks)
         return float(item * (kept + per_chunk))
 
     @property
@@ -73,15 +80,15 @@ class Subject:
     @property
     def parameter_bytes(self) -> float:
         """Bytes of one generation of parameters."""
-        works = (self.solver.weight_work(self.problem, i) for i in self.solver.layers(self.problem))
+        count = known(self.solver).weights
+        works = (count(self.solver, self.problem, i) for i in self.layout.layers)
         return sum(solved.result for _, solved in works)
 
     @property
     def arrays(self) -> tuple[int, int]:
         """Arrays of one generation, of state and of parameters."""
-        solver, problem = self.solver, self.problem
-        state = len(solver.variables(problem)) + len(solver.memory(problem))
-        return state, sum(len(solver.parameters(problem, i)) for i in solver.layers(problem))
+        state = len(self.layout.state) + len(self.layout.memory)
+        return state, sum(len(names) for names in self.layout.layers.values())
 
     @property
     def disk_bytes(self) -> float:
@@ -297,11 +304,11 @@ def _trace(subject: Subject, setting: Setting, cluster: Cluster, known: dict[int
 def _beginnings(subject: Subject, workers: int) -> tuple[int, int]:
     """Return two numbers of chunks between which all that happens has settled."""
     solver, problem, count = subject.solver, subject.problem, len(subject.chunks)
-    passes = solver.passes(problem, min(count, 2))
-    each = sum(len(one.parts) + (len(one.solves) if one.chunks else 0) for one in passes)
+    passes = solver.passes(problem, min(count, 2)).iteration
+    each = sum(len(one.parts) + (len(one.updates) if one.chunks else 0) for one in passes)
     if count * each <= MOST_TASKS:
         return count, count
-    _, together, _ = solver.granularity(problem)
+    together = known(solver).granularity(solver, problem).multiple
     rounds = max(4, -(-SETTLED * workers // (together * len(passes[0].parts))), -(-256 // together))
     return together * rounds, 2 * together * rounds
 

@@ -324,13 +324,3 @@ class _Simulation:
         self.scheduler = max(self.scheduler, arrives) + self.cluster.task
         self._event(self.scheduler, task + len(self.tasks), worker)
         self._start(now, worker)
-
-
-def limits(tasks: Tasks, costs: Sequence[Cost], cluster: Cluster) -> dict[str, float]:
-    """Return times that no schedule on such a cluster can beat, by what sets them."""
-    total = sum(costs[kind].seconds + cluster.overhead for kind in tasks.kind)
-    return {
-        "work": total / cluster.workers,
-        "chain": critical_path(tasks, costs),
-        "scheduler": cluster.task * len(tasks),
-    }

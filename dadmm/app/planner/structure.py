@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dadmm.engine.graph import Layout, lay_out
+from dadmm.engine.layout import TaskLayout
 from dadmm.engine.plan import Plan, Step
 from dadmm.engine.tasks import add, load_weights, report, solve, visit
-from dadmm.solvers.solver import Part
+from dadmm.solvers.parts import Part
 
 
 class Ref(int):
-    """The number of a task; other whole numbers among a task's arguments are none."""
+    """The number of a task; plain ints among the arguments are not references."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Tasks:
         return len(self.kind)
 
 
-class Recorded(Layout):
+class Recorded(TaskLayout):
     """A layout that keeps of each task its name, its kind and what it waits for."""
 
     def __init__(self, plan: Plan) -> None:
@@ -92,7 +92,7 @@ class Recorded(Layout):
     def add(
         self, function: Any, prefix: str, *ident: Any, spread: bool = False
     ) -> Callable[..., Ref]:
-        """See `Layout.add`."""
+        """Return what takes a task's arguments to a reference to it."""
 
         def call(*args: Any) -> Ref:
             needs: list[int] = []
@@ -162,7 +162,7 @@ class Recorded(Layout):
 def record(plan: Plan) -> Recorded:
     """Lay out an iteration of a plan, whose run is not looked at."""
     layout = Recorded(plan)
-    lay_out(layout, Step(0, 0, 1))
+    layout.iteration(Step(0, 0, 1))
     return layout
 
 

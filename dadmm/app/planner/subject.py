@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from dadmm.app.build import make_estimator
 from dadmm.app.planner.forecast import Subject
-from dadmm.data import arrays
-from dadmm.data.prepare import prepare_training
 from dadmm.datasets import load_data
-from dadmm.engine.memory import chunk_rows
 from dadmm.estimators.nmf import NMF
-from dadmm.solvers.solver import Counted
+from dadmm.estimators.problem import Scale, pose
 
 
 def of_config(
@@ -34,29 +30,17 @@ def of_config(
         As `fit` does for what it would not train on.
     """
     estimator = make_estimator(table, "run")
-    estimator._check_options()
-    solver = estimator._make_solver()
-    assert isinstance(solver, Counted)  # as all are
+    estimator.check_options()
+    if rows is not None and isinstance(estimator.chunks, list):  # they tile the sample alone
+        estimator.chunks = next(iter(estimator.chunks), "auto")
     x, y, *_ = load_data(table["data"], supervised=not isinstance(estimator, NMF))
-    given = prepare_training(x, y, estimator.categorical, estimator.missing, None, None)
-    target, classes = estimator._target(given.y, given.x.shape[0])
-    problem = estimator._problem(given.x.shape, target, classes, solver)
-    weighted = getattr(estimator, "class_weight", None) is not None
-    problem = replace(problem, rows=rows or problem.rows, weighted=weighted)
-    solver.check(problem)
-    in_place = given.stored is not None and not estimator.copy_data
-    size = given.x.dtype.itemsize
-    chosen = estimator.chunks
-    if rows is not None and isinstance(chosen, list):
-        chosen = chosen[0] if chosen else "auto"
-    chunks = chunk_rows(
-        solver,
-        problem,
-        chosen,
-        estimator.memory_limit if memory is None else memory,
-        1,
-        size,
-        streamed=arrays.is_dask(given.x),
-        in_place=in_place,
+    scale = Scale(estimator.memory_limit if memory is None else memory, rows=rows)
+    posed = pose(estimator, x, y, scale=scale)
+    return Subject(
+        posed.solver,
+        posed.problem,
+        posed.chunks,
+        posed.x.dtype.itemsize,
+        in_place=posed.stored is not None,
+        iterations=estimator.max_iter,
     )
-    return Subject(solver, problem, chunks, size, in_place, True, estimator.max_iter)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from dadmm.engine.session import Session
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.chain import Chain
 from dadmm.networks.network import Network
-from dadmm.store import Run
 
 COLUMNS = {
     "objective": ("objective", ".5g"),
@@ -26,9 +26,10 @@ COLUMNS = {
 }
 
 
-def summary(estimator: Any, run: Run) -> dict[str, str]:
+def summary(estimator: Any, session: Session) -> dict[str, str]:
     """Return the main facts of a run, by name; `estimator` is what `dadmm.load` gives of it."""
-    attributes, history = run.attributes, estimator.history_
+    run, history = session.run, estimator.history_
+    attributes = run.attributes
     solver = attributes["config"]["solver"]
     chunks = len(attributes["chunks"])
     facts = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dadmm.engine.plan import Plan
+from dadmm.engine.session import Session
 from dadmm.errors import StoreError
 from dadmm.networks.network import Network
 from dadmm.numerics.losses import get_loss
@@ -45,7 +46,7 @@ class Outcome:
     residuals: Array | None = None
 
 
-def outcome(plan: Plan, network: Network) -> Outcome:
+def outcome(session: Session, network: Network) -> Outcome:
     """Run the network on stored rows, evenly spread if they are too many.
 
     Raises
@@ -54,7 +55,7 @@ def outcome(plan: Plan, network: Network) -> Outcome:
         If the data is damaged, out of reach, has changed, or lies at a URL: a look at a run
         reaches out for nothing.
     """
-    problem, run = plan.problem, plan.run
+    plan, run, problem = session.plan, session.run, session.problem
     if not problem.supervised:
         raise StoreError("a factorisation has no targets to compare its codes with")
     source = run.attributes.get("sources", {}).get("x")

@@ -13,7 +13,7 @@ A profile is one of ::
       memory: 4GiB
 
 `KEYS` says what else it may have.  A path that ends in .yaml or .yml is a file that holds one; a
-name is looked up in Dask's configuration, under ``dadmm.cluster.profiles``, and then among those that come
+name is looked up in Dask's configuration, under ``dadmm.profiles``, and then among those that come
 with dadmm.
 """
 
@@ -35,7 +35,7 @@ from dask.utils import format_bytes, parse_bytes, parse_timedelta
 from dadmm.cluster.worker import BASE_BYTES
 from dadmm.errors import InputError, OptionError, nearest
 
-SETTING = "dadmm.cluster.profiles"
+SETTING = "dadmm.profiles"
 FILES = (".yaml", ".yml")
 # What a profile may have, and of what kind.
 KEYS: dict[str, tuple[tuple[type, ...], str]] = {

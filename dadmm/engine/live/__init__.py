@@ -1,7 +1,6 @@
-"""What a user sees of a run: while it goes on, and afterwards.
+"""What a user sees of a run while it goes on: a line, curves in a notebook, a page in a dashboard.
 
-`progress` is the line in a terminal and the curves in a notebook, `dashboard` the page on Dask's
-dashboard, `report` the file in HTML, `plot` the picture; `describe` puts runs into words.  They
-share `curves`, what is drawn of a history; `charts` draws it as SVG, from the elements of `markup`;
-`outcome` looks at what a network makes of its training rows.
+`progress` is the line in a terminal and the display in a notebook, `dashboard` the page on Dask's
+dashboard.  `curves` says what is drawn of a history; `charts` draws it by matplotlib, `templates`
+fills in HTML: both for the pages of dadmm.app, too.
 """

@@ -1,7 +1,8 @@
-"""What is drawn of a run's history: the same curves in pictures, reports and live displays."""
+"""What is drawn of a run's history, and in which colours: in reports, files and live displays."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,12 @@ from typing import Any
 import numpy as np
 
 from dadmm.numerics.types import Array
+
+# Lines are told apart on white and on black, and by their dashes.
+COLOURS = (
+    "#3b82c4", "#d9772b", "#3f9b5f", "#b4548f", "#8a7ac8", "#b09023", "#c25450", "#4f959c",
+)  # fmt: skip
+DASHES = ((), (6, 3), (2, 3), (9, 3, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -53,3 +60,10 @@ RESIDUALS = Curves(
 )
 SCORE = Curves("score", {"training data": "train_score", "held out": "validation_score"})
 CONVERGENCE = (OBJECTIVE, RESIDUALS, SCORE)
+
+
+def number(value: float) -> str:
+    """Return a number in a few characters."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"

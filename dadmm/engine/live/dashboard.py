@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dadmm.engine.live.charts import COLOURS, DASHES, number
-from dadmm.engine.live.curves import CONVERGENCE, Curves
+from dadmm.engine.live.curves import COLOURS, CONVERGENCE, DASHES, Curves, number
 from dadmm.engine.live.progress import Show, nothing, numbers
 
 if TYPE_CHECKING:
@@ -259,14 +258,13 @@ class _Page:
         legend: list[Any] = []
         # The first is what was found: it lies on top of what it is compared with.
         for i, (label, name) in reversed(list(enumerate(chart.series.items()))):
-            dash = [int(n) for n in DASHES[i].split()]
             line = made.line(
                 "iteration",
                 name,
                 source=self.source,
                 color=COLOURS[i],
                 line_width=2,
-                line_dash=dash,
+                line_dash=list(DASHES[i]),
             )
             # One iteration alone is no line.
             dots = made.scatter("iteration", name, source=self.source, color=COLOURS[i], size=4)

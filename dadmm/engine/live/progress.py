@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from rich.console import Console
@@ -18,13 +17,14 @@ from rich.progress import (
 
 from dadmm.engine.live import charts
 from dadmm.engine.live.curves import CONVERGENCE
-from dadmm.engine.live.markup import html, tag
+from dadmm.engine.live.templates import render
+from dadmm.errors import InputError
 
 Show = Callable[[int, Mapping[str, float]], None]
 
 LINES = 10
-# Seconds between pictures in a notebook: each is sent to the browser whole.
-REDRAW = 0.5
+SEND = 0.5  # seconds between updates of a notebook's display
+SHARE = 0.05  # of the time that curves are drawn in, at most
 
 
 @contextmanager
@@ -91,47 +91,55 @@ def _bar(total: int, console: Console) -> Iterator[Show]:
 
 @contextmanager
 def _curves(total: int, link: str | None) -> Iterator[Show]:
-    from IPython.display import display
-
-    rows: dict[int, Mapping[str, float]] = {}
-    at, drawn = 0, time.monotonic()
-    handle = display(_picture(0, total, rows, link), raw=True, display_id=True)
-
-    def show(iteration: int, row: Mapping[str, float]) -> None:
-        nonlocal at, drawn
-        at = iteration
-        if row:
-            rows[iteration] = dict(row)
-        if time.monotonic() - drawn >= REDRAW:
-            handle.update(_picture(at, total, rows, link), raw=True)
-            drawn = time.monotonic()
-
+    display = _Display(total, link)
     try:
-        yield show
+        yield display.show
     finally:
-        handle.update(_picture(at, total, rows, link), raw=True)
+        display.curves()
+        display.send()
 
 
-def _picture(
-    iteration: int, total: int, rows: Mapping[int, Mapping[str, float]], link: str | None
-) -> dict[str, str]:
-    """Return the display of a notebook, by type: for a browser, and for what shows only text."""
-    line = f"iteration {iteration}/{total}  {numbers(rows.get(iteration, {}))}".strip()
-    x = np.array(list(rows))
-    drawn: list[Any] = []
-    for chart in CONVERGENCE:
-        known = {
-            name for name in chart.series.values() if any(name in row for row in rows.values())
-        }
-        columns = {name: [row.get(name, np.nan) for row in rows.values()] for name in known}
-        drawn.append(charts.lines(chart.title, x, chart.of(columns), log=chart.log))
-    cells = [tag("div", each, style="flex:1 1 280px;max-width:420px") for each in drawn if each]
-    page = tag(
-        "div",
-        tag("progress", value=iteration, max=total, style="width:100%", aria_label="iterations"),
-        tag("div", line),
-        tag("div", tag("a", "dashboard", href=link, target="_blank")) if link else None,
-        tag("div", cells, style="display:flex;flex-wrap:wrap;gap:16px;margin-top:8px"),
-        style="max-width:1300px",
-    )
-    return {"text/plain": line, "text/html": html(page)}
+class _Display:
+    """What a notebook shows of a run: one display, which is replaced as the run goes on."""
+
+    def __init__(self, total: int, link: str | None) -> None:
+        from IPython.display import display
+
+        self.total, self.link, self.at = total, link, 0
+        self.rows: dict[int, Mapping[str, float]] = {}
+        self.charts: list[charts.Chart | None] = []
+        self.sent = self.due = time.monotonic()
+        self.handle = display(self.content(), raw=True, display_id=True)
+
+    def show(self, iteration: int, row: Mapping[str, float]) -> None:
+        """Take note of an iteration, and show it unless another was shown just now."""
+        self.at = iteration
+        if row:
+            self.rows[iteration] = dict(row)
+        now = time.monotonic()
+        if now - self.sent < SEND:
+            return
+        if now >= self.due:
+            self.curves()
+        self.send()
+        self.sent = time.monotonic()
+        self.due = max(self.due, self.sent + (self.sent - now) / SHARE)
+
+    def curves(self) -> None:
+        """Take up the curves so far; there are none where matplotlib is missing."""
+        with suppress(InputError):
+            charts.figure_class()
+            names = {name for row in self.rows.values() for name in row}
+            columns = {n: [row.get(n, np.nan) for row in self.rows.values()] for n in names}
+            x = np.array(list(self.rows))
+            self.charts = [charts.lines(c.title, x, c.of(columns), log=c.log) for c in CONVERGENCE]
+
+    def send(self) -> None:
+        """Replace what is shown."""
+        self.handle.update(self.content(), raw=True)
+
+    def content(self) -> dict[str, str]:
+        """Return the display by type: for a browser, and for what shows only text."""
+        line = f"iteration {self.at}/{self.total}  {numbers(self.rows.get(self.at, {}))}".strip()
+        page = render("engine/live/progress.html.jinja", display=self, line=line)
+        return {"text/plain": line, "text/html": page}

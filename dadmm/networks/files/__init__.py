@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dadmm.errors import InputError
-from dadmm.networks.files.onnx_file import Agreement
 from dadmm.networks.network import network_of
 from dadmm.store.replace import replace_file
 
 if TYPE_CHECKING:
     import torch
+
+    from dadmm.networks.files.onnx_file import Agreement
 
 SUFFIXES = (".safetensors", ".onnx")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")

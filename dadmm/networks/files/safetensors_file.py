@@ -9,7 +9,6 @@ it has, before any of them is read; safetensors itself checks these against the 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -68,8 +67,6 @@ def _shape(model: Model) -> dict[str, Any]:
     if isinstance(model, Architecture):
         return asdict(model)
     chain = as_chain(model)
-    for block in chain.blocks:
-        _check_factors(block)
     return {
         "blocks": [block_to_table(block) for block in chain.blocks],
         # Not as `str` writes them, which rounds their numbers.
@@ -203,20 +200,9 @@ def _chain(table: Any, features: int, given: Sequence[Block]) -> Chain:
 
 def _block(table: Mapping[str, Any]) -> Block:
     try:
-        block = block_from_table(table)
+        return block_from_table(table)
     except TypeError as error:  # an option that has to be there is not
         raise InputError(f"a block has too few options: {error}") from error
-    _check_factors(block)
-    return block
-
-
-def _check_factors(block: Block) -> None:
-    """Raise `InputError` for numbers of a factorisation that its arithmetic cannot take."""
-    if not isinstance(block, NMFBlock):
-        return
-    for name in ("weight", "l1", "l2", "overlap", "rho"):
-        if getattr(block, name) > sys.float_info.max:
-            raise InputError(f"NMFBlock {name} is more than a float holds")
 
 
 def _target(table: Any, outputs: int) -> Target:

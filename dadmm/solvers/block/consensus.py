@@ -13,26 +13,23 @@ rows_c/n (w_c + pi_c / sigma)`` over all chunks, whether they were all visited o
 FedADMM, arXiv 2204.03529, with its server step of |S| / C; a step of 1 counts what the others did
 twice, and diverged here).  Adam's moments are averaged over S either way, as are dictionaries of
 factorisations and their sums, and the longest count of steps is kept.
-Derived from the papers' abstracts, checked by tests/test_consensus.py.
+Derived from the papers' abstracts, checked by tests/solvers/test_consensus.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dadmm.numerics.types import Arrays
-from dadmm.solvers.solver import Chunk, Problem, Sums
-
-if TYPE_CHECKING:
-    from dadmm.solvers.block.factor_span import FactorSpan
-    from dadmm.solvers.block.method import BlockADMM
-    from dadmm.solvers.block.minibatch import Span
+from dadmm.solvers.block.minibatch import Learner
+from dadmm.solvers.block.options import BlockOptions
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.sums import Sums
 
 
-def start(solver: BlockADMM, problem: Problem, weights: Arrays) -> Arrays:
+def start(solver: BlockOptions, problem: Problem, weights: Arrays) -> Arrays:
     """Return what a chunk remembers at first: no multiplier, and the start as last sent."""
     state = {}
     for t in solver.multiplied(problem):
@@ -42,9 +39,7 @@ def start(solver: BlockADMM, problem: Problem, weights: Arrays) -> Arrays:
     return state
 
 
-def contribution(
-    solver: BlockADMM, spans: Sequence[Span | FactorSpan], rows: int, chunk: Chunk
-) -> Sums:
+def contribution(solver: BlockOptions, spans: Sequence[Learner], rows: int, chunk: Chunk) -> Sums:
     """Return a chunk's part of the sums after local training on some of its rows.
 
     What the chunk remembers is updated in place.
@@ -72,7 +67,9 @@ def contribution(
     return sums
 
 
-def update(solver: BlockADMM, problem: Problem, layer: int, weights: Arrays, sums: Sums) -> Arrays:
+def update(
+    solver: BlockOptions, problem: Problem, layer: int, weights: Arrays, sums: Sums
+) -> Arrays:
     """Return the consensus of a block's parameters and moments."""
     rows = max(sums["rows"], 1)
     theta = weights[f"theta_{layer}"]

@@ -2,65 +2,131 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import numpy as np
 
 from dadmm.networks.blocks import Dense, NMFBlock
 from dadmm.networks.chain import size
 from dadmm.numerics.activations import PIECEWISE, get_activation
-from dadmm.solvers.block.minibatch import EVALUATED
-from dadmm.solvers.counts import Work
+from dadmm.solvers.block.grid import Task
+from dadmm.solvers.block.options import HELD_OUT, BlockOptions
+from dadmm.solvers.counts import Footprint, Granularity, Work, target_bytes
+from dadmm.solvers.evaluate import EVALUATED
 from dadmm.solvers.nmf import counts
 from dadmm.solvers.nmf.dictionary import SWEEPS
-from dadmm.solvers.solver import Part, Problem
-
-if TYPE_CHECKING:
-    from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.parts import Part, Phase
+from dadmm.solvers.problem import Problem
 
 # Calls from Python per mini-batch beside those of its blocks.
 PER_BATCH = 25
 
 
-def visit(solver: BlockADMM, problem: Problem, part: Part, rows: int) -> Work:
-    """Return the work of a part on a chunk, see `BlockADMM.visit`."""
-    work = Work()
-    if part.evaluate:
-        share = solver.validation_fraction if part.name == "validate-chunk" else 1.0
-        seen = max(rows * share, 1.0)
-        chain = solver.chain(problem)
-        _inputs(work, problem, seen, seen / EVALUATED)
+class BlockCounts:
+    """What a run of Block-ADMM costs."""
+
+    whole_inputs = False
+
+    def granularity(self, solver: BlockOptions, problem: Problem) -> Granularity:
+        """Return chunks that the agents share evenly."""
+        return Granularity(solver.agents, solver.agents, 64 * 2**20)
+
+    def footprint(
+        self, solver: BlockOptions, problem: Problem, inputs: int, chunks: int
+    ) -> Footprint:
+        """Return what a run holds in memory."""
+        size = np.dtype(problem.dtype).itemsize
+        chain, spans = solver.chain(problem), solver.spans(problem)
+        widths, grid = chain.widths, solver.schedule == "grid"
+        sizes = [solver.size(problem, t) for t in solver.layers(problem)]
+
+        # Inputs and targets; the rows in some order; what is kept, and (grid) what is being made.
+        row = inputs * widths[0] + target_bytes(problem) + 24
+        row += size * sum(solver.variables(problem).values())
+        ends = [widths[hi] for _, hi in spans[:-1]]
+        if grid and ends:
+            made = max(a + b for a, b in pairwise([0, *ends, 0]))
+            row += size * (max(ends) if solver.mode == "online" else made + 1)
+
+        # Parameters, both moments and the gradient, of one block in the grid; consensus ADMM's
+        # multiplier, what was sent, and what is to be sent.
+        at_once = max(sizes) if grid else sum(sizes)
+        visit = 4 * size * at_once
+        if solver.consensus == "admm":
+            visit += size * (2 * sum(sizes) + max(sizes))
+        # A mini-batch: its inputs, what each link keeps, Z and U.  More rows of the same in the
+        # grid, and of the outputs of all links in an evaluation.
+        links = [5 * sum(widths[lo - 1 : hi + 1]) for lo, hi in spans]
+        batch = solver.batch_rows(problem)
+        batch_bytes = (
+            max(batch, EVALUATED) * max(links) if grid else batch * (sum(links) + 6 * sum(ends))
+        )
+        visit += size * (batch_bytes + EVALUATED * (widths[0] + 2 * sum(widths[1:])))
+
+        # Parameters and moments; between rounds also those that the iteration started from.
+        rounds = -(-chunks // solver.agents) + solver.early_stopping
+        weights = 3 * size * sum(sizes) * (1 if rounds == 1 else 2)
+        weights += max(getattr(block, "library", 0) for block in chain.blocks)
+        summed = sum(sizes) * (3 if solver.optimizer == "adam" else 2)
+        # The new ones, how far they moved, and (consensus ADMM) the step in float64.
+        solve = max(sizes) * (4 * size + (8 if solver.consensus == "admm" else 0))
+        share = at_once / sum(sizes)
+        sums, total = size * summed, 8 * summed
+        # Factorisations: a dictionary and its sums in float64; before the first pass, products of
+        # all features with each other.
+        for i, block in enumerate(chain.blocks):
+            if isinstance(block, NMFBlock):
+                solve = max(solve, 8 * 4 * widths[i] * widths[i + 1])
+                if block.init == "nndsvd":
+                    square_bytes = 8 * widths[i] ** 2
+                    visit, solve = max(visit, 3 * square_bytes), max(solve, 3 * square_bytes)
+                    sums, total = max(sums, square_bytes), max(total, square_bytes)
+        return Footprint(row, visit, weights, sums, total, solve, share)
+
+    def visit(self, solver: BlockOptions, problem: Problem, part: Part, rows: int) -> Work:
+        """Return the work of a part on a chunk."""
+        work = Work()
+        if part.phase is Phase.EVALUATE:
+            share = solver.validation_fraction if part.work == HELD_OUT else 1.0
+            seen = max(rows * share, 1.0)
+            chain = solver.chain(problem)
+            _inputs(work, problem, seen, seen / EVALUATED)
+            batch = Work()
+            _forward(batch, solver, problem, 1, chain.depth, EVALUATED)
+            _measure(batch, problem, EVALUATED)
+            work.add(batch, seen / EVALUATED)
+            work.result += 64
+            return work
+        if solver.schedule == "grid":
+            assert isinstance(part.work, Task)
+            _grid(solver, problem, work, part.work, rows)
+            return work
+        trained = _trained(solver, rows)
+        batch_rows = min(solver.batch_rows(problem), max(trained, 1))
         batch = Work()
-        _forward(batch, solver, problem, 1, chain.depth, EVALUATED)
-        _measure(batch, problem, EVALUATED)
-        work.add(batch, seen / EVALUATED)
-        work.result += 64
+        if solver.plain:
+            _online(batch, solver, problem, batch_rows)
+        else:
+            _sweeps(batch, solver, problem, batch_rows)
+        batches = solver.local_epochs * -(-trained // batch_rows)
+        work.add(batch, batches)
+        _inputs(work, problem, solver.local_epochs * trained, batches)
+        work.loop("pass", solver.local_epochs * trained)
+        _contribution(work, solver, problem, solver.layers(problem))
         return work
-    if solver.schedule == "grid":
-        _grid(solver, problem, work, part, rows)
-        return work
-    trained = _trained(solver, rows)
-    batch_rows = min(solver.batch_rows(problem), max(trained, 1))
-    batch = Work()
-    if solver.plain:
-        _online(batch, solver, problem, batch_rows)
-    else:
-        _sweeps(batch, solver, problem, batch_rows)
-    batches = solver.local_epochs * -(-trained // batch_rows)
-    work.add(batch, batches)
-    _inputs(work, problem, solver.local_epochs * trained, batches)
-    work.loop("pass", solver.local_epochs * trained)
-    _contribution(work, solver, problem, solver.layers(problem))
-    return work
+
+    def weights(self, solver: BlockOptions, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what preparing a block's parameters and their consensus compute."""
+        return prepare(solver, problem, layer), solve(solver, problem, layer)
 
 
-def prepare(solver: BlockADMM, problem: Problem, layer: int) -> Work:
+def prepare(solver: BlockOptions, problem: Problem, layer: int) -> Work:
     """Return the work of making a block's parameters ready: none, but for reading them."""
     bytes_ = np.dtype(problem.dtype).itemsize * _kept(solver, problem, layer)
     return Work(moved=bytes_, result=bytes_)
 
 
-def solve(solver: BlockADMM, problem: Problem, layer: int) -> Work:
+def solve(solver: BlockOptions, problem: Problem, layer: int) -> Work:
     """Return the work of a block's consensus, see `dadmm.solvers.block.consensus.update`."""
     item = np.dtype(problem.dtype).itemsize
     kept = _kept(solver, problem, layer)
@@ -73,30 +139,30 @@ def solve(solver: BlockADMM, problem: Problem, layer: int) -> Work:
     return work
 
 
-def _factors(solver: BlockADMM, problem: Problem, t: int) -> tuple[int, int] | None:
+def _factors(solver: BlockOptions, problem: Problem, t: int) -> tuple[int, int] | None:
     """Return the features and factors of a block that factorises; None for others."""
-    if solver._factors(problem, t) is None:
+    if solver.factors(problem, t) is None:
         return None
-    ((r, features),) = solver._shapes(problem, t).values()
+    ((r, features),) = solver.shapes(problem, t).values()
     return features, r
 
 
-def _kept(solver: BlockADMM, problem: Problem, t: int) -> int:
+def _kept(solver: BlockOptions, problem: Problem, t: int) -> int:
     """Return how many numbers are stored of a block: parameters and moments, or sums."""
     found = _factors(solver, problem, t)
-    return 3 * solver._size(problem, t) if found is None else _learnt(solver, problem, t)
+    return 3 * solver.size(problem, t) if found is None else _learnt(solver, problem, t)
 
 
-def _learnt(solver: BlockADMM, problem: Problem, t: int) -> int:
+def _learnt(solver: BlockOptions, problem: Problem, t: int) -> int:
     """Return how many numbers the consensus on a block is formed of."""
     found = _factors(solver, problem, t)
     if found is not None:
         features, r = found
         return r * (2 * features + r)
-    return (3 if solver.optimizer == "adam" else 2) * solver._size(problem, t)
+    return (3 if solver.optimizer == "adam" else 2) * solver.size(problem, t)
 
 
-def _trained(solver: BlockADMM, rows: int) -> int:
+def _trained(solver: BlockOptions, rows: int) -> int:
     if not solver.early_stopping:
         return rows
     return max(1, min(round(rows * (1 - solver.validation_fraction)), rows - 1))
@@ -116,7 +182,9 @@ def _measure(work: Work, problem: Problem, rows: int) -> None:
         work.loop("loss", 3 * rows * outputs, 12)
 
 
-def _forward(work: Work, solver: BlockADMM, problem: Problem, lo: int, hi: int, rows: int) -> None:
+def _forward(
+    work: Work, solver: BlockOptions, problem: Problem, lo: int, hi: int, rows: int
+) -> None:
     chain = solver.chain(problem)
     for i in range(lo, hi + 1):
         inner, outer = chain.widths[i - 1], chain.widths[i]
@@ -144,7 +212,7 @@ def _gate(work: Work, block: object, elements: float) -> None:
 
 def _backward(
     work: Work,
-    solver: BlockADMM,
+    solver: BlockOptions,
     problem: Problem,
     lo: int,
     hi: int,
@@ -169,14 +237,16 @@ def _backward(
                 work.loop("pass", rows * inner)
 
 
-def _learn(work: Work, solver: BlockADMM, problem: Problem, t: int, rows: int, pull: bool) -> None:
+def _learn(
+    work: Work, solver: BlockOptions, problem: Problem, t: int, rows: int, pull: bool
+) -> None:
     lo, hi = solver.spans(problem)[t - 1]
     _backward(work, solver, problem, lo, hi, rows, gradients=True, pull=pull)
     factors = _factors(solver, problem, t)
     if factors is not None:
         counts.absorbed(work, rows, *factors)
         return
-    count = solver._size(problem, t)
+    count = solver.size(problem, t)
     calls = 4 * (hi - lo + 1)
     work.loop("adam" if solver.optimizer == "adam" else "pass", count, calls)
     if solver.consensus == "admm":
@@ -185,7 +255,7 @@ def _learn(work: Work, solver: BlockADMM, problem: Problem, t: int, rows: int, p
         work.loop("pass", 2 * count, 2)
 
 
-def _online(work: Work, solver: BlockADMM, problem: Problem, rows: int) -> None:
+def _online(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> None:
     """One mini-batch, see `Local._online`."""
     chain, spans = solver.chain(problem), solver.spans(problem)
     work.calls += PER_BATCH
@@ -198,7 +268,7 @@ def _online(work: Work, solver: BlockADMM, problem: Problem, rows: int) -> None:
         _learn(work, solver, problem, t, rows, pull=t > 1)
 
 
-def _sweeps(work: Work, solver: BlockADMM, problem: Problem, rows: int) -> None:
+def _sweeps(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> None:
     """One mini-batch, see `Local._sweeps` and `Local._batch`."""
     chain, spans = solver.chain(problem), solver.spans(problem)
     inner = [chain.widths[hi] for _, hi in spans[:-1]]
@@ -225,26 +295,28 @@ def _sweeps(work: Work, solver: BlockADMM, problem: Problem, rows: int) -> None:
         work.loop("pass", 2 * rows * sum(inner), 2 * len(inner))
 
 
-def _contribution(work: Work, solver: BlockADMM, problem: Problem, layers: tuple[int, ...]) -> None:
+def _contribution(
+    work: Work, solver: BlockOptions, problem: Problem, layers: tuple[int, ...]
+) -> None:
     """Count copies of the parameters at a visit's begin, and their sums at its end."""
     item = np.dtype(problem.dtype).itemsize
     kept = sum(_kept(solver, problem, t) for t in layers)
     learnt = sum(_learnt(solver, problem, t) for t in layers)
-    remembered = sum(solver._size(problem, t) for t in solver.multiplied(problem) if t in layers)
+    remembered = sum(solver.size(problem, t) for t in solver.multiplied(problem) if t in layers)
     work.moved += item * (2 * kept + 3 * learnt + 8 * remembered)
     work.calls += 20 * len(layers)
     work.result += item * learnt + 64
 
 
-def _grid(solver: BlockADMM, problem: Problem, work: Work, part: Part, rows: int) -> None:
+def _grid(solver: BlockOptions, problem: Problem, work: Work, task: Task, rows: int) -> None:
     """One block of one chunk, see `dadmm.solvers.block.grid`."""
-    (t,) = part.couple
+    t = task.block
     chain, spans = solver.chain(problem), solver.spans(problem)
     lo, hi = spans[t - 1]
     item, trained = np.dtype(problem.dtype).itemsize, _trained(solver, rows)
     below, width = chain.widths[lo - 1], chain.widths[hi]
     work.result = 16
-    if part.name.startswith("move-block"):
+    if task.does == "move":
         work.loop("pass", 10 * trained * width, 20 * trained / EVALUATED)
         work.moved += 5 * item * trained * width
         return
@@ -256,11 +328,11 @@ def _grid(solver: BlockADMM, problem: Problem, work: Work, part: Part, rows: int
     _backward(pull, solver, problem, lo, hi, EVALUATED, gradients=False, pull=True)
     pull.loop("pass", EVALUATED * (3 * width + 3 * below), 8)
     work.moved += item * rows * (below + 2 * width)
-    if part.name.startswith("forward-block"):
+    if task.does == "forward":
         work.add(forward, pieces)
         return
     last = t == len(spans)
-    train = part.name.startswith("train-block")
+    train = task.does == "train"
     if not train or solver.mode == "online" or last:
         work.add(forward, pieces)
         if last:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +11,10 @@ from dadmm.networks.blocks import NMFBlock
 from dadmm.numerics import nonnegative
 from dadmm.numerics.algebra import square
 from dadmm.numerics.types import Array, Arrays
-from dadmm.solvers.solver import Problem, Sums
-
-if TYPE_CHECKING:
-    from dadmm.solvers.block.method import BlockADMM
-
-from dadmm.solvers.nmf.dictionary import Dictionary, _negative
+from dadmm.solvers.block.options import BlockOptions
+from dadmm.solvers.nmf.dictionary import Dictionary, negative
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.sums import Sums
 
 
 class FactorSpan:
@@ -28,7 +26,7 @@ class FactorSpan:
 
     def __init__(
         self,
-        solver: BlockADMM,
+        solver: BlockOptions,
         problem: Problem,
         weights: Arrays,
         number: int,
@@ -73,7 +71,7 @@ class FactorSpan:
     def forward(self, z: Array) -> Array:
         """Return the codes of `z`, as prediction does."""
         if z.min(initial=0) < 0:
-            raise DataError(_negative(z, self.first))
+            raise DataError(negative(z, self.first))
         self._z, s = z, self._learner.s
         self._gram, self._cross = s @ s.T, z @ s.T
         self._m = nonnegative.coded(

@@ -1,7 +1,7 @@
 """Block-ADMM's grid schedule: one task per block and chunk.
 
 Each task holds one block's parameters and the activations on its two sides, which reach the next
-task through the store.  The updates are those of `dadmm.solvers.block.method`, with Z moved once per
+task through the store.  The updates are those of `BlockADMM`, with Z moved once per
 visit for all rows of the chunk instead of once per mini-batch::
 
     online    forward-block 1 .. T-1     Z_t = P(f_t(Z_{t-1}))
@@ -18,36 +18,33 @@ Batch steps look at their neighbours' Z of before (Jacobi).  Derived, like the r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dadmm.numerics.algebra import row_squares, square
 from dadmm.numerics.losses import get_loss
-from dadmm.numerics.types import Array, Arrays
+from dadmm.numerics.types import Array
 from dadmm.solvers.block import consensus
-from dadmm.solvers.block.minibatch import EVALUATED, Local, Span, held_out, mini_batches, project
-from dadmm.solvers.rows import batches, gather, inputs
-from dadmm.solvers.solver import Chunk, Part, Problem, Sums
-
-if TYPE_CHECKING:
-    from dadmm.solvers.block.factor_span import FactorSpan
-    from dadmm.solvers.block.method import BlockADMM
-
-
-def variables(solver: BlockADMM, problem: Problem) -> dict[str, int]:
-    """Name and width of what lies between the tasks, beside Z and U in batch mode."""
-    chain, spans = solver.chain(problem), solver.spans(problem)
-    widths = {t: chain.widths[hi] for t, (_, hi) in enumerate(spans[:-1], start=1)}
-    if solver.mode == "online":
-        return {f"{kind}_{t}": width for t, width in widths.items() for kind in ("z", "target")}
-    found = {
-        f"{kind}_{t}": width for t, width in widths.items() for kind in ("z", "u", "f", "pull")
-    }
-    return found | {f"bend_{t}": 1 for t in widths}
+from dadmm.solvers.block.minibatch import Learner, Local, mini_batches, project
+from dadmm.solvers.block.options import BlockOptions
+from dadmm.solvers.evaluate import EVALUATED
+from dadmm.solvers.parts import Part
+from dadmm.solvers.problem import Chunk, Problem, gather
+from dadmm.solvers.rows import batches
+from dadmm.solvers.sums import Sums
 
 
-def parts(solver: BlockADMM, problem: Problem) -> tuple[Part, ...]:
+@dataclass(frozen=True)
+class Task:
+    """What a part does, and to which block: "forward", "pull", "move" or "train"."""
+
+    does: str
+    block: int
+
+
+def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
     """Return the tasks of a chunk; those that read what another wrote wait for it."""
     layers = solver.layers(problem)
     last = layers[-1]
@@ -60,16 +57,22 @@ def parts(solver: BlockADMM, problem: Problem) -> tuple[Part, ...]:
         name: str, t: int, fresh: tuple[str, ...], writes: tuple[str, ...], **more: Any
     ) -> Part:
         return Part(
-            f"{name}-{t}", couple=(t,), fresh=fresh, writes=writes, layers=(t,), x=t == 1, **more
+            f"{name}-block-{t}",
+            fresh=fresh,
+            writes=writes,
+            layers=(t,),
+            x=t == 1,
+            work=Task(name, t),
+            **more,
         )
 
     if solver.mode == "online":
         forward = [
-            part("forward-block", t, between(("z", t - 1)), between(("z", t))) for t in layers[:-1]
+            part("forward", t, between(("z", t - 1)), between(("z", t))) for t in layers[:-1]
         ]
         train = [
             part(
-                "train-block",
+                "train",
                 t,
                 between(("z", t - 1), ("target", t)),
                 between(("target", t - 1)) + memory[t],
@@ -82,7 +85,7 @@ def parts(solver: BlockADMM, problem: Problem) -> tuple[Part, ...]:
         return (*forward, *train)
     pull = [
         part(
-            "pull-block",
+            "pull",
             t,
             (),
             between(("f", t), ("pull", t - 1), ("bend", t - 1)),
@@ -94,7 +97,7 @@ def parts(solver: BlockADMM, problem: Problem) -> tuple[Part, ...]:
     move = [
         Part(
             f"move-block-{t}",
-            couple=(t,),
+            work=Task("move", t),
             reads=between(("z", t), ("u", t)),
             fresh=between(("f", t), ("pull", t), ("bend", t)),
             writes=between(("z", t)),
@@ -103,7 +106,7 @@ def parts(solver: BlockADMM, problem: Problem) -> tuple[Part, ...]:
     ]
     train = [
         part(
-            "train-block",
+            "train",
             t,
             between(("z", t - 1), ("z", t)),
             between(("u", t)) + memory[t],
@@ -116,29 +119,23 @@ def parts(solver: BlockADMM, problem: Problem) -> tuple[Part, ...]:
     return (*pull, *move, *train)
 
 
-def visit(solver: BlockADMM, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
-    """Do one of the tasks."""
-    (t,) = part.couple
-    state, dtype = chunk.state, np.dtype(problem.dtype)
-    if part.name.startswith("move-block"):
-        _move(solver, problem, t, chunk)
-        return {}
-    span = solver.span(problem, weights, t, state)
-    below = chunk.x if t == 1 else state[f"z_{t - 1}"]
+def visit(solver: BlockOptions, problem: Problem, task: Task, span: Learner, chunk: Chunk) -> Sums:
+    """Do one of the tasks that need a block's parameters."""
+    below = chunk.inputs if task.block == 1 else chunk.state[f"z_{task.block - 1}"]
     assert below is not None
-    task = _Task(solver, problem, span, below, chunk, dtype)
-    if part.name.startswith("forward-block"):
-        task.forward()
+    visit = _Visit(solver, problem, span, below, chunk, np.dtype(problem.dtype))
+    if task.does == "forward":
+        visit.forward()
         return {}
-    if part.name.startswith("pull-block"):
-        task.pull()
+    if task.does == "pull":
+        visit.pull()
         return {}
-    return task.learn()
+    return visit.learn()
 
 
-def _move(solver: BlockADMM, problem: Problem, t: int, chunk: Chunk) -> None:
+def move(solver: BlockOptions, problem: Problem, t: int, chunk: Chunk) -> None:
     """One gradient step on Z_t, at the length that the row's curvature allows."""
-    state, train = chunk.state, held_out(solver, chunk)[0]
+    state, train = chunk.state, solver.split(chunk)[0]
     rho = np.dtype(problem.dtype).type(solver.rho)
     constraint = solver.boundaries(problem)[t - 1]
     for piece in batches(len(train), EVALUATED):
@@ -152,14 +149,14 @@ def _move(solver: BlockADMM, problem: Problem, t: int, chunk: Chunk) -> None:
         state[f"z_{t}"][rows] = project(constraint, z - step)
 
 
-class _Task:
+class _Visit:
     """A task on one block of one chunk."""
 
     def __init__(
         self,
-        solver: BlockADMM,
+        solver: BlockOptions,
         problem: Problem,
-        span: Span | FactorSpan,
+        span: Learner,
         below: Array,
         chunk: Chunk,
         dtype: np.dtype[Any],
@@ -171,7 +168,7 @@ class _Task:
         self.lower = solver.boundaries(problem)[self.t - 2] if self.t > 1 else None
         self.criterion = get_loss(problem.loss)
         self.local = Local(solver, problem, [span])
-        self.train, _ = held_out(solver, chunk)
+        self.train, _ = solver.split(chunk)
 
     def _new(self, width: int) -> Array:
         """Return zeros for all rows of the chunk; those held out stay 0."""
@@ -180,7 +177,7 @@ class _Task:
     def _rows(self, rows: Array) -> Array:
         """Return some rows of what the block reads."""
         if self.t == 1:
-            return inputs(self.chunk, rows, self.dtype)
+            return self.chunk.take(rows)
         return gather("below", self.below, rows)
 
     def _pieces(self) -> Iterator[tuple[Array, Array, Array]]:

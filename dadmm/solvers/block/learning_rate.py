@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import cos, inf, pi
 
-from dadmm.errors import unknown
-
 SCHEDULES = ("constant", "cosine", "one_cycle", "plateau")
 
 # One cycle (arXiv 1708.07120) as it is commonly run: up from 1/25 over the first 30 %, then down
@@ -15,12 +13,6 @@ WARM, START, END = 0.3, 1 / 25, 1e-5
 HIGH, LOW = 0.95, 0.85
 # Plateau: a tenth after so many passes without a better loss.
 PATIENCE, FACTOR = 5, 0.1
-
-
-def check_schedule(name: str) -> None:
-    """Raise `OptionError` for a schedule that does not exist."""
-    if name not in SCHEDULES:
-        raise unknown("learning_rate_schedule", name, SCHEDULES)
 
 
 def rate(schedule: str, done: float) -> float:

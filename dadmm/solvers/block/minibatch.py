@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,16 +22,14 @@ from dadmm.numerics.losses import Loss, get_loss
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
 from dadmm.solvers.block.learning_rate import rate
-from dadmm.solvers.rows import batches, gather, inputs
-from dadmm.solvers.solver import Chunk, Pace, Problem, Sums
-
-if TYPE_CHECKING:
-    from dadmm.solvers.block.factor_span import FactorSpan
-    from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.block.options import BlockOptions
+from dadmm.solvers.evaluate import measure
+from dadmm.solvers.parts import Pace
+from dadmm.solvers.problem import Chunk, Problem, gather
+from dadmm.solvers.rows import batches
+from dadmm.solvers.sums import Sums
 
 _work = lasting()
-# Rows of a forward pass at once: its activations stay in a core's cache.
-EVALUATED = 512
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,52 @@ class Link:
     gradients: dict[str, Array]
     slots: tuple[Slot, ...]
     tape: Tape
+
+
+class Learner(Protocol):
+    """One of the T blocks during a visit: a function of its input, and how it learns.
+
+    Attributes
+    ----------
+    number : int
+        t.
+    width : int
+        Of the block's output.
+    anchor, theta : (size,) arrays
+        The parameters of the consensus, and this copy's.
+    count : float
+        Optimiser steps behind the copy.
+    """
+
+    number: int
+    width: int
+    anchor: Array
+
+    @property
+    def theta(self) -> Array:
+        """The copy's parameters, flat."""
+
+    @property
+    def count(self) -> float:
+        """Optimiser steps behind the copy."""
+
+    def forward(self, v: Array, /) -> Array:
+        """Return the block's output for the input `v`, not projected."""
+
+    def pull(self, g: Array, /) -> Array:
+        """Return the gradient in the input, row by row, from that in the output."""
+
+    def bend(self, upstream: Any, pull: Any, curvature: float, /) -> Any:
+        """Return the curvature of the block's term in its input."""
+
+    def learn(self, g: Array, rate: float, beta1: float, pull: bool) -> Array | None:
+        """Take a step, given the gradient of a mean over rows; return the pull if wanted."""
+
+    def learnt(self) -> dict[str, Array]:
+        """Return what the consensus is formed of, by kind."""
+
+    def numbers(self) -> Sums:
+        """Return what was measured, as sums."""
 
 
 class Span:
@@ -85,7 +129,7 @@ class Span:
 
     def __init__(
         self,
-        solver: BlockADMM,
+        solver: BlockOptions,
         problem: Problem,
         weights: Arrays,
         number: int,
@@ -221,22 +265,20 @@ class Local:
 
     Attributes
     ----------
-    loss, mass, right, error, seen : float
-        Sums over the rows visited, of the weighted loss, the weights, right answers, squared
-        errors, and 1, each taken before the step that learns from the row.
+    measured : dict
+        Sums over the rows visited, see `dadmm.solvers.evaluate.scores`, each taken before the
+        step that learns from the row.
     residual : float
         Sum of ``|Z_t - f_t(Z_{t-1})|^2``.
     """
 
-    def __init__(
-        self, solver: BlockADMM, problem: Problem, spans: Sequence[Span | FactorSpan]
-    ) -> None:
+    def __init__(self, solver: BlockOptions, problem: Problem, spans: Sequence[Learner]) -> None:
         self.solver, self.problem, self.spans = solver, problem, spans
         self.criterion: Loss = get_loss(problem.loss)
         self.constraints = solver.boundaries(problem)
-        self.loss = self.error = self.residual = self.mass = 0.0
-        self.right = self.seen = 0
-        self.targets = np.zeros((2, problem.architecture.widths[-1]))
+        self.residual = 0.0
+        answers: Sums = {"correct": 0} if problem.classes else {"squared_error": 0.0}
+        self.measured: Sums = {"loss": 0.0, "mass": 0.0, "seen": 0, **answers}
 
     def run(self, chunk: Chunk, rows: Array, pace: Pace) -> None:
         """Visit `rows` of a chunk in fresh random orders, `local_epochs` times."""
@@ -244,7 +286,7 @@ class Local:
         assert chunk.y is not None
         names = tuple(solver.variables(self.problem))
         for picked, now, beta1, _ in mini_batches(solver, self.problem, rows, chunk.seed, pace):
-            x = inputs(chunk, picked, self.problem.dtype)
+            x = chunk.take(picked)
             y = gather("y", chunk.y, picked)
             w = None if chunk.weight is None else chunk.weight[picked]
             if solver.mode == "batch":
@@ -257,25 +299,9 @@ class Local:
             else:
                 self._sweeps(x, y, w, now, beta1)
 
-    def evaluate(self, chunk: Chunk, rows: Array, params: Arrays) -> None:
-        """Run the network of these parameters forward on `rows`, and add up its scores."""
-        assert chunk.y is not None
-        for part in batches(len(rows), EVALUATED):
-            picked = rows[part]
-            v = inputs(chunk, picked, self.problem.dtype)
-            y = gather("y", chunk.y, picked)
-            *_, v = steps(self.solver, self.problem, params, v)
-            self.measure(v, y, None if chunk.weight is None else chunk.weight[picked])
-            if not self.problem.classes:
-                wide = y.astype(np.float64)
-                self.targets += np.stack([wide.sum(axis=0), (wide**2).sum(axis=0)])
-
     def scores(self) -> Sums:
         """Return what was measured, as sums."""
-        found: Sums = {"loss": self.loss, "mass": self.mass, "seen": self.seen}
-        if self.problem.classes:
-            return found | {"correct": self.right}
-        return found | {"squared_error": self.error}
+        return dict(self.measured)
 
     # --------------------------------------------------------------------------- per mini-batch
 
@@ -411,27 +437,14 @@ class Local:
 
     def measure(self, out: Array, y: Array, w: Array | None) -> Array:
         """Add a mini-batch to the running scores; return the loss's gradient, row by row."""
-        problem = self.problem
-        self.seen += len(out)
-        self.mass += len(out) if w is None else float(w.sum(dtype=np.float64))
-        if problem.loss == "cross_entropy":
-            g = _work.take("criterion", out.shape, out.dtype)
-            weight = _ones(len(out), out.dtype) if w is None else w
-            value, right = kernels.softmax_gradient(out, y, weight, g)
-            self.loss += value
-            self.right += right
-            return g
-        g = self.gradient(out, y, w)
-        self.loss += self.criterion.value(out, y, w)
-        if problem.classes:
-            self.right += self.criterion.right(out, y)
-        else:
-            self.error += square(out - y)
+        found, g = measure(self.problem, out, y, w)
+        for name, value in found.items():
+            self.measured[name] += value
         return g
 
 
 def mini_batches(
-    solver: BlockADMM, problem: Problem, rows: Array, seed: Sequence[int], pace: Pace
+    solver: BlockOptions, problem: Problem, rows: Array, seed: Sequence[int], pace: Pace
 ) -> Iterator[tuple[Array, float, float, int]]:
     """Yield (rows of a mini-batch, learning rate, momentum, epoch), in fresh random orders."""
     rng = np.random.default_rng(seed)
@@ -451,7 +464,7 @@ def project(constraint: Constraint | None, v: Array) -> Array:
     return v if constraint is None else constraint.project(v)
 
 
-def steps(solver: BlockADMM, problem: Problem, params: Arrays, v: Array) -> Iterator[Array]:
+def steps(solver: BlockOptions, problem: Problem, params: Arrays, v: Array) -> Iterator[Array]:
     """Yield the outputs of the chain's links, which stay until the next call."""
     chain = solver.chain(problem)
     return chain.steps(params, v, [Tape(_work, str(i)) for i in range(1, chain.depth + 1)])
@@ -460,22 +473,3 @@ def steps(solver: BlockADMM, problem: Problem, params: Arrays, v: Array) -> Iter
 def per_chunk(state: Arrays, name: str) -> Array | None:
     """Return what a chunk remembers under a name, (size,), or None."""
     return state[name][0] if name in state else None
-
-
-def _ones(rows: int, dtype: np.dtype) -> Array:
-    ones = _work.take("ones", (rows,), dtype)
-    ones[...] = 1
-    return ones
-
-
-def held_out(solver: BlockADMM, chunk: Chunk) -> tuple[Array, Array]:
-    """Return the rows of a chunk to train on, and those held out for validation.
-
-    Drawn from (seed, chunk), so that they stay the same in all iterations.
-    """
-    rows = np.arange(chunk.rows)
-    if not solver.early_stopping:
-        return rows, rows[:0]
-    order = np.random.default_rng([chunk.seed[0], 7, chunk.seed[-1]]).permutation(rows)
-    kept = max(1, min(round(len(rows) * (1.0 - solver.validation_fraction)), len(rows) - 1))
-    return np.sort(order[:kept]), np.sort(order[kept:])

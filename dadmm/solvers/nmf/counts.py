@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from dadmm.solvers.counts import Work
-from dadmm.solvers.solver import Part, Problem
-
-if TYPE_CHECKING:
-    from dadmm.solvers.nmf.method import Factorization
+from dadmm.solvers.counts import Footprint, Granularity, Work
+from dadmm.solvers.nmf.dictionary import SWEEPS
+from dadmm.solvers.nmf.options import ROWS, FactorizationOptions
+from dadmm.solvers.parts import Part, Phase
+from dadmm.solvers.problem import Problem
 
 
 def coded(work: Work, rows: int, features: int, r: int, sweeps: int, fresh: bool = True) -> None:
@@ -35,7 +33,7 @@ def absorbed(work: Work, rows: int, features: int, r: int) -> None:
 
 
 def settled(work: Work, features: int, r: int, sweeps: int) -> None:
-    """Count a dictionary's sweeps on the totals, in float64, see `dadmm.solvers.nmf.dictionary.settled`."""
+    """Count a dictionary's sweeps on the totals, in float64, see `dictionary.settled`."""
     work.loop("dictionary_sweep", 2.0 * sweeps * r * r * features, 20)
     work.moved += 8.0 * 4 * r * features
 
@@ -51,40 +49,74 @@ def pulled(work: Work, rows: int, features: int, r: int, sweeps: int, pull: bool
         work.loop("pass", 2 * rows * features + rows * r, 3)
 
 
-def visit(solver: Factorization, problem: Problem, part: Part, rows: int, each: int) -> Work:
-    """Return the work of a part on a chunk, so many rows at a time, see `Factorization.visit`."""
-    work, item = Work(), np.dtype(problem.dtype).itemsize
-    features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
-    online = solver.mode == "online"
-    piece = Work(calls=10)
-    piece.loop("gather", each * features, 4)
-    fresh = online or part.evaluate
-    coded(piece, each, features, r, solver.code_sweeps if fresh else solver.sweeps, fresh)
-    if fresh:  # what the codes do not reconstruct
-        piece.product(each, r, features)
-        piece.loop("pass", 2 * each * features, 2)
-    if part.evaluate:
-        work.result = 8.0
-    elif online:
-        absorbed(piece, each, features, r)
-        piece.loop("pass", each * r, 1)
-        work.result = item * r * (2.0 * features + r)
-    else:
-        piece.product(r, each, r)
-        piece.product(r, each, features)
-        piece.loop("pass", 2 * r * (features + r) + 2 * each * r, 5)
-        work.result = 8.0 * r * (features + r)
-    work.add(piece, rows / each)
-    return work
+class FactorizationCounts:
+    """What a run of a factorisation costs."""
+
+    whole_inputs = False
+
+    def granularity(self, solver: FactorizationOptions, problem: Problem) -> Granularity:
+        """Return chunks for two workers or more."""
+        return Granularity(2, 1, 64 * 2**20)
+
+    def footprint(
+        self, solver: FactorizationOptions, problem: Problem, inputs: int, chunks: int
+    ) -> Footprint:
+        """Return what a run holds in memory."""
+        size = np.dtype(problem.dtype).itemsize
+        d, r = solver.sizes(problem)
+        row = inputs * d + size * r * (solver.mode == "batch") + 8
+        rows = max(ROWS, solver.batch_size)
+        # The sums in float64, what is added to them, and a few rows with their codes.
+        visit = 12 * r * (d + r) + size * rows * (2 * d + 6 * r) + size * 3 * r * d
+        weights = size * (2 * r * d + r * r) * (1 if solver.rounds(chunks) == 1 else 2)
+        sums = (8 if solver.mode == "batch" else size) * (2 * r * d + r * r)
+        solve = 8 * 4 * r * d
+        if solver.from_data(problem):  # once, before the first pass
+            visit = max(visit, 2 * 8 * d * d)
+            sums, solve = max(sums, 8 * d * d), max(solve, 3 * 8 * d * d)
+        return Footprint(row, visit, weights, sums, sums, solve)
+
+    def visit(self, solver: FactorizationOptions, problem: Problem, part: Part, rows: int) -> Work:
+        """Return the work of a part on a chunk."""
+        each = min(solver.batch_size if solver.mode == "online" else ROWS, rows)
+        work, item = Work(), np.dtype(problem.dtype).itemsize
+        features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
+        online = solver.mode == "online"
+        piece = Work(calls=10)
+        piece.loop("gather", each * features, 4)
+        fresh = online or part.phase is Phase.EVALUATE
+        coded(piece, each, features, r, solver.code_sweeps if fresh else solver.sweeps, fresh)
+        if fresh:  # what the codes do not reconstruct
+            piece.product(each, r, features)
+            piece.loop("pass", 2 * each * features, 2)
+        if part.phase is Phase.EVALUATE:
+            work.result = 8.0
+        elif online:
+            absorbed(piece, each, features, r)
+            piece.loop("pass", each * r, 1)
+            work.result = item * r * (2.0 * features + r)
+        else:
+            piece.product(r, each, r)
+            piece.product(r, each, features)
+            piece.loop("pass", 2 * r * (features + r) + 2 * each * r, 5)
+            work.result = 8.0 * r * (features + r)
+        work.add(piece, rows / each)
+        return work
+
+    def weights(
+        self, solver: FactorizationOptions, problem: Problem, layer: int
+    ) -> tuple[Work, Work]:
+        """Return what preparing and improving the dictionary compute."""
+        return prepare(solver, problem), solve(solver, problem, SWEEPS)
 
 
-def prepare(solver: Factorization, problem: Problem) -> Work:
+def prepare(solver: FactorizationOptions, problem: Problem) -> Work:
     """Return the work of making the dictionary ready: none, but for reading it."""
     kept = _kept(solver, problem)
     return Work(moved=kept, result=kept)
 
 
-def solve(solver: Factorization, problem: Problem, sweeps: int) -> Work:
+def solve(solver: FactorizationOptions, problem: Problem, sweeps: int) -> Work:
     """Return the work of an update of the dictionary, see `Factorization.solve`."""
     features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
     work = Work(result=_kept(solver, problem), constants=8.0)
@@ -93,7 +125,7 @@ def solve(solver: Factorization, problem: Problem, sweeps: int) -> Work:
     return work
 
 
-def _kept(solver: Factorization, problem: Problem) -> float:
+def _kept(solver: FactorizationOptions, problem: Problem) -> float:
     """Return the bytes of the dictionary, and of the sums behind it."""
     features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
     numbers = r * features if solver.mode == "batch" else r * (2 * features + r)

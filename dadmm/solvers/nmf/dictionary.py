@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
@@ -10,12 +9,10 @@ import numpy as np
 from dadmm.errors import OptionError
 from dadmm.numerics import nonnegative
 from dadmm.numerics.types import Array
-from dadmm.solvers.solver import Sums
+from dadmm.solvers.sums import Sums
 
-if TYPE_CHECKING:
-    pass
-
-
+# The looks at the data that a start from its singular vectors takes.
+STAGES = ("gram", "signs")
 RECENT = 16.0
 
 
@@ -102,7 +99,8 @@ def settled(
     return wide.astype(s.dtype), len(dead)
 
 
-def _negative(z: Array, first: bool) -> str:
+def negative(z: Array, first: bool) -> str:
+    """Return the message about features below 0, read by the `first` block or a later one."""
     if first:
         return (
             f"x has numbers as low as {z.min():.3g}, and a factorisation has none below 0: shift "
@@ -111,7 +109,7 @@ def _negative(z: Array, first: bool) -> str:
         )
     return (
         f"an NMFBlock reads features as low as {z.min():.3g}, and factorises none below 0: put a "
-        "relu, or constraints='non_negative', before it"
+        "relu, or constraints='nonnegative', before it"
     )
 
 
@@ -123,8 +121,8 @@ def check_features(count: int) -> None:
         )
 
 
-def look(features: Array, stage: str, s: Array) -> Sums:
-    """Return what a start from the data needs of some rows, as sums: see `dadmm.numerics.nonnegative.nndsvd`."""
+def look(features: Array, stage: object, s: Array) -> Sums:
+    """Return what a start from the data needs of some rows, as sums: see `nonnegative.nndsvd`."""
     # Some hundred rows at a time: their products in the features' dtype, added up in float64.
     if stage == "gram":
         return {"look": (features.T @ features).astype(np.float64)}
@@ -133,9 +131,9 @@ def look(features: Array, stage: str, s: Array) -> Sums:
     return {"above": (above**2).sum(axis=0), "below": (below**2).sum(axis=0)}
 
 
-def looked(stage: str, s: Array, sums: Sums, unit: bool) -> Array:
-    """Return the dictionary after a look at all rows."""
-    if stage == "gram":
+def looked(s: Array, sums: Sums, unit: bool) -> Array:
+    """Return the dictionary after a look at all rows, given the sums of `look`."""
+    if "look" in sums:
         return nonnegative.leading(sums["look"], len(s)).astype(s.dtype)
     found = nonnegative.nndsvd(s, sums["above"], sums["below"])
     if unit:

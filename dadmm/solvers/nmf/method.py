@@ -28,7 +28,7 @@ second part is the gradient in Z of the reconstruction ``gamma/2 |Z - M S|^2``, 
 that factorise.  The first is what the loss asks for: where no code changes between 0 and more,
 ``M - M+ = pull (S_a S_a' + rho I)^-1`` on the positive codes a, so that it is ``pull (S_a S_a' +
 rho I)^-1 S_a``: for rho -> 0 the derivative of the codes, and damped where factors are alike.
-Derived; checked against finite differences in tests/test_facto.py.  (One gamma for both parts, as
+Derived; checked against finite differences.  (One gamma for both parts, as
 if the reconstruction were a penalty on Z = M S, drowned the loss: features collapsed onto the
 factors, and digits went from 0.97 to 0.80.)
 
@@ -40,222 +40,78 @@ with it in 0.9.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import isqrt
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
-from dadmm.errors import DataError, OptionError, unknown
-from dadmm.networks.blocks import MOST_SWEEPS, NMFBlock
+from dadmm.errors import DataError
 from dadmm.networks.chain import Chain
 from dadmm.numerics import nonnegative
 from dadmm.numerics.algebra import square
 from dadmm.numerics.types import Array, Arrays
-from dadmm.solvers.counts import Work
-from dadmm.solvers.nmf import counts
+from dadmm.options import documented
+from dadmm.solvers.counts import register
+from dadmm.solvers.nmf.counts import FactorizationCounts
 from dadmm.solvers.nmf.dictionary import (
-    MOST_FEATURES,
-    SWEEPS,
+    STAGES,
     Dictionary,
-    _negative,
-    check_features,
     look,
     looked,
+    negative,
     settled,
 )
-from dadmm.solvers.rows import batches, inputs
-from dadmm.solvers.solver import Chunk, Footprint, Part, Pass, Problem, Sums, combine
-
-if TYPE_CHECKING:
-    pass
-
-MODES = ("batch", "online")
-STARTS = ("auto", "nndsvd", "random")
-PATIENCE = 10
-# Rows of a mini-batch online, and of what is coded at once: z of 784 float32 stays in the cache.
-ROWS = 512
-# Chunks of a round online, or the root of their number if that is more: more at once are more
-# workers' work, more rounds a better dictionary after a pass.
-TOGETHER = 8
+from dadmm.solvers.nmf.options import ROWS, FactorizationOptions
+from dadmm.solvers.parts import Layout, Part, Pass, Phase, Schedule
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.rows import batches
+from dadmm.solvers.solver import Solver, Weights
+from dadmm.solvers.stopping import ObjectiveFlat
+from dadmm.solvers.sums import Sums, combine
 
 
-# ----------------------------------------------------------------------------------- in a network
-
-
-# ------------------------------------------------------------------------------------------ alone
-
-
-@dataclass(frozen=True)
-class Factorization:
-    """Options of non-negative matrix factorisation by itself; `dadmm.NMF` is its estimator.
-
-    Parameters
-    ----------
-    mode : {"batch", "online"}
-        Keep the codes of every sample, as scikit-learn's NMF does; or nothing, and improve the
-        dictionary after every mini-batch.
-    init : {"auto", "nndsvd", "random"}
-        Form the first dictionary from two looks at the data, or draw it; "auto" draws it of more
-        than 4096 features.
-    sweeps : int
-        Of a visit over the codes of its rows: on those kept (batch); online, and at prediction,
-        `code_sweeps` from nothing.
-    code_sweeps : int
-    alpha_codes, alpha_dictionary, l1_ratio : float
-        Penalties as scikit-learn has them: that of the codes weighs features times `alpha_codes`,
-        that of the dictionary samples times `alpha_dictionary`; sums have the share `l1_ratio`.
-    batch_size : int
-        Rows of a mini-batch (online).
-    window : int
-        Mini-batches that the sums behind the dictionary remember (online).
-    dtype : {"float32", "float64"}
-    """
-
-    mode: str = "batch"
-    init: str = "auto"
-    sweeps: int = 1
-    code_sweeps: int = nonnegative.SWEEPS
-    alpha_codes: float = 0.0
-    alpha_dictionary: float = 0.0
-    l1_ratio: float = 0.0
-    batch_size: int = 512
-    window: int = 1024
-    dtype: str = "float32"
+@documented
+class Factorization(FactorizationOptions, Solver):
+    """Non-negative matrix factorisation by itself; `dadmm.NMF` is its estimator."""
 
     name: ClassVar[str] = "nmf"
-    raw: ClassVar[bool] = True
+    stopping = ObjectiveFlat()
     hint: ClassVar[str] = "Scale the data down, or use dtype='float64'."
 
-    def check(self, problem: Problem) -> None:
-        """Raise `OptionError`, naming the option and its range, for options that cannot work."""
-        for option, known in (
-            ("mode", MODES),
-            ("init", STARTS),
-            ("dtype", ("float32", "float64")),
-        ):
-            if getattr(self, option) not in known:
-                raise unknown(option, getattr(self, option), known)
-        for option in ("sweeps", "code_sweeps", "batch_size", "window"):
-            if getattr(self, option) < 1:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use 1 or more")
-        for option in ("sweeps", "code_sweeps"):
-            if getattr(self, option) > MOST_SWEEPS:
-                raise OptionError(f"{option}={getattr(self, option)!r}: use at most {MOST_SWEEPS}")
-        for option, most in (
-            ("alpha_codes", np.inf),
-            ("alpha_dictionary", np.inf),
-            ("l1_ratio", 1.0),
-        ):
-            if not 0 <= getattr(self, option) <= most or getattr(self, option) == np.inf:
-                bound = "or more" if most == np.inf else "to 1"
-                raise OptionError(f"{option}={getattr(self, option)!r}: use 0 {bound}")
-        if problem.supervised:
-            raise OptionError("solver='nmf' learns no targets: use dadmm.NMF")
-        features, r = self._sizes(problem)
-        most = min(features, problem.rows)
-        if r > most:
-            raise OptionError(
-                f"n_components={r}: use at most {most}, for {problem.rows} rows of {features} "
-                "features"
-            )
-        if self.init == "nndsvd":
-            check_features(features)
+    def layout(self, problem: Problem) -> Layout:
+        """Return the dictionary and the sums behind it, and the codes in batch mode."""
+        features, r = self.sizes(problem)
+        batch = self.mode == "batch"
+        return Layout(
+            {1: ("s_1",) if batch else ("s_1", "gram_1", "cross_1", "count_1")},
+            Chain.build(features, [self.block(problem)]),
+            state={"m": r} if batch else {},
+            constants=("energy",),
+        )
 
-    def _from_data(self, problem: Problem) -> bool:
-        """Whether the first dictionary is formed from the data."""
-        few = self._sizes(problem)[0] <= MOST_FEATURES
-        return self.init == "nndsvd" or (self.init == "auto" and few)
+    def passes(self, problem: Problem, chunks: int) -> Schedule:
+        """Return one pass over all chunks; or rounds of chunks from all over the data.
 
-    def _penalties(self, problem: Problem) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the weights of the codes' sum and squares per sample, and of the dictionary's."""
-        codes = self.alpha_codes * self._sizes(problem)[0]
-        both = [
-            {"l1": a * self.l1_ratio, "l2": a * (1 - self.l1_ratio)}
-            for a in (codes, self.alpha_dictionary)
-        ]
-        return both[0], both[1]
-
-    @staticmethod
-    def _sizes(problem: Problem) -> tuple[int, int]:
-        """Return (features, factors)."""
-        return problem.architecture.widths[0], problem.architecture.widths[-1]
-
-    def _block(self, problem: Problem) -> NMFBlock:
-        _, r = self._sizes(problem)
-        return NMFBlock(r, sweeps=self.code_sweeps, **self._penalties(problem)[0])
-
-    # ------------------------------------------------------------------ what the method is made of
-
-    def variables(self, problem: Problem) -> dict[str, int]:
-        """M, in batch mode."""
-        return {"m": self._sizes(problem)[1]} if self.mode == "batch" else {}
-
-    def memory(self, problem: Problem) -> dict[str, int]:
-        """Nothing is kept per chunk."""
-        return {}
-
-    def layers(self, problem: Problem) -> tuple[int, ...]:
-        """Return 1: there is one dictionary."""
-        return (1,)
-
-    def parameters(self, problem: Problem, layer: int) -> tuple[str, ...]:
-        """Return the dictionary's name, and those of the sums behind it."""
-        return ("s_1",) if self.mode == "batch" else ("s_1", "gram_1", "cross_1", "count_1")
-
-    def exported(self, problem: Problem, layer: int) -> tuple[str, ...]:
-        """Return the dictionary's name."""
-        return ("s_1",)
-
-    def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
-        """Return the dictionary."""
-        return {"s_1": weights["s_1"]}
-
-    def model(self, problem: Problem) -> Chain:
-        """Return the network that predicts: it maps inputs to codes."""
-        return Chain.build(self._sizes(problem)[0], [self._block(problem)])
-
-    def _part(self, name: str, **more: Any) -> Part:
-        return Part(name, layers=(1,), x=True, **more)
-
-    def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
-        """Return one pass over all chunks; or rounds of chunks from all over the data."""
-        kept = tuple(self.variables(problem))
-        parts = (self._part("visit-chunk", reads=kept, writes=kept),)
-        online = self.mode == "online"
-        rounds = -(-chunks // max(TOGETHER, isqrt(chunks))) if online else 1
-        if rounds == 1:
-            return (Pass(parts, (1,)),)
-        return tuple(Pass(parts, (1,), tuple(range(j, chunks, rounds))) for j in range(rounds))
-
-    def finish(self, problem: Problem) -> Pass:
-        """Code all rows from nothing."""
-        return Pass((self._part("evaluate-chunk", evaluate=True),), ())
-
-    def finish_passes(self, problem: Problem) -> int:
-        """Return 0: nothing is refitted."""
-        return 0
-
-    def looks(self, problem: Problem) -> tuple[Part, ...]:
-        """Return two looks at the data, for its singular vectors; or one, for its size."""
-        stages = ("gram", "signs") if self._from_data(problem) else ("scale",)
-        return tuple(self._part(f"look-{stage}") for stage in stages)
-
-    def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
-        """Return the starting parameters after a look."""
-        stage = part.name.removeprefix("look-")
-        s = params["s_1"]
-        if stage != "signs":
-            _check_energy(sums["look_energy"], problem)
-        if stage == "scale":
-            mean = sums["look_sum"] / (problem.rows * s.shape[1])
-            return params | {"s_1": (s * np.sqrt(mean / len(s))).astype(s.dtype)}
-        return params | {"s_1": looked(stage, s, sums, unit=False)}
+        Before them come two looks at the data, for its singular vectors; or one, for its size.
+        """
+        kept = ("m",) if self.mode == "batch" else ()
+        visit = Part("visit-chunk", reads=kept, writes=kept, layers=(1,), x=True)
+        rounds = self.rounds(chunks)
+        turns = [None] if rounds == 1 else [tuple(range(j, chunks, rounds)) for j in range(rounds)]
+        looks = (
+            Part(f"look-{stage}", Phase.LOOK, layers=(1,), x=True, work=stage)
+            for stage in (STAGES if self.from_data(problem) else ("scale",))
+        )
+        score = Part("evaluate-chunk", Phase.EVALUATE, layers=(1,), x=True)
+        return Schedule(
+            tuple(Pass((visit,), (1,), turn) for turn in turns),
+            before=tuple(Pass((look,), (1,)) for look in looks),
+            after=(Pass((score,), ()),),
+        )
 
     def initial(self, problem: Problem, seed: int) -> Arrays:
         """Draw a dictionary of numbers of size 1, which the first look at the data replaces."""
-        d, r = self._sizes(problem)
+        d, r = self.sizes(problem)
         drawn = np.abs(np.random.default_rng((seed, 1)).normal(size=(r, d)))
         found: Arrays = {"s_1": drawn.astype(problem.dtype)}
         if self.mode == "online":
@@ -268,78 +124,30 @@ class Factorization:
 
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
         """First codes of a chunk, from nothing; and the sum of squares of its rows."""
-        energy, m = 0.0, np.empty((chunk.rows, self._sizes(problem)[1]), problem.dtype)
-        for rows, z in _pieces(chunk, problem, ROWS):
+        energy, m = 0.0, np.empty((chunk.rows, self.sizes(problem)[1]), problem.dtype)
+        for rows, z in _pieces(chunk, ROWS):
             if z.min() < 0:
-                raise DataError(_negative(z, first=True))
+                raise DataError(negative(z, first=True))
             energy += square(z)
             if self.mode == "batch":
                 m[rows] = self._codes(problem, z, weights["s_1"])
         return {"m": m} if self.mode == "batch" else {}, {"energy": energy}
 
-    def constants(self, problem: Problem, layer: int) -> tuple[str, ...]:
-        """Return the name of the sum of squares of all rows."""
-        return ("energy",)
-
-    def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
-        """Return the parameters as they are."""
-        return params
-
-    def granularity(self, problem: Problem) -> tuple[int, int, int]:
-        """Return (fewest chunks, what their number is a multiple of, most bytes of one)."""
-        return 2, 1, 64 * 2**20
-
-    def footprint(self, problem: Problem, inputs: int, chunks: int) -> Footprint:
-        """Return what a run holds in memory; see `Solver.footprint`."""
-        size = np.dtype(problem.dtype).itemsize
-        d, r = self._sizes(problem)
-        row = inputs * d + size * r * (self.mode == "batch") + 8
-        rows = max(ROWS, self.batch_size)
-        # The sums in float64, what is added to them, and a few rows with their codes.
-        visit = 12 * r * (d + r) + size * rows * (2 * d + 6 * r) + size * 3 * r * d
-        weights = size * (2 * r * d + r * r) * (1 if len(self.passes(problem, chunks)) == 1 else 2)
-        sums = (8 if self.mode == "batch" else size) * (2 * r * d + r * r)
-        solve = 8 * 4 * r * d
-        if self._from_data(problem):  # once, before the first pass
-            visit = max(visit, 2 * 8 * d * d)
-            sums, solve = max(sums, 8 * d * d), max(solve, 3 * 8 * d * d)
-        return Footprint(row, visit, weights, sums, sums, solve)
-
-    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
-        """Return what a visit computes, counted; see `Counted.visit_work`."""
-        each = self.batch_size if self.mode == "online" else ROWS
-        return counts.visit(self, problem, part, rows, min(each, rows))
-
-    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
-        """Return what `prepare` and `solve` compute, counted."""
-        return counts.prepare(self, problem), counts.solve(self, problem, SWEEPS)
-
-    def idle(self, problem: Problem, part: Part, weights: Arrays) -> bool:
-        """Return False: every visit has something to do."""
-        return False
-
-    # --------------------------------------------------------------------------- once per chunk
-
     def _codes(self, problem: Problem, z: Array, s: Array, start: Array | None = None) -> Array:
         sweeps = self.code_sweeps if start is None else self.sweeps
-        return nonnegative.codes(z, s, sweeps, start, **self._penalties(problem)[0])
+        return nonnegative.codes(z, s, sweeps, start, **self.penalties(problem)[0])
 
     def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Code the rows of a chunk; return the sums that the dictionary is improved on."""
-        if part.name.startswith("look"):
-            return self._look(problem, part, weights, chunk)
-        s = weights["s_1"]
-        if part.evaluate:
-            error = 0.0
-            for _, z in _pieces(chunk, problem, ROWS):
-                error += square(z - self._codes(problem, z, s) @ s)
-            return {"forward_error": error}
+        if part.phase is Phase.LOOK:
+            return self._look(part.work, weights["s_1"], chunk)
         if self.mode == "online":
             return self._learn(problem, weights, chunk)
+        s = weights["s_1"]
         gram = np.zeros((len(s), len(s)))
         cross = np.zeros(s.shape)
         mass = 0.0
-        for rows, z in _pieces(chunk, problem, ROWS):
+        for rows, z in _pieces(chunk, ROWS):
             m = chunk.state["m"][rows]
             m[...] = self._codes(problem, z, s, m)
             gram += m.T @ m
@@ -347,29 +155,36 @@ class Factorization:
             mass += float(m.sum(dtype=np.float64))
         return {"gram": gram, "cross": cross, "mass": mass}
 
-    def _look(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
-        stage, found = part.name.removeprefix("look-"), {"look_energy": 0.0, "look_sum": 0.0}
+    def _look(self, stage: object, s: Array, chunk: Chunk) -> Sums:
+        found = {"look_energy": 0.0, "look_sum": 0.0}
         total: Sums = {}
-        for _, z in _pieces(chunk, problem, ROWS):
+        for _, z in _pieces(chunk, ROWS):
             if z.min() < 0:
-                raise DataError(_negative(z, first=True))
+                raise DataError(negative(z, first=True))
             found["look_energy"] += square(z)
             found["look_sum"] += float(z.sum(dtype=np.float64))
             if stage != "scale":
-                total = combine([total, look(z, stage, weights["s_1"])])
+                total = combine([total, look(z, stage, s)])
         return found | total
+
+    def evaluate(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+        """Code all rows from nothing; return the squared error."""
+        error, s = 0.0, weights["s_1"]
+        for _, z in _pieces(chunk, ROWS):
+            error += square(z - self._codes(problem, z, s) @ s)
+        return {"forward_error": error}
 
     def _learn(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Sums:
         """Go through a chunk in mini-batches, each of which improves a dictionary of its own."""
         names = (weights[f"{kind}_1"] for kind in ("s", "gram", "cross", "count"))
         s, gram, cross, count = names
         own = Dictionary(
-            s, gram, cross, float(count), self.window, False, **self._penalties(problem)[1]
+            s, gram, cross, float(count), self.window, False, **self.penalties(problem)[1]
         )
         error = mass = 0.0
         order = np.random.default_rng(chunk.seed).permutation(chunk.rows)
         for piece in batches(chunk.rows, self.batch_size):
-            z = inputs(chunk, order[piece], problem.dtype)
+            z = chunk.take(order[piece])
             m = self._codes(problem, z, own.s)
             error += square(z - m @ own.s)
             mass += float(m.sum(dtype=np.float64))
@@ -385,18 +200,17 @@ class Factorization:
             "rows": chunk.rows,
         }
 
-    # ---------------------------------------------------------------------- once per iteration
-
-    def solve(
-        self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
+    def update(
+        self, problem: Problem, layer: int, weights: Weights, sums: Sums
     ) -> tuple[Arrays, Sums]:
         """Sweep over the dictionary on the sums; report the objective (batch: after it)."""
-        before: Sums = dict(weights.get("details", {}))
+        if "look_energy" in sums:
+            return self._looked(problem, weights, sums), {}
         online, n, s = self.mode == "online", problem.rows, weights["s_1"]
         here = sums["rows"] if online else n  # of this round
         gram, cross = sums["gram"] / here, sums["cross"] / here
         begin = (sums["s"] / here).astype(s.dtype) if online else s
-        on_codes, on_s = self._penalties(problem)
+        on_codes, on_s = self.penalties(problem)
         # A factor that a penalty has switched off is meant to be off.
         free = not any((*on_codes.values(), *on_s.values()))
         new, dead = settled(begin, gram, cross, False, revive=free, **on_s)
@@ -406,10 +220,10 @@ class Factorization:
         if online:
             found |= {"gram_1": gram.astype(s.dtype), "cross_1": cross.astype(s.dtype)}
             found["count_1"] = np.array(float(sums["max_count"]))
-            error = before.get("error", 0.0) + sums["error"] / n
+            error = weights.details.get("error", 0.0) + sums["error"] / n
         else:
             error = 2.0 * nonnegative.objective(energy, gram, cross, new)
-        mass = before.get("mass", 0.0) + sums["mass"] / n
+        mass = weights.details.get("mass", 0.0) + sums["mass"] / n
         value = 0.5 * error + on_codes["l1"] * mass
         value += 0.5 * on_codes["l2"] * float(np.trace(gram))
         value += on_s["l1"] * wide.sum() + 0.5 * on_s["l2"] * square(wide)
@@ -418,10 +232,21 @@ class Factorization:
             "mass": mass,
             "objective": value,
             "train_score": 1.0 - error / energy,
-            "reseeded": before.get("reseeded", 0.0) + dead,
-            "step": float(np.linalg.norm(new - anchor["s_1"])),
+            "reseeded": weights.details.get("reseeded", 0.0) + dead,
+            "step": float(np.linalg.norm(new - weights.start["s_1"])),
             "size": float(np.linalg.norm(new)),
         }
+
+    def _looked(self, problem: Problem, weights: Weights, sums: Sums) -> Arrays:
+        """Return the first dictionary after a look at the data."""
+        s = weights["s_1"]
+        if "above" in sums or "look" in sums:
+            if "look" in sums:
+                _check_energy(sums["look_energy"], problem)
+            return {"s_1": looked(s, sums, unit=False)}
+        _check_energy(sums["look_energy"], problem)
+        mean = sums["look_sum"] / (problem.rows * s.shape[1])
+        return {"s_1": (s * np.sqrt(mean / len(s))).astype(s.dtype)}
 
     def report(self, problem: Problem, details: Sums) -> dict[str, float]:
         """One row of history; the score is the share of the squares that is explained."""
@@ -432,23 +257,6 @@ class Factorization:
         """Half the mean squared error of the codes that prediction gives."""
         return {"forward_loss": 0.5 * sums["forward_error"] / problem.rows}
 
-    # ------------------------------------------------------------------------- once per pass
-
-    def factor(self, rows: Sequence[Mapping[str, float]]) -> float:
-        """Return 1: there is no learning rate."""
-        return 1.0
-
-    def best(self, rows: Sequence[Mapping[str, float]]) -> int | None:
-        """Return None: the last iteration."""
-        return None
-
-    def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
-        """Whether ten iterations have lowered the objective by less than `tol` of the first."""
-        found = [row["objective"] for row in rows if "objective" in row]
-        if len(found) <= PATIENCE or tol <= 0:
-            return False
-        return found[-1 - PATIENCE] - found[-1] < tol * found[0]
-
 
 def _check_energy(energy: float, problem: Problem) -> None:
     if not energy > 0 and np.isfinite(energy):
@@ -456,8 +264,11 @@ def _check_energy(energy: float, problem: Problem) -> None:
         raise DataError(f"x is all zeros, in {what}: there is nothing to factorise")
 
 
-def _pieces(chunk: Chunk, problem: Problem, length: int) -> Iterator[tuple[slice, Array]]:
+def _pieces(chunk: Chunk, length: int) -> Iterator[tuple[slice, Array]]:
     """Yield slices of a chunk's rows, with these rows scaled, in memory that is used again."""
     for rows in batches(chunk.rows, length):
         picked = np.arange(rows.start, rows.stop)
-        yield rows, inputs(chunk, picked, problem.dtype)
+        yield rows, chunk.take(picked)
+
+
+register(Factorization, FactorizationCounts())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import numpy as np
 
+from dadmm.networks.scaling import SCALED
 from dadmm.numerics.activations import PIECEWISE, get_activation
-from dadmm.solvers.counts import Work
+from dadmm.solvers.counts import Footprint, Granularity, Work, target_bytes
+from dadmm.solvers.parts import Part, Phase
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.relaxed.options import RelaxedOptions, Task
 from dadmm.solvers.relaxed.sweep import tile_rows
-from dadmm.solvers.solver import Part, Problem
-
-if TYPE_CHECKING:
-    from dadmm.solvers.relaxed.method import RelaxedADMM
 
 # Steps on a subproblem without a closed form, per row and sweep, as a rule: a row rests once it
 # has settled, but its tile goes on.
@@ -20,26 +20,91 @@ STEPS = 4
 TRIALS = 1.3
 
 
-def visit(solver: RelaxedADMM, problem: Problem, part: Part, rows: int) -> Work:
-    """Return the work of a part on a chunk, see `RelaxedADMM.visit`."""
-    work = Work()
-    keeps = solver.state == "keep"
-    if not keeps and part.sweep is not None:
-        _forward(work, problem, rows, rows, to=problem.architecture.depth)
-        loss_passes(work, problem, rows, 1)
-    if part.evaluate:
-        _evaluate(solver, problem, work, rows, forward=keeps)
-    if part.sweep is not None:
-        spans = [part.sweep] if keeps else solver.spans(problem)
-        for span in spans:
-            _sweep(solver, problem, work, span, rows)
-    for layer in part.couple:
-        _couple(solver, problem, work, layer, rows)
-    return work
+class RelaxedCounts:
+    """What a run of relaxed ADMM costs."""
+
+    whole_inputs = True
+
+    def granularity(self, solver: RelaxedOptions, problem: Problem) -> Granularity:
+        """Return enough chunks to keep a few workers busy, whatever their number is."""
+        return Granularity(fewest=8, most_bytes=16 * 2**20)
+
+    def footprint(
+        self, solver: RelaxedOptions, problem: Problem, inputs: int, chunks: int
+    ) -> Footprint:
+        """Return what a run holds in memory."""
+        size = np.dtype(problem.dtype).itemsize
+        arch = problem.architecture
+        widths, hidden, outputs = arch.widths, arch.widths[1:-1], arch.widths[-1]
+        keeps, two = solver.state == "keep", solver.splitting == 2
+
+        # Inputs as stored and scaled, targets as stored and encoded; the state.
+        row = (inputs + size) * widths[0] + target_bytes(problem)
+        row += size * sum(solver.blocks(problem).values())
+        # One layer of all rows: the features, or (2-splitting) the residuals of a weight step.
+        row += size * (max(hidden) if two else hidden[-1] if keeps else 0)
+        if not keeps:  # the regions' edges as they were
+            row += size * sum(widths[lo - 1] for lo, _ in solver.spans(problem)[1:])
+        # The head: outputs, and the loss (three in float64) or its proximal step; numbers per row.
+        row += outputs * (size + max(24, 5 * size)) + 16 + size
+
+        # Blocks of a tile of rows, of the sweep and of the forward pass; inputs being scaled.
+        tile = tile_rows(problem, problem.rows) * max(hidden) * size
+        visit = (16 if two else 8) * tile + 8 * SCALED * widths[0]
+
+        product = [(a + 1) * b for a, b in pairwise(widths)]
+        square = [(a + 1) ** 2 for a in widths[:-1]]
+        if solver.head_refit:
+            product.append(product[-1])
+        # Weights, and inverses of the curvatures.  In the passes after the first also the weights
+        # as they were, and a total beside the first one, which the layers that rest wait with.
+        weights = size * (sum(product) + sum(a * a for a in hidden))
+        if solver.refines:
+            inner = slice(1, arch.depth - 1)
+            weights += 2 * size * sum(product)
+            weights += 8 * (product[0] + sum(square[inner]) + sum(product[inner]))
+        # Gram and cross products of each layer; layer 1's Gram matrix is summed once, before.
+        grams = sum(square[1:]) + (square[-1] if solver.head_refit else 0)
+        sums = max(grams + sum(product), square[0])
+        # Float64: the matrix, which layer 1 has twice (as stored, and its own), and five products;
+        # or W, W W' and its inverse.
+        solve = [
+            8 * (square * (2 if i == 0 else 1) + max(5 * product, square + 3 * product))
+            for i, (square, product) in enumerate(zip(square, product, strict=False))
+        ]
+        solve += [
+            16 * square + (8 + 2 * size) * product
+            for square, product in zip(square[1:], product[1:], strict=False)
+        ]
+        return Footprint(row, visit, weights, size * sums, 8 * sums, max(solve))
+
+    def visit(self, solver: RelaxedOptions, problem: Problem, part: Part, rows: int) -> Work:
+        """Return the work of a part on a chunk."""
+        work, keeps = Work(), solver.state == "keep"
+        if part.phase is Phase.EVALUATE:
+            _evaluate(solver, problem, work, rows, forward=keeps)
+            return work
+        does = part.work
+        assert isinstance(does, Task)
+        if not keeps and does.sweep is not None:
+            _forward(work, problem, rows, rows, to=problem.architecture.depth)
+            loss_passes(work, problem, rows, 1)
+        if does.evaluate:
+            _evaluate(solver, problem, work, rows, forward=keeps)
+        if does.sweep is not None:
+            for span in [does.sweep] if keeps else solver.spans(problem):
+                _sweep(solver, problem, work, span, rows)
+        for layer in does.couple:
+            _couple(solver, problem, work, layer, rows)
+        return work
+
+    def weights(self, solver: RelaxedOptions, problem: Problem, layer: int) -> tuple[Work, Work]:
+        """Return what preparing and solving for a layer's weights compute."""
+        return prepare(solver, problem, layer), solve(solver, problem, layer)
 
 
-def prepare(solver: RelaxedADMM, problem: Problem, layer: int) -> Work:
-    """Return the work of making a layer's weights ready, see `dadmm.solvers.relaxed.weights.prepare`."""
+def prepare(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
+    """Return the work of making a layer's weights ready, see `weights.prepare`."""
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     work = Work()
     index = min(layer, arch.depth)
@@ -55,7 +120,7 @@ def prepare(solver: RelaxedADMM, problem: Problem, layer: int) -> Work:
     return work
 
 
-def solve(solver: RelaxedADMM, problem: Problem, layer: int) -> Work:
+def solve(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
     """Return the work of a layer's weight update, see `dadmm.solvers.relaxed.weights.solve`."""
     arch = problem.architecture
     work = Work()
@@ -66,7 +131,7 @@ def solve(solver: RelaxedADMM, problem: Problem, layer: int) -> Work:
         work.dense(width, 4.0 * width**3)  # the largest eigenvalue, which memory limits
     work.moved = 8.0 * (4 * width * width + 10 * width * out)
     work.result = np.dtype(problem.dtype).itemsize * width * out
-    if solver.constants(problem, layer):
+    if layer == 1:
         work.constants = 8.0 * width * width
     return work
 
@@ -97,7 +162,9 @@ def _forward(work: Work, problem: Problem, rows: int, tile: int, to: int) -> Non
     work.moved += size * rows * arch.widths[0]
 
 
-def _evaluate(solver: RelaxedADMM, problem: Problem, work: Work, rows: int, forward: bool) -> None:
+def _evaluate(
+    solver: RelaxedOptions, problem: Problem, work: Work, rows: int, forward: bool
+) -> None:
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     width, out = arch.widths[-2], arch.widths[-1]
     if forward:
@@ -121,7 +188,7 @@ def _gram(work: Work, problem: Problem, rows: int, width: int) -> None:
     work.result += np.dtype(problem.dtype).itemsize * (width + 1) ** 2
 
 
-def _couple(solver: RelaxedADMM, problem: Problem, work: Work, i: int, rows: int) -> None:
+def _couple(solver: RelaxedOptions, problem: Problem, work: Work, i: int, rows: int) -> None:
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     below, out = arch.widths[i - 1], arch.widths[i]
     if i > 1:
@@ -142,7 +209,7 @@ def _couple(solver: RelaxedADMM, problem: Problem, work: Work, i: int, rows: int
 
 
 def _sweep(
-    solver: RelaxedADMM, problem: Problem, work: Work, span: tuple[int, int], rows: int
+    solver: RelaxedOptions, problem: Problem, work: Work, span: tuple[int, int], rows: int
 ) -> None:
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     lo, hi = span
@@ -174,7 +241,7 @@ def _sweep(
 
 
 def _three(
-    solver: RelaxedADMM,
+    solver: RelaxedOptions,
     problem: Problem,
     work: Work,
     i: int,
@@ -203,7 +270,7 @@ def _three(
 
 
 def _two(
-    solver: RelaxedADMM, problem: Problem, work: Work, i: int, tile: int, tiles: float
+    solver: RelaxedOptions, problem: Problem, work: Work, i: int, tile: int, tiles: float
 ) -> None:
     arch = problem.architecture
     below, width, above = arch.widths[i - 1 : i + 2]

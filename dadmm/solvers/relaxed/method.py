@@ -17,7 +17,7 @@ minimiser where that is quadratic.  The gradients that this needs are, for free,
 stationarity report; each is taken just before its block moves.
 
 The formulas were rebuilt from the paper's abstract and published relatives and checked
-numerically against their defining minimisations (tests/test_relaxed.py); they are derived, not
+numerically against their defining minimisations (tests/solvers); they are derived, not
 quoted.  So is the extra curvature at region borders: two sides of a quadratic coupling
 ``q(a + b)`` that move at once raise it by at most ``<a, b> <= (|a|^2 + |b|^2) / 2`` over what each
 expects, and that is added to both as a proximal term.
@@ -25,289 +25,110 @@ expects, and that is added to both as a proximal term.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
-from dadmm.errors import OptionError, unknown
-from dadmm.networks.architecture import Architecture
 from dadmm.networks.architecture import layers as forward_layers
-from dadmm.networks.scaling import SCALED
 from dadmm.numerics.activations import get_activation
 from dadmm.numerics.algebra import cross, gram, square
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
-from dadmm.solvers.counts import Work
-from dadmm.solvers.relaxed import counts
+from dadmm.options import documented
+from dadmm.solvers.counts import register
+from dadmm.solvers.parts import Layout, Part, Pass, Phase, Schedule
+from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.relaxed import weights as weight_step
+from dadmm.solvers.relaxed.counts import RelaxedCounts
+from dadmm.solvers.relaxed.options import RelaxedOptions, Task
 from dadmm.solvers.relaxed.sweep import sweep, tile_rows
-from dadmm.solvers.solver import Chunk, Footprint, Part, Pass, Problem, Sums, target_bytes
-
-VARIANTS = ("proximal", "linearized")
-STATES = ("keep", "recompute")
+from dadmm.solvers.solver import Solver, Weights
+from dadmm.solvers.sums import Sums
 
 _work = lasting()
 
 
-@dataclass(frozen=True)
-class RelaxedADMM:
-    """Options of the relaxed ADMM; penalties are per sample, so they do not change with n.
-
-    Parameters
-    ----------
-    splitting : {3, 2}
-        Auxiliary U and V, or V alone (half the state).
-    variant : {"proximal", "linearized"}
-        Solve every subproblem exactly, or replace its non-quadratic terms by their first-order
-        model at the current point with a proximal weight of at least the curvature.
-    regions : int
-        1 updates the layers one after another with the newest values; R > 1 cuts them into R
-        contiguous groups that are updated side by side, each with its neighbours' values of the
-        previous iteration; N is fully layer-parallel.
-    state : {"keep", "recompute"}
-        Keep U, V, V_N, L per sample between iterations (the theory's setting), or start each
-        visit from a forward pass and store nothing.
-    mu, nu, beta : float
-        Weights of the pre-activation, activation and head penalties.  `beta` of at least 1 keeps
-        F falling for every loss with a Lipschitz gradient; the hinge's jumps, and wants 10.
-    tau : float
-        Weight of the proximal term of every block.
-    over_relaxation : float
-        Length of the V steps whose subproblem is quadratic, in (0, 2).
-    head_refit : bool
-        Fit the head that predicts to the network's forward features, along the way and after the
-        last iteration, instead of using ADMM's own W_N.
-    inner_steps : int
-        Most steps on a subproblem of the proximal 2-splitting, which has no closed form.  Each
-        step on the weights is a pass over the kept state; with ``state="recompute"`` it is one.
-    inner_tol : float
-        Relative step length at which those steps end.
-    dtype : {"float32", "float64"}
-        Of the state and of the weights during a visit; sums and solves are float64 anyway.
-    """
-
-    splitting: int = 3
-    variant: str = "proximal"
-    regions: int = 1
-    state: str = "keep"
-    mu: float = 1.0
-    nu: float = 1.0
-    beta: float = 1.0
-    tau: float = 1e-3
-    over_relaxation: float = 1.0
-    head_refit: bool = True
-    inner_steps: int = 10
-    inner_tol: float = 1e-3
-    dtype: str = "float32"
+@documented
+class RelaxedADMM(RelaxedOptions, Solver):
+    """Relaxed ADMM (arXiv 2310.15334); penalties are per sample, so they do not change with n."""
 
     name: ClassVar[str] = "relaxed"
-    raw: ClassVar[bool] = False
     hint: ClassVar[str] = (
         "Raise beta (at least 1) and tau, lower over_relaxation to 1, and standardise the data."
     )
 
-    # ------------------------------------------------------------------ what the method is made of
+    def layout(self, problem: Problem) -> Layout:
+        """Return weights and bias per layer, the refitted head as layer N+1, and the state."""
+        layers = {i: (f"w_{i}", f"b_{i}") for i in self.layers(problem)}
+        used = (*range(1, problem.architecture.depth), self.readout(problem))
+        return Layout(
+            layers,
+            problem.architecture,
+            state=self.blocks(problem) if self.state == "keep" else {},
+            constants=("gram_1",),  # X~'X~ never changes
+            predicting={i: layers[i] for i in used},
+        )
 
-    def check(self, problem: Problem) -> None:
-        """Raise `OptionError`, naming the option and its range, for options that cannot work."""
-        depth = problem.architecture.depth
-        if problem.weighted:
-            raise OptionError("sample_weight and class_weight need solver='block'")
-        for option in ("mu", "nu", "beta", "tau", "over_relaxation", "inner_tol"):
-            value = getattr(self, option)
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-                raise OptionError(f"{option}={value!r}: use a number")
-            if not (0 <= value < np.inf if option == "tau" else 0 < value < np.inf):
-                least = "0 or more" if option == "tau" else "above 0"
-                raise OptionError(f"{option}={value!r}: use a number {least}")
-        for option in ("splitting", "regions", "inner_steps"):
-            value = getattr(self, option)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise OptionError(f"{option}={value!r}: use a whole number")
-        if self.splitting not in (2, 3):
-            raise OptionError(f"splitting={self.splitting!r}: use 2 or 3")
-        if self.variant not in VARIANTS:
-            raise unknown("variant", self.variant, VARIANTS)
-        if self.state not in STATES:
-            raise unknown("state", self.state, STATES)
-        if not 1 <= self.regions <= depth:
-            raise OptionError(
-                f"regions={self.regions!r}: this network has {depth} layers, so use 1 (serial) "
-                f"to {depth} (layer-parallel)"
-            )
-        if self.tau + problem.alpha <= 0:
-            raise OptionError("tau and alpha are both 0: the weight solve is singular; raise one")
-        if not 0 < self.over_relaxation < 2:
-            raise OptionError(f"over_relaxation={self.over_relaxation!r}: use 0 < value < 2")
-        if self.dtype not in ("float32", "float64"):
-            raise unknown("dtype", self.dtype, ("float32", "float64"))
-        if self.inner_steps < 1:
-            raise OptionError(f"inner_steps={self.inner_steps!r}: use 1 or more")
+    def passes(self, problem: Problem, chunks: int) -> Schedule:
+        """Return one pass per iteration, and the passes that refit and score the head.
 
-    def variables(self, problem: Problem) -> dict[str, int]:
-        """``v_i`` (and ``u_i`` in the 3-splitting) per hidden layer, ``v_N`` and ``l``."""
-        if self.state == "recompute":
-            return {}
-        return self._blocks(problem)
-
-    def _blocks(self, problem: Problem) -> dict[str, int]:
-        arch = problem.architecture
-        widths = arch.widths
-        kinds = "vu" if self.splitting == 3 else "v"
-        blocks = {f"{kind}_{i}": widths[i] for i in range(1, arch.depth) for kind in kinds}
-        return {**blocks, f"v_{arch.depth}": widths[-1], "l": widths[-1]}
-
-    def spans(self, problem: Problem) -> list[tuple[int, int]]:
-        """First and last layer of each region, from the first layer to the head."""
-        groups = np.array_split(np.arange(1, problem.architecture.depth + 1), self.regions)
-        return [(int(group[0]), int(group[-1])) for group in groups]
-
-    def layers(self, problem: Problem) -> tuple[int, ...]:
-        """Layers 1 to N and, as N+1, the refitted head that predicts."""
-        last = problem.architecture.depth + int(self.head_refit)
-        return tuple(range(1, last + 1))
-
-    def readout(self, problem: Problem) -> int:
-        """Return the number of the layer that turns the last features into predictions."""
-        return problem.architecture.depth + int(self.head_refit)
-
-    def parameters(self, problem: Problem, layer: int) -> tuple[str, ...]:
-        """Return the weights and the bias of a layer."""
-        return f"w_{layer}", f"b_{layer}"
-
-    def exported(self, problem: Problem, layer: int) -> tuple[str, ...]:
-        """Return them all."""
-        return self.parameters(problem, layer)
-
-    def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
-        """Return a layer's parameters; those of the refitted head as the last layer's."""
-        number = min(layer, problem.architecture.depth)
-        return {f"{kind}_{number}": weights[f"{kind}_{layer}"] for kind in "wb"}
-
-    def model(self, problem: Problem) -> Architecture:
-        """Return the architecture."""
-        return problem.architecture
-
-    def memory(self, problem: Problem) -> dict[str, int]:
-        """Nothing is kept per chunk."""
-        return {}
-
-    def granularity(self, problem: Problem) -> tuple[int, int, int]:
-        """Return (fewest chunks, what their number is a multiple of, most bytes of one).
-
-        Enough to keep a few workers busy, whatever their number turns out to be: the chunking
-        must not depend on it, or results would.
+        For the proximal 2-splitting there are more passes, which repeat only the weight step.
         """
-        return 8, 1, 16 * 2**20
+        refit = self._evaluation(problem)
+        after = (*(Pass((refit,), (self.readout(problem),)),) * self._refits(problem),)
+        return Schedule(self._iteration(problem), after=(*after, Pass((refit,), ())))
 
-    def footprint(self, problem: Problem, inputs: int, chunks: int) -> Footprint:
-        """Return what a run holds in memory; see `Solver.footprint`."""
-        size = np.dtype(problem.dtype).itemsize
-        arch = problem.architecture
-        widths, hidden, outputs = arch.widths, arch.widths[1:-1], arch.widths[-1]
-        keeps, two = self.state == "keep", self.splitting == 2
+    def _refits(self, problem: Problem) -> int:
+        """Return 0 without a refit, 1 where it is exact in one step, else 8 Newton-like steps."""
+        if not self.head_refit:
+            return 0
+        return 1 if problem.loss in ("squared", "hinge") else 8
 
-        # Inputs as stored and scaled, targets as stored and encoded; the state.
-        row = (inputs + size) * widths[0] + target_bytes(problem)
-        row += size * sum(self._blocks(problem).values())
-        # One layer of all rows: the features, or (2-splitting) the residuals of a weight step.
-        row += size * (max(hidden) if two else hidden[-1] if keeps else 0)
-        if not keeps:  # the regions' edges as they were
-            row += size * sum(widths[lo - 1] for lo, _ in self.spans(problem)[1:])
-        # The head: outputs, and the loss (three in float64) or its proximal step; numbers per row.
-        row += outputs * (size + max(24, 5 * size)) + 16 + size
+    def _evaluation(self, problem: Problem) -> Part:
+        """Run the network forward: losses, scores, and the sums of the head refit."""
+        layers = (*range(1, problem.architecture.depth), self.readout(problem))
+        return Part("evaluate-chunk", Phase.EVALUATE, layers=layers, x=True, y=True)
 
-        # Blocks of a tile of rows, of the sweep and of the forward pass; inputs being scaled.
-        tile = tile_rows(problem, problem.rows) * max(hidden) * size
-        visit = (16 if two else 8) * tile + 8 * SCALED * widths[0]
-
-        product = [(a + 1) * b for a, b in pairwise(widths)]
-        square = [(a + 1) ** 2 for a in widths[:-1]]
-        if self.head_refit:
-            product.append(product[-1])
-        # Weights, and inverses of the curvatures.  In the passes after the first also the weights
-        # as they were, and a total beside the first one, which the layers that rest wait with.
-        weights = size * (sum(product) + sum(a * a for a in hidden))
-        if self._refines:
-            inner = slice(1, arch.depth - 1)
-            weights += 2 * size * sum(product)
-            weights += 8 * (product[0] + sum(square[inner]) + sum(product[inner]))
-        # Gram and cross products of each layer; layer 1's Gram matrix is summed once, before.
-        grams = sum(square[1:]) + (square[-1] if self.head_refit else 0)
-        sums = max(grams + sum(product), square[0])
-        # Float64: the matrix, which layer 1 has twice (as stored, and its own), and five products;
-        # or W, W W' and its inverse.
-        solve = [
-            8 * (square * (2 if i == 0 else 1) + max(5 * product, square + 3 * product))
-            for i, (square, product) in enumerate(zip(square, product, strict=False))
-        ]
-        solve += [
-            16 * square + (8 + 2 * size) * product
-            for square, product in zip(square[1:], product[1:], strict=False)
-        ]
-        return Footprint(row, visit, weights, size * sums, 8 * sums, max(solve))
-
-    def visit_work(self, problem: Problem, part: Part, rows: int) -> Work:
-        """Return what a visit computes, counted; see `Counted.visit_work`."""
-        return counts.visit(self, problem, part, rows)
-
-    def weight_work(self, problem: Problem, layer: int) -> tuple[Work, Work]:
-        """Return what `prepare` and `solve` compute for a layer, counted."""
-        return counts.prepare(self, problem, layer), counts.solve(self, problem, layer)
-
-    def passes(self, problem: Problem, chunks: int) -> tuple[Pass, ...]:
-        """One pass; for the proximal 2-splitting more, which repeat only the weight step."""
+    def _iteration(self, problem: Problem) -> tuple[Pass, ...]:
         depth = problem.architecture.depth
         everything = tuple(range(1, depth + 1))
+        layers = self.layers(problem)
         if self.state == "recompute":
-            part = Part(
-                "visit-chunk",
-                (1, depth),
-                everything,
-                evaluate=True,
-                layers=self.layers(problem),
-                x=True,
-                y=True,
-            )
-            return (Pass((part,), self.layers(problem)),)
+            work = Task((1, depth), everything, evaluate=True)
+            return (Pass((Part("visit-chunk", layers=layers, x=True, y=True, work=work),), layers),)
         spans = self.spans(problem)
         parts = []
         for lo, hi in spans:
             own = tuple(name for i in range(lo, hi + 1) for name in self._names(problem, i))
             edges = self._names(problem, hi + 1) + ((f"v_{lo - 1}",) if lo > 1 else ())
+            alone = len(spans) == 1
             parts.append(
                 Part(
-                    "visit-chunk" if len(spans) == 1 else f"visit-region-{lo}-{hi}",
-                    (lo, hi),
-                    couple=tuple(range(lo if lo == 1 else lo + 1, hi + 1)),
-                    evaluate=len(spans) == 1,
+                    "visit-chunk" if alone else f"visit-region-{lo}-{hi}",
                     reads=own + edges,
                     writes=own,
-                    layers=self.layers(problem)
-                    if len(spans) == 1
-                    else tuple(range(lo, min(hi + 1, depth) + 1)),
+                    layers=layers if alone else tuple(range(lo, min(hi + 1, depth) + 1)),
                     x=lo == 1,
                     y=hi == depth,
+                    work=Task((lo, hi), tuple(range(lo if lo == 1 else lo + 1, hi + 1)), alone),
                 )
             )
         if len(spans) > 1:
             # The first layer of a region couples to the newest V of the region on its left.
             parts += [self._coupling(problem, (lo, lo)) for lo, _ in spans[1:]]
-            parts += self.finish(problem).parts
-        first = Pass(tuple(parts), self.layers(problem))
-        if not self._refines:
+            parts.append(self._evaluation(problem))
+        first = Pass(tuple(parts), layers)
+        if not self.refines:
             return (first,)
         inner = [(lo, min(hi, depth - 1)) for lo, hi in spans if lo < depth]
         refine = Pass(tuple(self._coupling(problem, span) for span in inner), everything[:-1])
         return (first, *(refine for _ in range(self.inner_steps - 1)))
 
-    @property
-    def _refines(self) -> bool:
-        return self.splitting == 2 and self.variant == "proximal" and self.state == "keep"
+    def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
+        """Return a layer's parameters; those of the refitted head as the last layer's."""
+        number = min(layer, problem.architecture.depth)
+        return {f"{kind}_{number}": weights[f"{kind}_{layer}"] for kind in "wb"}
 
     def _names(self, problem: Problem, i: int) -> tuple[str, ...]:
         """Per-sample blocks that belong to layer i; none beyond the head."""
@@ -326,20 +147,14 @@ class RelaxedADMM:
         if hi == problem.architecture.depth:
             names.append("l")
         inside = tuple(range(lo, hi + 1))
-        return Part("couple-chunk", couple=inside, fresh=tuple(names), layers=inside, x=lo == 1)
-
-    def finish(self, problem: Problem) -> Pass:
-        """Run the network forward: losses, scores, and the sums of the head refit."""
-        depth = problem.architecture.depth
-        used = (*range(1, depth), self.readout(problem))
-        part = Part("evaluate-chunk", evaluate=True, layers=used, x=True, y=True)
-        return Pass((part,), used[-1:] if self.head_refit else ())
-
-    def finish_passes(self, problem: Problem) -> int:
-        """Return 0 without a refit, 1 where it is exact in one step, else 8 Newton-like steps."""
-        if not self.head_refit:
-            return 0
-        return 1 if problem.loss in ("squared", "hinge") else 8
+        return Part(
+            "couple-chunk",
+            Phase.COUPLE,
+            fresh=tuple(names),
+            layers=inside,
+            x=lo == 1,
+            work=Task(couple=inside),
+        )
 
     def initial(self, problem: Problem, seed: int) -> Arrays:
         """Draw starting parameters; from 0 the refitted head's first step is least squares."""
@@ -350,23 +165,11 @@ class RelaxedADMM:
                 params[f"{kind}_{arch.depth + 1}"] = np.zeros_like(params[f"{kind}_{arch.depth}"])
         return params
 
-    def looks(self, problem: Problem) -> tuple[Part, ...]:
-        """Return nothing: the start does not depend on the data."""
-        return ()
-
-    def begin(self, problem: Problem, part: Part, params: Arrays, sums: Sums) -> Arrays:
-        """Return the parameters as they are."""
-        return params
-
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
         """Forward pass: U_i = A_i, V_i, V_N = A_N, L = gradient of the loss; and X~'X~."""
         assert chunk.x is not None
         state = self._forward(problem, weights, chunk) if self.state == "keep" else {}
         return state, {"gram_1": gram(chunk.x)}
-
-    def constants(self, problem: Problem, layer: int) -> tuple[str, ...]:
-        """X~'X~ never changes: it is summed once, and only layer 1 needs it."""
-        return ("gram_1",) if layer == 1 else ()
 
     def _forward(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Arrays:
         arch = problem.architecture
@@ -396,43 +199,28 @@ class RelaxedADMM:
         """Return room for a block of state: new, unless the visit's end is that of the block."""
         return np.empty(shape, dtype) if self.state == "keep" else _work.take(name, shape, dtype)
 
-    # ---------------------------------------------------------------------- once per iteration
-
     def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
-        """Return what visits need of a layer; see `dadmm.solvers.relaxed.weights.prepare`."""
+        """Return a layer's weights, and the inverse of the curvature in the layer below."""
         return weight_step.prepare(self, problem, layer, params)
-
-    def border(self, problem: Problem, i: int) -> bool:
-        """Whether layers i and i+1 are in different regions."""
-        return self.regions > 1 and any(hi == i for _, hi in self.spans(problem)[:-1])
-
-    def idle(self, problem: Problem, part: Part, weights: Arrays) -> bool:
-        """Whether every layer of an inner weight step has settled."""
-        return (
-            not part.sweep
-            and bool(part.couple)
-            and all(f"settled_{i}" in weights for i in part.couple)
-        )
-
-    # --------------------------------------------------------------------------- once per chunk
 
     def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Sweep, couple and evaluate a chunk, as the part says; `chunk.state` ends up new."""
-        sums: Sums = {}
-        if self.state == "recompute" and part.sweep is not None:
+        work, sums = part.work, Sums()
+        assert isinstance(work, Task)
+        if self.state == "recompute" and work.sweep is not None:
             chunk.state.update(self._forward(problem, weights, chunk))
-        if part.evaluate:
-            sums.update(self._evaluate(problem, weights, chunk))
-        if part.sweep is not None and self.state == "recompute":
+        if work.evaluate:
+            sums.update(self.evaluate(problem, part, weights, chunk))
+        if work.sweep is not None and self.state == "recompute":
             # All regions in one task: each must see its neighbours' values of before the sweep.
             spans = self.spans(problem)
             edges = {f"v_{lo - 1}": chunk.state[f"v_{lo - 1}"].copy() for lo, _ in spans[1:]}
             for span in spans:
                 left = edges.get(f"v_{span[0] - 1}")
                 sums.update(sweep(self, problem, span, weights, chunk, left))
-        elif part.sweep is not None:
-            sums.update(sweep(self, problem, part.sweep, weights, chunk))
-        for layer in part.couple:
+        elif work.sweep is not None:
+            sums.update(sweep(self, problem, work.sweep, weights, chunk))
+        for layer in work.couple:
             if f"settled_{layer}" not in weights:
                 sums.update(self._couple(problem, layer, weights, chunk))
         return sums
@@ -477,7 +265,7 @@ class RelaxedADMM:
             most = float(np.maximum(most, np.abs(offset).max()))  # NaN stays
         return found, most
 
-    def _evaluate(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Sums:
+    def evaluate(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Forward pass: loss and score of the network that would predict, sums of the refit."""
         arch = problem.architecture
         loss = get_loss(problem.loss)
@@ -510,13 +298,11 @@ class RelaxedADMM:
             sums[f"cross_{last}"] = cross(features, fit)
         return sums
 
-    # ---------------------------------------------------------------------- once per iteration
-
-    def solve(
-        self, problem: Problem, layer: int, anchor: Arrays, weights: Arrays, sums: Sums
+    def update(
+        self, problem: Problem, layer: int, weights: Weights, sums: Sums
     ) -> tuple[Arrays, Sums]:
-        """Solve for [W_i; b_i]; see `dadmm.solvers.relaxed.weights.solve`."""
-        return weight_step.solve(self, problem, layer, anchor, weights, sums)
+        """Solve for [W_i; b_i]."""
+        return weight_step.solve(self, problem, layer, weights, sums)
 
     def report(self, problem: Problem, details: Sums) -> dict[str, float]:
         """One row of history; per-sample quantities are means over the samples.
@@ -566,19 +352,5 @@ class RelaxedADMM:
             score = 1.0 - sums["squared_error"] / max(problem.target_variation, 1e-300)
         return {"forward_loss": sums["forward_loss"] / problem.rows, "train_score": score}
 
-    # ------------------------------------------------------------------------- between iterations
 
-    def factor(self, rows: Sequence[Mapping[str, float]]) -> float:
-        """Return 1: there is no learning rate."""
-        return 1.0
-
-    def best(self, rows: Sequence[Mapping[str, float]]) -> int | None:
-        """Return None: the last iteration is kept."""
-        return None
-
-    def converged(self, rows: Sequence[Mapping[str, float]], tol: float) -> bool:
-        """Whether the last iteration moved all variables by at most `tol` times their norm."""
-        if not rows or tol <= 0:
-            return False
-        last = rows[-1]
-        return last.get("step", np.inf) <= tol * last.get("size", 0.0)
+register(RelaxedADMM, RelaxedCounts())

@@ -1,6 +1,6 @@
 """Updates of single blocks of the relaxed ADMM: U of the 3-splitting, V of the 2-splitting.
 
-Formulas: `dadmm.solvers.relaxed.method`.  All work on a tile of rows, and no row's result depends on
+Formulas: `method.py`.  All work on a tile of rows, and no row's result depends on
 which others share its tile.
 """
 

@@ -1,13 +1,11 @@
 """One sweep of the relaxed ADMM over the per-sample blocks of a chunk.
 
-The updates, their order and their source are described in `dadmm.solvers.relaxed.method`.  A chunk is
+The updates, their order and their source are described in `method.py`.  A chunk is
 swept tile by tile of rows, so that the blocks of a layer stay in a core's cache while they are
 worked on, and no temporary grows with the chunk.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,17 +15,16 @@ from dadmm.numerics.algebra import square
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
+from dadmm.solvers.problem import Chunk, Problem
+from dadmm.solvers.relaxed.options import RelaxedOptions
 from dadmm.solvers.relaxed.subproblems import TwoSplitBlock, u_exact, u_linearized
-from dadmm.solvers.solver import Chunk, Problem, Sums, combine
-
-if TYPE_CHECKING:
-    from dadmm.solvers.relaxed.method import RelaxedADMM
+from dadmm.solvers.sums import Sums, combine
 
 _work = lasting()
 
 
 def sweep(
-    solver: RelaxedADMM,
+    solver: RelaxedOptions,
     problem: Problem,
     span: tuple[int, int],
     weights: Arrays,
@@ -71,7 +68,12 @@ def tile_rows(problem: Problem, rows: int) -> int:
 
 
 def _head(
-    solver: RelaxedADMM, problem: Problem, weights: Arrays, chunk: Chunk, below: Array, sums: Sums
+    solver: RelaxedOptions,
+    problem: Problem,
+    weights: Arrays,
+    chunk: Chunk,
+    below: Array,
+    sums: Sums,
 ) -> Array:
     """Update V_N and L; return beta (A_N - V_N) + L, what the head asks of V_{N-1}."""
     loss = get_loss(problem.loss)
@@ -104,7 +106,7 @@ def _head(
 
 
 def _three(
-    solver: RelaxedADMM, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
+    solver: RelaxedOptions, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
 ) -> Sums:
     """3-splitting: V_i exactly, then U_i, for i from the region's last layer to its first."""
     arch = problem.architecture
@@ -156,7 +158,7 @@ def _three(
 
 
 def _two(
-    solver: RelaxedADMM, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
+    solver: RelaxedOptions, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
 ) -> Sums:
     """2-splitting: V_i, for i from the region's last layer to its first."""
     arch = problem.architecture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,13 +10,13 @@ from dadmm.numerics.activations import get_activation
 from dadmm.numerics.algebra import inverse_spd, largest_eigenvalue, solve_spd, square
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array, Arrays
-from dadmm.solvers.solver import Problem, Sums, numbers
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.relaxed.options import RelaxedOptions
+from dadmm.solvers.solver import Weights
+from dadmm.solvers.sums import Sums, numbers
 
-if TYPE_CHECKING:
-    from dadmm.solvers.relaxed.method import RelaxedADMM
 
-
-def prepare(solver: RelaxedADMM, problem: Problem, layer: int, params: Arrays) -> Arrays:
+def prepare(solver: RelaxedOptions, problem: Problem, layer: int, params: Arrays) -> Arrays:
     """Return a layer's parameters and the inverse of M, the curvature of V in the layer below.
 
     M is the same for every sample.  It is inverted in float64: its condition is that of
@@ -61,20 +60,15 @@ def prepare(solver: RelaxedADMM, problem: Problem, layer: int, params: Arrays) -
 
 
 def solve(
-    solver: RelaxedADMM,
-    problem: Problem,
-    layer: int,
-    anchor: Arrays,
-    weights: Arrays,
-    sums: Sums,
+    solver: RelaxedOptions, problem: Problem, layer: int, weights: Weights, sums: Sums
 ) -> tuple[Arrays, Sums]:
     """Solve for [W_i; b_i]; the bias row is not regularised.
 
     Parameters
     ----------
-    anchor, weights : dict
-        The layer's parameters at the start of the iteration, and now (they differ only
-        between the inner steps of the proximal 2-splitting).
+    weights : Weights
+        The layer's parameters now; those at the start of the iteration differ only between the
+        inner steps of the proximal 2-splitting.
     sums : dict
         Totals over all rows; a layer that the last pass did not visit keeps its weights.
     """
@@ -82,7 +76,7 @@ def solve(
     names = (f"w_{layer}", f"b_{layer}")
     old = _stacked(weights, names)
     settled = f"settled_{layer}"
-    details: Sums = dict(weights.get("details", {}))
+    details: Sums = dict(weights.details)
     if layer == solver.layers(problem)[-1]:
         details = {**numbers(sums), **details}  # of the first pass, which alone sweeps
     if f"cross_{layer}" not in sums:  # not visited, or settled: stays as it is
@@ -115,7 +109,7 @@ def solve(
             curvature = max(tau, curvature * largest_eigenvalue(g))
             g[...], tau = 0.0, curvature
     del c
-    start = _stacked(anchor, names)
+    start = _stacked(weights.start, names)
     right = old - start
     first = not right.any()
     right *= tau
@@ -143,7 +137,7 @@ def solve(
     return params, details
 
 
-def _stacked(params: Arrays, names: Sequence[str]) -> Array:
+def _stacked(params: Mapping[str, Array], names: Sequence[str]) -> Array:
     """Return ``[W; b]`` in float64."""
     w, b = (params[name] for name in names)
     out = np.empty((len(w) + 1, w.shape[1]))

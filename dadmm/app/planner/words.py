@@ -1,20 +1,14 @@
-"""A plan in words: the lines of the command line, and one HTML file."""
+"""A plan in words: lines and tables, for the command line and for a page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
-import numpy as np
 from dask.utils import format_bytes
 
 from dadmm.app.planner.forecast import WORTH, Forecast, Subject, enough
 from dadmm.app.planner.machine import Machine
-from dadmm.engine.live import charts
-from dadmm.engine.live.markup import Content, html, styled, tag
-from dadmm.errors import InputError
-from dadmm.store.replace import replace_file
 
 PHASES = {
     "load": "reading the weights and making them ready",
@@ -146,65 +140,3 @@ def spell(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.3g} min"
     return f"{seconds / 3600:.3g} h" if seconds < 172800 else f"{seconds / 86400:.3g} days"
-
-
-# --------------------------------------------------------------------------------------------- HTML
-
-
-def write(plan: Planned, path: str) -> None:
-    """Write a plan as one HTML file that needs nothing else.
-
-    Raises
-    ------
-    InputError
-        If its name does not end in .html, or it cannot be written.
-    """
-    if not path.lower().endswith((".html", ".htm")):
-        raise InputError(f"{path}: end the plan's name in .html")
-    replace_file(path, page(plan).encode("utf-8", "backslashreplace"))
-
-
-def page(plan: Planned) -> str:
-    """Return a plan as HTML."""
-    steps = np.arange(len(plan.scaling))
-    seconds = np.array([each.seconds for each in plan.scaling])
-    ideal = seconds[0] * plan.scaling[0].workers / np.array([f.workers for f in plan.scaling])
-    drawn = charts.lines(
-        "seconds of an iteration",
-        steps,
-        {"planned": seconds, "as if workers did not wait": ideal},
-        log=True,
-        unit="s",
-        across="doublings of the workers, from 1",
-    )
-    body = tag(
-        "body",
-        tag("h1", "Plan of a run"),
-        _table(("", ""), list(facts(plan).items())),
-        tag("h2", f"An iteration on {plan.chosen.workers:,} workers"),
-        _table(PHASES_HEADER, phase_rows(plan.chosen)),
-        tag("h2", "More workers"),
-        drawn,
-        _table(SCALING_HEADER, scaling_rows(plan.scaling)),
-        tag("h2", "Assumed"),
-        _table(("", ""), list(plan.assumed.items())),
-    )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", "dadmm plan"),
-        styled(files("dadmm.engine.live").joinpath("report.css").read_text("utf-8")),
-    )
-    return f"<!DOCTYPE html>\n{html(tag('html', head, body, lang='en'))}\n"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Content:
-    named = any(header)
-    top = tag("tr", [tag("th", name, scope="col") for name in header]) if named else None
-    body = [
-        tag("tr", tag("th", row[0], scope="row"), [tag("td", cell) for cell in row[1:]])
-        for row in rows
-    ]
-    kind = "numbers" if named else "facts"
-    return tag("div", tag("table", top, body, class_=kind), class_="box", tabindex="0")

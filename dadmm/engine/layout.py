@@ -1,0 +1,108 @@
+"""The tasks of one iteration, who waits for whom: written once, whatever is made of it.
+
+    load-weights x layers -> visit-chunk x parts x chunks -> sum-grams (a tree) -> solve-weights x
+    layers -> report
+
+Sums are added in a tree that the number of chunks alone decides, so all add in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from dadmm.engine.plan import WHOLE, Plan, Step
+from dadmm.engine.tasks import add, chunk_id, load_weights, report, solve, visit
+from dadmm.solvers.parts import Pace, Pass
+
+FAN_IN = 8
+
+
+class TaskLayout:
+    """Tasks that wait for each other; subclasses say what a task is made of.
+
+    `dadmm.engine.graph.Graph` makes a graph that Dask computes, `dadmm.engine.eager.Eager` does
+    each task at once, `dadmm.engine.eager.Plain` does without a store, and the planner records
+    who waits for whom.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def add(
+        self, function: Any, prefix: str, *ident: Any, spread: bool = False
+    ) -> Callable[..., Any]:
+        """Return what takes a task's arguments, or lists of them, to a reference to its result.
+
+        The scheduler sends a task to a worker that has something it needs; one to `spread` goes
+        to the least busy worker instead.  Visits need little that is not read from the store,
+        and two that need the same weights would queue up on one worker beside an idle one.
+        """
+        raise NotImplementedError
+
+    def load(
+        self, k: int, layers: Sequence[int], stage: str, training: bool = True
+    ) -> dict[int, Any]:
+        """Load the weights of layers."""
+        return {
+            layer: self.add(load_weights, "load-weights", k, stage, layer)(k, layer, training)
+            for layer in layers
+        }
+
+    def visits(
+        self, each: Pass, step: Step, stage: str, weights: Mapping[int, Any], pace: Pace = WHOLE
+    ) -> dict[int, Any]:
+        """Visit every chunk of a pass in every part, and add up, group by group."""
+        found: dict[int, list[Any]] = {}
+        k, count = step.target, len(self.plan.chunks)
+        for chunk in range(count) if each.chunks is None else each.chunks:
+            # Within rounds, a worker usually gets the same position in the next round.
+            then = count if each.chunks is None else chunk + len(each.chunks)
+            writers: list[Any] = []
+            for p, part in enumerate(each.parts):
+                call = self.add(visit, part.name, k, stage, p, chunk_id(chunk), spread=True)
+                needed = [weights[layer] for layer in part.layers]
+                after = list(writers) if part.fresh else []
+                sums = call(part, step, chunk, pace, then if then < count else None, needed, after)
+                found.setdefault(part.group, []).append(sums)
+                if part.writes:
+                    writers.append(sums)
+        return {group: self.tree_sum(sums, k, stage, group) for group, sums in found.items()}
+
+    def tree_sum(self, found: Sequence[Any], *ident: Any) -> Any:
+        """Add up in a tree that the number of summands alone decides."""
+        for level in count():
+            found = [
+                self.add(add, "sum-grams", *ident, level, i)(list(group))
+                for i, group in enumerate(groups(found, level))
+            ]
+            if len(found) == 1:
+                break
+        return found[0]
+
+    def iteration(self, step: Step, pace: Pace = WHOLE) -> Any:
+        """Lay out an iteration; return its last task, whose result is the row of history."""
+        plan, k = self.plan, step.target
+        start = self.load(step.source, tuple(plan.layout.layers), f"iterate-{k}")
+        weights = dict(start)
+        passes = plan.passes.iteration
+        for j, (each, now) in enumerate(zip(passes, pace.shared(passes), strict=True)):
+            totals = self.visits(each, step, f"iterate-{j}", weights, now)
+            last = j == len(passes) - 1
+            save = f"params/{k}" if last else None
+            for layer in start if last else each.updates:
+                call = self.add(solve, "solve-weights", k, j, layer)
+                total = totals.get(layer, totals.get(0, {}))
+                weights[layer] = call(layer, save, start[layer], weights[layer], total)
+        return self.add(report, "report", k)(list(weights.values()))
+
+
+def groups(found: Sequence[Any], level: int) -> list[Sequence[Any]]:
+    """Return what is added up together on a level of the tree: visits by eights, then by pairs.
+
+    A total that waits for the others of its group waits in a worker's memory.  By pairs it is one
+    on each level; by eights it was up to seven, which showed: the peak grew with the rows.
+    """
+    size = 2 if level else FAN_IN
+    return [found[i : i + size] for i in range(0, len(found), size)]

@@ -1,0 +1,170 @@
+"""`ADMMClassifier`: a residual network for classes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from types import NoneType
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from dadmm.data import arrays, targets
+from dadmm.errors import OptionError
+from dadmm.estimators.supervised import Supervised, has_partial_fit
+from dadmm.numerics.losses import get_loss
+from dadmm.numerics.types import Array
+from dadmm.options import documented, option
+
+
+@documented
+@dataclass(eq=False, repr=False)
+class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
+    """A residual network for classification, trained by ADMM on Dask.
+
+    Runs on the current `distributed.Client` if there is one, else on threads.
+
+    Attributes
+    ----------
+    network_ : Network
+    classes_ : (classes,) array
+        The labels; of several per row the columns, ``0, 1, ...``.
+    n_features_in_, n_iter_ : int
+    feature_names_in_ : (features,) array of str
+        Of tables, data sets, and arrays of xarray whose features have text coordinates.  Prediction
+        takes columns by these names, in any order, and those of arrays by their position.
+    loss_curve_ : list of float
+        The objective of each iteration: the loss seen while training (block), or the Lagrangian
+        at its start (relaxed).
+    history_ : xarray.Dataset
+        Over `iteration`: objective, train_score, step, seconds; of several blocks primal_residual,
+        of rows held out validation_loss and validation_score; relaxed: forward_loss,
+        primal_residual, stationarity, and residuals per layer.  Its attributes hold the status
+        and the final scores; relaxed: the fitted convergence rate with its R^2.
+    """
+
+    _: KW_ONLY
+    class_weight: Mapping[Any, float] | str | None = option(
+        None,
+        kinds=(str, Mapping, NoneType),
+        choices=("balanced",),
+        sample="balanced",
+        use="'balanced' or a dict of class: weight",
+        says='dict, "balanced" or None',
+        means="Weights of the classes' samples. Balanced weights are inverse to the numbers of "
+        "samples.",
+    )
+
+    @available_if(has_partial_fit)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go once through `X` and `y`, from where the last call or fit stopped.
+
+        The first call decides the scaling of the inputs, and the classes: those of `y`, unless
+        all are named in `classes` (``0, 1, ...`` for the columns of several labels per row).  The
+        learning rate is constant.  Other parameters and errors are those of `fit`.
+        """
+        return self._partial_fit(X, y, classes, sample_weight)
+
+    def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
+        """Return codes of labels, and the labels; see `Trainable.encode_target`."""
+        given, y = y, targets.as_column(y, rows)
+        if y.ndim == 2:
+            labels = np.arange(y.shape[1]) if classes is None else np.unique(classes)
+            return targets.as_indicators(y, len(labels)), labels
+        if not targets.is_flat(given):
+            warnings.warn(
+                "A column-vector y was passed when a 1d array was expected: use y[:, 0]",
+                DataConversionWarning,
+                stacklevel=4,
+            )
+        classes = targets.find_classes(y if classes is None else np.asarray(classes))
+        if arrays.is_dask(y):
+            codes = y.map_blocks(targets.encode_labels, classes, dtype=np.int32)[:, None]
+        else:
+            codes = targets.encode_labels(y, classes)[:, None]
+        return codes, classes
+
+    def predict(self, X: Any) -> Any:
+        """Return the most likely class of each row.
+
+        They come in the container of `X`, with its index or coordinates, lazily where it is lazy:
+        a Series for a data frame, a DataArray over the sample dimensions for xarray, NumPy for
+        NumPy and sparse matrices, a dask array for dask and zarr.
+
+        Where training had several labels per row: which of them are more likely than not, as 1
+        and 0, (rows, labels).
+        """
+        check_is_fitted(self, "network_")
+        if self._multi_label:
+            return self._outputs(X, _likely, self._labels, np.int64)
+        return self._outputs(X, _TakeClass(self.classes_), None, self.classes_.dtype)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probability of each class, (rows, classes), or of each label by itself.
+
+        They come in the container of `X`, as those of `predict`.
+
+        Raises
+        ------
+        OptionError
+            If the network was trained with a loss that gives no probabilities.
+        """
+        check_is_fitted(self, "network_")
+        loss = get_loss(self.network_.target.loss)
+        if not loss.has_proba:
+            raise OptionError(f"loss={loss.name!r} gives no probabilities: use 'cross_entropy'")
+        return self._outputs(X, loss.predict_proba, self._labels, self.network_.dtype)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy on `X` and `y`: the share of rows with the right label, or labels.
+
+        Raises
+        ------
+        DataError
+            If `y` has a label that training never saw.
+        """
+        predicted, y, weights = self.compare(X, y, sample_weight)
+        right = predicted == y
+        return float(np.average(right if y.ndim == 1 else right.all(axis=1), weights=weights))
+
+    def _truth(self, y: Any, rows: int) -> Array:
+        y = targets.as_column(y, rows)
+        if self._multi_label:
+            return np.asarray(targets.as_indicators(y, len(self.classes_)))
+        targets.encode_labels(y, self.classes_)  # names labels that training never saw
+        return np.asarray(y)
+
+    @property
+    def _multi_label(self) -> bool:
+        return get_loss(self.network_.target.loss).multi_label
+
+    @property
+    def _labels(self) -> Sequence[Any]:
+        """Return what the columns of the outputs are called."""
+        named = self._multi_label and self._form.targets
+        return named or self.classes_.tolist()
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class _TakeClass:
+    """Outputs to class labels."""
+
+    def __init__(self, classes: Array) -> None:
+        self.classes = classes
+
+    def __call__(self, outputs: Array) -> Array:
+        return np.asarray(self.classes[outputs.argmax(axis=1)])
+
+
+def _likely(outputs: Array) -> Array:
+    return (outputs > 0).astype(np.int64)

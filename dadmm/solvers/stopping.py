@@ -1,0 +1,133 @@
+"""When training stops, which iteration is kept, and how the learning rate follows the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dadmm.numerics.types import Array
+
+Rows = Sequence[Mapping[str, float]]
+
+
+def steady(rows: Rows) -> float:
+    """Return 1: the learning rate does not depend on the history."""
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the history of a run says.
+
+    Parameters
+    ----------
+    stop : bool
+        Whether more iterations would not help.
+    keep : int or None
+        The iteration, counted from 1, whose parameters to keep; None for the last.
+    rate : float
+        What the learning rate is multiplied by from now on.
+    """
+
+    stop: bool = False
+    keep: int | None = None
+    rate: float = 1.0
+
+
+class Stopping(Protocol):
+    """How a method judges its history."""
+
+    def judge(self, rows: Rows, tol: float) -> Verdict:
+        """Judge the rows of history so far; 0 for `tol` never stops.
+
+        A row may lack columns that damage to the run's store has taken.
+        """
+
+
+@dataclass(frozen=True)
+class StepBelow:
+    """Stop when an iteration moves all variables by at most `tol` times their norm."""
+
+    rate: Callable[[Rows], float] = steady
+
+    def judge(self, rows: Rows, tol: float) -> Verdict:
+        """Compare the columns `step` and `size` of the last row."""
+        last = rows[-1] if rows else {}
+        stop = tol > 0 and last.get("step", np.inf) <= tol * last.get("size", 0.0)
+        return Verdict(bool(stop), None, self.rate(rows))
+
+
+@dataclass(frozen=True)
+class NoBetterLoss:
+    """Stop when the column `objective` has not fallen by `tol` for `patience` iterations."""
+
+    patience: int = 10
+    rate: Callable[[Rows], float] = steady
+
+    def judge(self, rows: Rows, tol: float) -> Verdict:
+        """Compare the lowest loss of the last iterations to the lowest before them."""
+        losses = [row.get("objective", np.inf) for row in rows]
+        late, early = losses[-self.patience :], losses[: -self.patience]
+        stop = tol > 0 and bool(early) and min(late) > min(early) - tol
+        return Verdict(stop, None, self.rate(rows))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Hold rows out; stop when the network gets no better on them, and keep the best iteration.
+
+    Parameters
+    ----------
+    fraction : float
+        Share of each chunk's rows that is held out, above 0 and below 1.
+    patience : int
+        Iterations without a better `validation_score`.
+    rate : callable
+    """
+
+    fraction: float = 0.1
+    patience: int = 10
+    rate: Callable[[Rows], float] = steady
+
+    def judge(self, rows: Rows, tol: float) -> Verdict:
+        """Compare the column `validation_score`."""
+        scores = [row.get("validation_score", -np.inf) for row in rows]
+        late, early = scores[-self.patience :], scores[: -self.patience]
+        stop = tol > 0 and bool(early) and max(late) <= max(early)
+        known = bool(scores) and max(scores) > -np.inf
+        return Verdict(stop, int(np.argmax(scores)) + 1 if known else None, self.rate(rows))
+
+    def split(self, rows: int, seed: Sequence[int]) -> tuple[Array, Array]:
+        """Return the rows of a chunk to train on, and those that are held out.
+
+        Parameters
+        ----------
+        rows : int
+            Of the chunk.
+        seed : sequence of int
+            `Chunk.seed`, of which the iteration is not used: the rows stay the same.
+        """
+        order = np.random.default_rng([seed[0], 7, seed[-1]]).permutation(np.arange(rows))
+        kept = max(1, min(round(rows * (1.0 - self.fraction)), rows - 1))
+        return np.sort(order[:kept]), np.sort(order[kept:])
+
+
+@dataclass(frozen=True)
+class ObjectiveFlat:
+    """Stop when `patience` iterations lower `objective` by less than `tol` of the first one's."""
+
+    patience: int = 10
+    rate: Callable[[Rows], float] = steady
+
+    def judge(self, rows: Rows, tol: float) -> Verdict:
+        """Compare the last objective to the one `patience` iterations before."""
+        found = [row["objective"] for row in rows if "objective" in row]
+        stop = (
+            tol > 0
+            and len(found) > self.patience
+            and found[-1 - self.patience] - found[-1] < tol * found[0]
+        )
+        return Verdict(stop, None, self.rate(rows))
