@@ -21,12 +21,9 @@ from support.jobs import X, configure, digest, lines
 from support.places import ROOT
 from support.waiting import wait_for_iteration
 
+pytestmark = pytest.mark.usefixtures("here")
+
 FOLDER = ROOT / "pipelines"
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def test_every_job_has_a_script_and_a_config():

@@ -189,6 +189,7 @@ def dictionary(
         s.dtype.type(l1),
         s.dtype.type(l2),
         s.dtype.type(overlap),
+        np.finfo(s.dtype).tiny,
     )
     return s
 
@@ -203,6 +204,7 @@ def _sweep_dictionary(
     l1: float,
     l2: float,
     overlap: float,
+    tiny: float,
 ) -> None:
     """Sweep over the rows of `s` in place, but for rows that no code uses."""
     r, d = s.shape
@@ -227,8 +229,8 @@ def _sweep_dictionary(
                 t = t if t > zero else zero
                 acc[j] = t
                 total += t * t
-            if unit and not total > zero:
-                continue  # a row of zeros cannot have length 1
+            if unit and not total > tiny:
+                continue  # such a row cannot have length 1: one over a subnormal number is infinite
             scale = one / np.sqrt(total) if unit else one
             for j in range(d):
                 s[k, j] = acc[j] * scale

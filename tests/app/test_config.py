@@ -12,6 +12,7 @@ from dadmm.app.config import check_config, differences, load_config
 from dadmm.app.schema import ABOUT, SCHEMA, example, json_schema
 from dadmm.errors import InputError, OptionError
 from dadmm.solvers.registry import SOLVERS, make_solver, solver_table
+from support.messages import naming
 
 DIGITS = {"data": {"dataset": "digits"}}
 
@@ -140,24 +141,22 @@ def test_the_environment_is_that_of_the_process(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("DADMM__MODEL__MAX_ITR", "5", "[model] has no key 'max_itr': did you mean 'max_iter'?"),
-        ("DADMM__MODL__MAX_ITER", "5", "no table is called [modl]: did you mean 'model'?"),
-        ("DADMM__MODEL_MAX_ITER", "5", "write DADMM__TABLE__KEY, such as DADMM__MODEL__MAX_ITER"),
-        ("DADMM__MODEL__", "5", "write DADMM__TABLE__KEY"),
-        ("DADMM__MODEL__MAX_ITER", "many", "[model] max_iter='many': use a whole number"),
-        ("DADMM__MODEL__MAX_ITER", "1.5", "[model] max_iter=1.5: use a whole number"),
-        ("DADMM__MODEL__MAX_ITER", "[" * 5000, "use a whole number"),
-        ("DADMM__MODEL__ACTIVATION", "5", "[model] activation=5: use 'relu'"),
-        ("DADMM__MODEL__TASK", "clustering", "task='clustering'"),
-        ("DADMM__DATA__TEST_FRACTION", "2", "[data] test_fraction=2: use a number, 0 to below 1"),
-        ("DADMM__PREDICT__ROWS", "0", "[predict] rows=0: use a whole number, 1 or more"),
+        ("DADMM__MODEL__MAX_ITR", "5", ["[model]", "'max_itr'", "'max_iter'"]),
+        ("DADMM__MODL__MAX_ITER", "5", ["[modl]", "'model'"]),
+        ("DADMM__MODEL_MAX_ITER", "5", ["DADMM__TABLE__KEY"]),
+        ("DADMM__MODEL__", "5", ["DADMM__TABLE__KEY"]),
+        ("DADMM__MODEL__MAX_ITER", "many", ["[model]", "max_iter='many'", "whole number"]),
+        ("DADMM__MODEL__MAX_ITER", "1.5", ["[model]", "max_iter=1.5", "whole number"]),
+        ("DADMM__MODEL__MAX_ITER", "[" * 5000, ["max_iter", "whole number"]),
+        ("DADMM__MODEL__ACTIVATION", "5", ["[model]", "activation=5", "'relu'"]),
+        ("DADMM__MODEL__TASK", "clustering", ["task='clustering'"]),
+        ("DADMM__DATA__TEST_FRACTION", "2", ["[data]", "test_fraction=2", "below 1"]),
+        ("DADMM__PREDICT__ROWS", "0", ["[predict]", "rows=0", "1"]),
     ],
 )
 def test_what_is_wrong_in_the_environment_names_the_variable(tmp_path, name, text, words):
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(OptionError, match=naming(name, *words)):
         loaded(TOML, tmp_path, {name: text})
-    assert name in str(caught.value)
-    assert words in str(caught.value)
 
 
 def test_the_environment_may_complete_a_file(tmp_path):
@@ -168,7 +167,7 @@ def test_the_environment_may_complete_a_file(tmp_path):
 def test_what_is_needed_and_missing_is_told_with_its_meaning(tmp_path):
     (tmp_path / "a.toml").write_text('[run]\npath = "r"\n')
     assert load_config(tmp_path / "a.toml", ["run.path"], {}) == {"run": {"path": "r"}}
-    words = r"a.toml: \[predict\] input is missing: Path of the rows"
+    words = naming("a.toml", "[predict]", "input")
     with pytest.raises(OptionError, match=words):
         load_config(tmp_path / "a.toml", ["run.path", "predict.input"], {})
 
@@ -216,82 +215,74 @@ def test_some_keys_take_values_of_several_types(chunks, memory):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"modl": {}}, "no table is called [modl]: did you mean 'model'? known: data, model"),
-        ({"model": 5}, "model is a table: write [model] and keys below it"),
-        ({"model": {"max_itr": 5}}, "[model] has no key 'max_itr': did you mean 'max_iter'?"),
-        ({"solver": {"tauu": 5}}, "[solver] has no key 'tauu': did you mean 'tau'?"),
-        ({"model": {"seed": 5}}, "[model] has no key 'seed': it belongs in [data]"),
-        ({"model": {"workers": 5}}, "[model] has no key 'workers': it belongs in [cluster]"),
-        ({"model": {"task": "regresion"}}, "task='regresion': did you mean 'regression'?"),
-        ({"model": {"max_iter": "many"}}, "[model] max_iter='many': use a whole number"),
-        ({"model": {"max_iter": True}}, "[model] max_iter=True: use a whole number"),
-        ({"model": {"max_iter": 1.5}}, "[model] max_iter=1.5: use a whole number"),
-        ({"model": {"alpha": "x"}}, "[model] alpha='x': use a number"),
-        ({"model": {"activation": 5}}, "[model] activation=5: use 'relu'"),
-        ({"model": {"hidden_layer_sizes": 5}}, "hidden_layer_sizes=5: use a list of whole"),
-        ({"model": {"hidden_layer_sizes": "ab"}}, "hidden_layer_sizes='ab': use a list of"),
-        ({"model": {"hidden_layer_sizes": [5, "a"]}}, "[5, 'a']: use a list of whole numbers"),
-        ({"model": {"chunks": [1.5]}}, "chunks=[1.5]: use 'auto', a number of rows, or"),
-        ({"model": {"random_state": "x"}}, "[model] random_state='x': use a whole number"),
-        ({"solver": {"head_refit": 1}}, "[solver] head_refit=1: use true or false"),
-        ({"solver": {"mu": "x"}}, "[solver] mu='x': use a number"),
-        ({"solver": {"name": ["relaxed"]}}, "[solver] name=['relaxed']: use 'block'"),
-        ({"solver": {"blocks": 1.5}}, "[solver] blocks=1.5: use a whole number, or a list"),
-        ({"solver": {"blocks": [True]}}, "[solver] blocks=[True]: use a whole number, or a list"),
-        ({"solver": {"early_stopping": 1}}, "[solver] early_stopping=1: use true or false"),
-        ({"model": {"class_weight": 1}}, "[model] class_weight=1: use 'balanced'"),
+        ({"modl": {}}, ["[modl]", "'model'", "data"]),
+        ({"model": 5}, ["model", "[model]"]),
+        ({"model": {"max_itr": 5}}, ["[model]", "'max_itr'", "'max_iter'"]),
+        ({"solver": {"tauu": 5}}, ["[solver]", "'tauu'", "'tau'"]),
+        ({"model": {"seed": 5}}, ["[model]", "'seed'", "[data]"]),
+        ({"model": {"workers": 5}}, ["[model]", "'workers'", "[cluster]"]),
+        ({"model": {"task": "regresion"}}, ["task='regresion'", "'regression'"]),
+        ({"model": {"max_iter": "many"}}, ["[model]", "max_iter='many'", "whole number"]),
+        ({"model": {"max_iter": True}}, ["[model]", "max_iter=True", "whole number"]),
+        ({"model": {"max_iter": 1.5}}, ["[model]", "max_iter=1.5", "whole number"]),
+        ({"model": {"alpha": "x"}}, ["[model]", "alpha='x'", "number"]),
+        ({"model": {"activation": 5}}, ["[model]", "activation=5", "'relu'"]),
+        ({"model": {"hidden_layer_sizes": 5}}, ["hidden_layer_sizes=5", "list"]),
+        ({"model": {"hidden_layer_sizes": "ab"}}, ["hidden_layer_sizes='ab'", "list"]),
+        ({"model": {"hidden_layer_sizes": [5, "a"]}}, ["hidden_layer_sizes=[5, 'a']", "list"]),
+        ({"model": {"chunks": [1.5]}}, ["chunks=[1.5]", "list"]),
+        ({"model": {"random_state": "x"}}, ["[model]", "random_state='x'", "whole number"]),
+        ({"solver": {"head_refit": 1}}, ["[solver]", "head_refit=1", "true or false"]),
+        ({"solver": {"mu": "x"}}, ["[solver]", "mu='x'", "number"]),
+        ({"solver": {"name": ["relaxed"]}}, ["[solver]", "name=['relaxed']", "'block'"]),
+        ({"solver": {"blocks": 1.5}}, ["[solver]", "blocks=1.5", "list"]),
+        ({"solver": {"blocks": [True]}}, ["[solver]", "blocks=[True]", "list"]),
+        ({"solver": {"early_stopping": 1}}, ["[solver]", "early_stopping=1", "true or false"]),
+        ({"model": {"class_weight": 1}}, ["[model]", "class_weight=1", "'balanced'"]),
         (
             {"model": {"task": "regression", "class_weight": "balanced"}},
-            "[model] class_weight is for task='classification': leave it out",
+            ["[model]", "class_weight", "task='classification'"],
         ),
-        ({"data": {}}, "[data] needs either dataset, or x and y"),
-        ({"data": {"dataset": "digits", "x": "a"}}, "[data] needs either dataset, or x and y"),
-        ({"data": {"dataset": "digits", "y": "a"}}, "[data] needs either dataset, or x and y"),
-        ({"data": {"dataset": 5}}, "[data] dataset=5: use 'digits'"),
-        (
-            {"data": {"dataset": "digits", "test_fraction": 1.0}},
-            "test_fraction=1.0: use a number, 0 to",
-        ),
-        ({"data": {"dataset": "digits", "test_fraction": "x"}}, "test_fraction='x': use a num"),
-        (
-            {"data": {"dataset": "digits", "seed": -1}},
-            "[data] seed=-1: use a whole number, 0 or more",
-        ),
-        ({"cluster": {"workers": -1}}, "[cluster] workers=-1: use a whole number, 0 or more"),
-        ({"cluster": {"workers": 1.5}}, "[cluster] workers=1.5: use a whole number"),
-        ({"cluster": {"memory_limit": "lots"}}, "memory_limit='lots': use a number of bytes"),
-        ({"cluster": {"memory_limit": "1MiB"}}, "memory_limit='1MiB' is too small: Python and"),
-        ({"cluster": {"dashboard": "x"}}, "[cluster] dashboard='x': use a whole number"),
+        ({"data": {}}, ["[data]", "dataset", "x", "y"]),
+        ({"data": {"dataset": "digits", "x": "a"}}, ["[data]", "dataset", "x", "y"]),
+        ({"data": {"dataset": "digits", "y": "a"}}, ["[data]", "dataset", "x", "y"]),
+        ({"data": {"dataset": 5}}, ["[data]", "dataset=5", "'digits'"]),
+        ({"data": {"dataset": "digits", "test_fraction": 1.0}}, ["test_fraction=1.0", "below 1"]),
+        ({"data": {"dataset": "digits", "test_fraction": "x"}}, ["test_fraction='x'", "number"]),
+        ({"data": {"dataset": "digits", "seed": -1}}, ["[data]", "seed=-1", "0"]),
+        ({"cluster": {"workers": -1}}, ["[cluster]", "workers=-1", "0"]),
+        ({"cluster": {"workers": 1.5}}, ["[cluster]", "workers=1.5", "whole number"]),
+        ({"cluster": {"memory_limit": "lots"}}, ["memory_limit='lots'", "bytes"]),
+        ({"cluster": {"memory_limit": "1MiB"}}, ["memory_limit='1MiB'"]),
+        ({"cluster": {"dashboard": "x"}}, ["[cluster]", "dashboard='x'", "whole number"]),
     ],
 )
 def test_what_is_not_in_the_schema_is_named(changes, words):
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(OptionError, match=naming("a.toml", *words)) as caught:
         check_config({**DIGITS, **changes}, "a.toml")
-    assert str(caught.value).startswith("a.toml: ")
-    assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "does not exist: give the path of a config file"),
-        (b"[data\n", "is not valid TOML: .*line 1"),
-        (b"a = 1\na = 2\n", "is not valid TOML: .*line 2"),
-        (b"\xff\x00", "is not valid TOML: .*decode"),
-        (b"", r"\[data\] needs either dataset"),
+        (None, ["path"]),
+        (b"[data\n", ["TOML", "line 1"]),
+        (b"a = 1\na = 2\n", ["TOML", "line 2"]),
+        (b"\xff\x00", ["TOML", "decode"]),
+        (b"", ["[data]", "dataset"]),
     ],
 )
 def test_a_file_that_is_no_config_is_named(tmp_path, content, words):
     path = tmp_path / "a.toml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InputError, match=f"a.toml.* {words}"):
+    with pytest.raises(InputError, match=naming("a.toml", *words)):
         load_config(path)
 
 
 def test_a_folder_is_no_config(tmp_path):
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match=naming(str(tmp_path), "Is a directory")):
         load_config(tmp_path)
 
 

@@ -1,6 +1,5 @@
-"""Jobs do what is left to do, say so in JSON lines, and end with a code that says how."""
+"""Jobs train, resume and score, say so in JSON lines, and end with a code that says how."""
 
-import errno
 import json
 import os
 import re
@@ -10,42 +9,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 from sklearn import metrics as sk
 from sklearn.model_selection import train_test_split
 
 from dadmm import ADMMClassifier, load
 from dadmm.app import jobs, scores
 from dadmm.app.jobs import run_job
-from dadmm.data import write as predictions
 from dadmm.errors import RecoveryWarning
-from dadmm.store import Run, ZarrBlocks
-from dadmm.store.lock import Lock
-from support.jobs import LABELS, X, configure, digest, lines
+from dadmm.store import Run
+from support.jobs import (
+    LABELS,
+    X,
+    configure,
+    digest,
+    everything,
+    interrupt,
+    lines,
+    predicting,
+    read_predictions,
+    write,
+)
+from support.messages import names
+
+pytestmark = pytest.mark.usefixtures("here")
+
 
 ALWAYS = ["time", "level", "event", "job", "run"]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def job(capsys):
-    """Run a job; return its exit code, its log, and what it printed as an error."""
-
-    def go(name, config):
-        code = run_job(name, str(config))
-        out, err = capsys.readouterr()
-        return code, lines(out), err
-
-    return go
-
-
-def write(name, text):
-    Path(name).write_text(text)
-    return name
 
 
 def stop_at(monkeypatch, iteration, how):
@@ -60,19 +49,11 @@ def stop_at(monkeypatch, iteration, how):
     monkeypatch.setattr(jobs.Log, "iteration", told)
 
 
-def interrupt():
-    raise KeyboardInterrupt
-
-
 def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def everything(folder):
-    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
-
-
-# -------------------------------------------------------------------------------------------- train
+# ------------------------------------------------------------------------------------------- train
 
 
 def test_training_is_told_line_by_line(job):
@@ -119,7 +100,8 @@ def test_training_that_was_stopped_goes_on_to_the_same_network(job, monkeypatch,
         "warning",
         code,
     )
-    assert err == "stopped: stopped; start it again to go on\n"
+    assert err.startswith("stopped: ")
+    assert err.count("\n") == 1
     assert load("run").history_.attrs["status"] == "interrupted"
     code, log, _ = job("train", "train.toml")
     assert code == 0
@@ -157,9 +139,9 @@ def remove(path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("max_iter = 4", "max_iter = 5", "params.max_iter is 4 there, 5 here"),
-        ("batch_size = 8", "batch_size = 9", "solver.batch_size is 8 there, 9 here"),
-        ("test_fraction = 0.25", "test_fraction = 0.5", "data.test_fraction is 0.25 there, 0.5"),
+        ("max_iter = 4", "max_iter = 5", ["max_iter", "4", "5"]),
+        ("batch_size = 8", "batch_size = 9", ["batch_size", "8", "9"]),
+        ("test_fraction = 0.25", "test_fraction = 0.5", ["test_fraction", "0.25", "0.5"]),
     ],
 )
 def test_a_run_of_another_config_is_refused(job, old, new, words):
@@ -174,7 +156,7 @@ def test_a_run_of_another_config_is_refused(job, old, new, words):
         "error",
         "StoreError",
     )
-    assert words in log[-1]["message"]
+    assert names(log[-1]["message"], "run", *words)
     assert err == f"failed: {log[-1]['message']}\n"
     assert everything("run") == before
 
@@ -191,7 +173,7 @@ def test_what_is_no_run_is_not_replaced(job):
     Path("run", "thesis.txt").write_text("precious")
     code, log, _ = job("train", configure())
     assert code == 2
-    assert "run exists" in log[-1]["message"]
+    assert names(log[-1]["message"], "run")
     assert Path("run", "thesis.txt").read_text() == "precious"
 
 
@@ -203,7 +185,7 @@ def test_another_driver_means_try_later(job, monkeypatch, name):
     with Run.open("run").locked():
         code, log, err = job(name, "train.toml")
     assert code == 75
-    assert f"run is in use by process {os.getpid()}" in err
+    assert names(err, "run", str(os.getpid()))
     assert log[-1]["error"] == "LockedError"
     assert job(name, "train.toml")[0] == 0
 
@@ -220,7 +202,7 @@ def test_who_loses_a_race_for_a_place_is_to_try_later(job, monkeypatch):
     monkeypatch.setattr(jobs, "load_data", slow)
     code, _, err = job("train", config)
     assert code == 75
-    assert "run was started by another driver just now" in err
+    assert names(err, "run", "another driver")
     assert job("train", config)[1][-1]["note"] == "there was nothing left to do"
 
 
@@ -232,7 +214,7 @@ def test_the_environment_stands_for_keys(job, monkeypatch):
     assert load("elsewhere").n_iter_ == 2
 
 
-# ------------------------------------------------------------------------------------------- resume
+# ------------------------------------------------------------------------------------------ resume
 
 
 def test_resuming_goes_on_to_a_new_limit_without_config_or_data(job):
@@ -254,10 +236,13 @@ def test_resuming_goes_on_to_a_new_limit_without_config_or_data(job):
 def test_resuming_nothing_is_an_error(job):
     code, _, err = job("resume", write("resume.toml", '[run]\npath = "run"\n'))
     assert code == 2
-    assert err == "failed: run does not exist: give the folder that a fit was started with\n"
+    assert err.startswith("failed: ")
+    assert names(err, "run", "folder")
+    assert err.count("\n") == 1
 
 
 # ---------------------------------------------------------------------------------------- evaluate
+
 
 EVALUATE = '[run]\npath = "run"\n[evaluate]\noutput = "scores.json"\n'
 
@@ -324,22 +309,22 @@ def test_several_labels_per_row_are_scored_and_predicted(job):
         "confusion": sk.multilabel_confusion_matrix(labels, predicted).tolist(),
     }
     assert job("predict", predicting("found.csv"))[0] == 0
-    np.testing.assert_array_equal(read_output("found.csv"), predicted)
+    np.testing.assert_array_equal(read_predictions("found.csv"), predicted)
 
 
 def test_a_run_of_the_library_is_scored_on_what_data_says(job):
     ADMMClassifier((8,), max_iter=2, random_state=0, run="run").fit(X, LABELS)
     code, _, err = job("evaluate", write("evaluate.toml", EVALUATE))
     assert (code, err.count("\n")) == (2, 1)
-    assert "run was trained without a config: say what to score on in [data]" in err
+    assert names(err, "run", "[data]")
     assert not Path("scores.json").exists()
 
 
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("none/scores.json", "there is no folder none; make it first"),
-        ("folder", "folder is a folder: choose another name"),
+        ("none/scores.json", ["folder", "none"]),
+        ("folder", ["folder"]),
     ],
 )
 def test_scores_need_a_place(job, target, words):
@@ -348,250 +333,10 @@ def test_scores_need_a_place(job, target, words):
     write("evaluate.toml", EVALUATE.replace("scores.json", target))
     code, _, err = job("evaluate", "evaluate.toml")
     assert code == 2
-    assert words in err
+    assert names(err, *words)
 
 
-# ------------------------------------------------------------------------------------------ predict
-
-
-def predicting(target="found.npy", more="rows = 30"):
-    """Write a config that predicts for the rows of new.npy; return its path."""
-    np.save("new.npy", X)
-    text = f'[run]\npath = "run"\n[predict]\ninput = "new.npy"\noutput = "{target}"\n{more}\n'
-    return write("predict.toml", text)
-
-
-def read_output(name):
-    if name.endswith(".npy"):
-        return np.load(name, allow_pickle=False)
-    if name.endswith(".zarr"):
-        return zarr.open_array(name)[:]
-    return np.genfromtxt(name, delimiter=",", dtype=None, encoding="utf-8")
-
-
-@pytest.mark.parametrize("target", ["found.npy", "found.csv", "found.zarr"])
-@pytest.mark.parametrize("proba", ["true", "false"])
-def test_predictions_are_made_part_by_part(job, target, proba):
-    job("train", configure())
-    code, log, err = job("predict", predicting(target, f"rows = 30\nproba = {proba}"))
-    assert (code, err) == (0, "")
-    parts = [(line["first"], line["last"]) for line in log if line["event"] == "part"]
-    assert parts == [(0, 30), (30, 60), (60, 80)]
-    model = load("run")
-    if proba == "true":
-        np.testing.assert_allclose(read_output(target), model.predict_proba(X), rtol=1e-6)
-    else:
-        np.testing.assert_array_equal(read_output(target), model.predict(X))
-    about = json.loads(Path(f"{target}.json").read_text())
-    assert about["columns"] == (["cat", "dog"] if proba == "true" else None)
-    assert about["parameters"] == digest("run")
-    assert not Path(f"{target}.parts").exists()
-    before = everything(".")
-    code, log, _ = job("predict", "predict.toml")
-    assert (code, [line["event"] for line in log]) == (0, ["done"])
-    assert everything(".") == before
-
-
-def test_a_regression_predicts_numbers(job):
-    job("train", configure(task="regression"))
-    assert job("predict", predicting())[0] == 0
-    np.testing.assert_allclose(np.load("found.npy"), load("run").predict(X), rtol=1e-5)
-
-
-def test_labels_of_any_length_fit_into_all_parts(job):
-    labels = np.array(["a", "a longer name"], dtype=object)[(X[:, 0] > 0).astype(int)]
-    ADMMClassifier((8,), max_iter=20, random_state=0, run="run").fit(X, labels)
-    assert job("predict", predicting(more="rows = 1"))[0] == 0
-    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X).astype(str))
-    assert len(set(np.load("found.npy"))) == 2
-
-
-def test_predicting_goes_on_after_a_stop_with_what_is_left(job, monkeypatch):
-    job("train", configure())
-    save, saved = predictions.np.save, []
-
-    def stop(file, values, **options):
-        saved.append(len(values))
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-        save(file, values, **options)
-
-    config = predicting()
-    with monkeypatch.context() as patch:
-        patch.setattr(predictions.np, "save", stop)
-        code, _, _ = job("predict", config)
-    assert code == 130
-    assert not Path("found.npy").exists()
-    code, log, _ = job("predict", config)
-    assert code == 0
-    assert [line["first"] for line in log if line["event"] == "part"] == [30, 60]
-    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X))
-
-
-@pytest.mark.parametrize("step", ["record", "output", "removal"])
-def test_an_output_that_was_not_quite_done_is_done_again(job, monkeypatch, step):
-    """Whatever of the last steps a kill hits; where an older output is to be replaced."""
-    job("train", configure())
-    config = predicting(more="overwrite = true")
-    write("found.npy", "old")
-    replace, rmtree = predictions.replace_file, predictions.shutil.rmtree
-    with monkeypatch.context() as patch:
-        if step == "record":
-
-            def save(target, content):
-                replace(target, content)
-                if str(target) == "found.npy.json":
-                    raise KeyboardInterrupt
-
-            patch.setattr(predictions, "replace_file", save)
-        elif step == "output":
-            patch.setattr(predictions, "write", lambda *given: interrupt())
-        else:
-
-            def remove(path, **options):
-                if not options:
-                    Path(path, "job.json").unlink()
-                    interrupt()
-                rmtree(path, **options)
-
-            patch.setattr(predictions.shutil, "rmtree", remove)
-        assert job("predict", config)[0] == 130
-    code, log, _ = job("predict", config)
-    assert code == 0
-    assert "note" not in log[-1]
-    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X))
-    assert not Path("found.npy.parts").exists()
-
-
-def test_predictions_of_other_rows_or_networks_are_replaced_only_when_told_to(job):
-    job("train", configure())
-    job("predict", predicting())
-    before = Path("found.npy").read_bytes()
-    config = predicting()
-    np.save("new.npy", X[:50])
-    code, _, err = job("predict", config)
-    assert code == 2
-    assert "found.npy holds predictions for something else (files is [1, " in err
-    assert "or set [predict] overwrite = true" in err
-    assert Path("found.npy").read_bytes() == before
-    config = predicting(more="overwrite = true")
-    np.save("new.npy", X[:50])
-    assert job("predict", config)[0] == 0
-    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X[:50]))
-
-
-def test_parts_of_another_network_are_not_used(job):
-    job("train", configure())
-    Path("found.npy.parts").mkdir()
-    np.save("found.npy.parts/0-30.npy", np.full(30, "cow"))
-    write("found.npy.parts/job.json", '{"parameters": "of another"}')
-    assert job("predict", predicting())[0] == 0
-    assert "cow" not in np.load("found.npy")
-
-
-def test_what_a_kill_left_of_another_job_is_not_taken_for_whole(job, monkeypatch):
-    """The output is of job A, the record already of B; then C begins, and is killed as well."""
-    job("train", configure())
-    config = predicting(more="overwrite = true")
-    write("found.npy", "of A")
-    with monkeypatch.context() as patch:
-        patch.setattr(predictions, "write", lambda *given: interrupt())
-        assert job("predict", config)[0] == 130
-    monkeypatch.setenv("DADMM__PREDICT__PROBA", "true")
-    with monkeypatch.context() as patch:
-        patch.setattr(predictions, "replace_file", lambda *given: interrupt())
-        assert job("predict", config)[0] == 130
-    monkeypatch.delenv("DADMM__PREDICT__PROBA")
-    assert job("predict", config)[0] == 0
-    np.testing.assert_array_equal(np.load("found.npy"), load("run").predict(X))
-
-
-def test_another_process_at_the_output_means_try_later(job):
-    job("train", configure())
-    Path("found.npy.parts").mkdir()
-    lock = Lock(ZarrBlocks("found.npy.parts"))
-    code, _, err = job("predict", predicting())
-    lock.release()
-    assert code == 75
-    assert f"in use by process {os.getpid()}" in err
-    assert "--force" not in err
-    assert job("predict", "predict.toml")[0] == 0
-    assert not Path("found.npy.parts").exists()
-
-
-@pytest.mark.parametrize("target", ["found.npy", "found.csv"])
-def test_predictions_on_a_full_disk_fail_and_leave_no_half(job, monkeypatch, target):
-    job("train", configure())
-
-    def full(handle):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    assemble = predictions.write
-    with monkeypatch.context() as patch:
-
-        def fill(whole, *place):
-            patch.setattr(os, "fsync", full)
-            assemble(whole, *place)
-
-        patch.setattr(predictions, "write", fill)
-        code, _, err = job("predict", predicting(target))
-    assert (code, err) == (1, f"failed: {target} cannot be written: No space left on device\n")
-    assert not Path(target).exists()
-    assert {path.suffix for path in Path(f"{target}.parts").iterdir()} == {".npy", ".json"}
-    assert "whole" not in {path.stem for path in Path(f"{target}.parts").iterdir()}
-
-
-@pytest.mark.parametrize(
-    ("target", "more", "words"),
-    [
-        ("found.txt", "", "found.txt: end the output's name in .npy, .csv, .parquet or .zarr"),
-        ("memory://found.zarr", "", "a job writes to a local path"),
-        ("no/found.npy", "", "there is no folder"),
-        ("new.npy", "", "new.npy holds something else: choose another output, or set"),
-        ("new.npy", "overwrite = true", "new.npy is read by this very command"),
-    ],
-)
-def test_predictions_need_a_place(job, target, more, words):
-    job("train", configure())
-    code, _, err = job("predict", predicting(target, more))
-    assert code == 2
-    assert words in err
-    np.testing.assert_array_equal(np.load("new.npy"), X)
-
-
-def test_rows_that_cannot_be_predicted_are_named(job):
-    job("train", configure())
-    config = predicting()
-    bad = X.copy()
-    bad[70, 1] = np.nan
-    np.save("new.npy", bad)
-    code, _, err = job("predict", config)
-    assert code == 2
-    assert "in the rows from 60 on: " in err
-    assert "row 10, column 1" in err
-    assert not Path("found.npy").exists()
-    bad[0, 0] = np.nan
-    np.save("new.npy", bad)
-    assert job("predict", config)[0] == 2
-    assert not Path("found.npy.parts").exists()  # there is nothing to go on with
-
-
-def test_a_single_number_is_no_rows(job):
-    job("train", configure())
-    config = predicting()
-    np.save("new.npy", np.float64(1.0))
-    code, _, err = job("predict", config)
-    assert (code, err) == (2, "failed: new.npy holds one number, not rows of features\n")
-
-
-def test_a_regression_has_no_probabilities(job):
-    job("train", configure(task="regression"))
-    code, _, err = job("predict", predicting(more="proba = true"))
-    assert code == 2
-    assert "it has no probabilities; leave out proba" in err
-
-
-# ---------------------------------------------------------------------------------------------- log
+# --------------------------------------------------------------------------------------------- log
 
 
 def test_a_log_file_is_added_to(job):
@@ -608,7 +353,7 @@ def test_a_log_that_cannot_be_written_is_named(job):
     Path(config).write_text(Path(config).read_text() + '[log]\nfile = "no/log.jsonl"\n')
     code, _, err = job("train", config)
     assert code == 2
-    assert "[log] no/log.jsonl cannot be written: No such file or directory" in err
+    assert names(err, "[log]", "no/log.jsonl", "No such file or directory")
     assert not Path("run").exists()
 
 
@@ -635,32 +380,33 @@ def test_warnings_of_the_project_are_lines(job, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("train", '[run]\npath = "run"\n', "[data] needs either dataset, or x and y"),
-        ("train", '[data]\ndataset = "digits"\n', "[run] path is missing: where the run is kept"),
-        ("resume", "", "[run] path is missing"),
-        ("evaluate", '[run]\npath = "run"\n', "[evaluate] output is missing: where the scores go"),
-        ("resume", "[resume]\nmax_itr = 5\n", "did you mean 'max_iter'?"),
+        ("train", '[run]\npath = "run"\n', ["[data]", "dataset", "x", "y"]),
+        ("train", '[data]\ndataset = "digits"\n', ["[run]", "path"]),
+        ("resume", "", ["[run]", "path"]),
+        ("evaluate", '[run]\npath = "run"\n', ["[evaluate]", "output"]),
+        ("resume", "[resume]\nmax_itr = 5\n", ["'max_itr'", "'max_iter'"]),
     ],
 )
 def test_a_config_without_what_the_job_needs_is_refused(job, name, text, words):
     code, log, err = job(name, write("a.toml", text))
     assert (code, log[0]["event"]) == (2, "failed")
-    assert words in err
+    assert names(err, *words)
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
+    ("error", "words"),
     [
-        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
-        (ZeroDivisionError("by\nzero"), "ZeroDivisionError: by zero (DADMM_DEBUG=1 shows where)"),
-        (MemoryError("8 TiB"), "there is not enough memory: 8 TiB"),
+        (OSError(28, "No space left on device"), ["No space left on device"]),
+        (ZeroDivisionError("by\nzero"), ["ZeroDivisionError: by zero", "DADMM_DEBUG=1"]),
+        (MemoryError("8 TiB"), ["memory", "8 TiB"]),
     ],
 )
-def test_a_job_that_fails_says_why_in_one_line(job, monkeypatch, error, message):
+def test_a_job_that_fails_says_why_in_one_line(job, monkeypatch, error, words):
     def fail(*arguments, **options):
         raise error
 
     monkeypatch.setattr(jobs, "load_data", fail)
     code, log, err = job("train", configure())
-    assert (code, log[-1]["exit_code"], log[-1]["message"]) == (1, 1, message)
-    assert err == f"failed: {message}\n"
+    assert (code, log[-1]["exit_code"]) == (1, 1)
+    assert names(log[-1]["message"], *words)
+    assert err == f"failed: {log[-1]['message']}\n"

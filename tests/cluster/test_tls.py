@@ -1,7 +1,6 @@
 """Real schedulers and workers talk over TLS, to nobody who has no certificate."""
 
 import os
-import re
 import signal
 import time
 
@@ -14,7 +13,7 @@ from dadmm.cluster import connection
 from dadmm.errors import InputError, OptionError, RunError
 from support.clusters import listening, no_client, one_line, worker_pids
 from support.dask_servers import dask_processes, make_certificates
-from support.messages import naming
+from support.messages import names, naming
 from support.runs import at
 from support.training import train
 
@@ -51,7 +50,7 @@ def test_whoever_has_no_certificate_gets_one_line_and_nothing_else(scheduler_fil
     started = time.monotonic()
     with pytest.raises(RunError) as caught, connection.connect(scheduler_file, timeout=5):
         pass
-    assert re.search(naming("tls", "ca.pem"), one_line(caught))
+    assert names(one_line(caught), "tls", "ca.pem")
     no_client()
     other = make_certificates(tmp_path / "other")
     with (
@@ -59,12 +58,12 @@ def test_whoever_has_no_certificate_gets_one_line_and_nothing_else(scheduler_fil
         connection.connect(scheduler_file, tls=other, timeout=3),
     ):
         pass
-    assert re.search(naming("certificates"), one_line(caught))
+    assert names(one_line(caught), "certificates")
     with connection.connect(scheduler_file, tls=tls) as client:
         plain = client.scheduler.address.replace("tls://", "tcp://")
     with pytest.raises(RunError) as caught, connection.connect(plain, timeout=2):
         pass
-    assert re.search(naming(plain, "2 s", "tls://"), one_line(caught))
+    assert names(one_line(caught), plain, "2 s", "tls://")
     assert time.monotonic() - started < 30
     no_client()
 

@@ -11,6 +11,7 @@ from dadmm.data import ingest
 from dadmm.data.ingest import Moments
 from dadmm.errors import DataError, OptionError
 from dadmm.store import Run
+from support.messages import naming
 
 X = np.random.default_rng(0).normal(size=(20, 3))
 
@@ -46,7 +47,7 @@ def test_scaling_is_per_feature_or_one_for_all_or_none():
 
 def test_a_way_to_standardize_that_is_none_is_named_with_the_nearest():
     assert ingest.check_standardize("global") == "global"
-    with pytest.raises(OptionError, match="'globl': did you mean 'global'"):
+    with pytest.raises(OptionError, match=naming("standardize", "'globl'", "'global'")):
         ingest.check_standardize("globl")
 
 
@@ -78,11 +79,11 @@ def test_a_bad_row_is_counted_over_all_chunks(kind):
     x = x if kind == "numpy" else da.from_array(x, chunks=(6, 2))
     with (
         dask.config.set(scheduler="threads"),
-        pytest.raises(DataError, match="x contains NaN in row 17, column 2"),
+        pytest.raises(DataError, match=naming("x", "NaN", "row 17", "column 2")),
     ):
         ingest.store(Run.in_memory({}), x, X[:, :1], (8, 8, 4))
 
 
 def test_values_too_large_to_scale_are_refused():
-    with pytest.raises(DataError, match="y has values whose squares overflow"):
+    with pytest.raises(DataError, match=naming("y", "squares")):
         ingest.store(Run.in_memory({}), X, X * 1e300, (20,))

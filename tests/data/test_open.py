@@ -18,12 +18,16 @@ from dadmm.data import open as opening
 from dadmm.data.open import open_path
 from dadmm.datasets import load_data
 from dadmm.errors import DadmmError, DataError, InputError, OptionError
+from support.messages import names, naming
 from support.runs import bits
 from support.terminal import command
 
 dd = pytest.importorskip("dask.dataframe", reason="needs the extra 'tables'")
 # Of Dask's readers and writers of Parquet, about pandas 4.
-pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
+pytestmark = [
+    pytest.mark.usefixtures("here"),
+    pytest.mark.filterwarnings("ignore:The inplace keyword"),
+]
 
 ROWS = 60
 RNG = np.random.default_rng(2)
@@ -37,12 +41,6 @@ OPTIONS = {"max_iter": 2, "random_state": 0, "chunks": 25, "tol": 0}
 
 def regressor(**options):
     return ADMMRegressor((5, 5), **{**OPTIONS, **options})
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -125,14 +123,14 @@ def test_blocks_cut_a_csv_at_its_lines(text, monkeypatch):
 
 
 @pytest.fixture
-def server(folder):
+def server(here):
     """A web server of this machine alone."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
             pass
 
-    made = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    made = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(here)))
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{made.server_port}"
@@ -198,7 +196,7 @@ def test_no_config_is_needed():
     options = ["--data", path, "--target", "price", "--task", "regression", "--run", "run"]
     done = command("fit", *options)
     assert done.code == 2
-    assert "not numeric: kind (row 0 holds 'hut'); encode them with categorical" in done.err
+    assert names(done.err, "kind", "row 0", "'hut'", "categorical")
     assert "train R2" in run("fit", *options, "--categorical", "one_hot")
     assert "train accuracy" in run("fit", "--data", path, "--run", "c", "--categorical", "one_hot")
     assert load("c").classes_.tolist() == ["hall", "house", "hut"]
@@ -214,24 +212,24 @@ def test_no_config_is_needed():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a,b\n" + "3,4\n" * 300 + "5\n", "row .* has 1 columns, not 2: make all"),
-        ("a,b\n" + "3,4\n" * 300 + "5,6,7\n", "row .* has 3 columns, not 2: make all"),
+        ("a,b\n" + "3,4\n" * 300 + "5\n", ["row", "1 columns", "2"]),
+        ("a,b\n" + "3,4\n" * 300 + "5,6,7\n", ["row", "3 columns", "2"]),
         (
             "a,b\n" + "3,4\n" * 300 + "many,5\n",
-            "column a holds 'many', not a number|not numeric: a",
+            ["a", "'many'"],
         ),
-        ("a,b\n" + "3,4\n" * 300 + "5,\n", "contains NaN.* column 'b'|y has a missing value"),
-        ("a,a\n" + "3,4\n" * 300, "x.csv has the column 'a' twice: rename one"),
-        ("a,c\n" + "3,4\n" * 300, "no column of x is called 'b': known: a, c"),
-        ("", "x.csv has no rows"),
-        ("a,b\n", "x.csv has no rows"),
+        ("a,b\n" + "3,4\n" * 300 + "5,\n", ["NaN"]),
+        ("a,a\n" + "3,4\n" * 300, ["x.csv", "'a'", "twice"]),
+        ("a,c\n" + "3,4\n" * 300, ["column", "x", "'b'", "a, c"]),
+        ("", ["x.csv", "rows"]),
+        ("a,b\n", ["x.csv", "rows"]),
     ],
 )
 def test_a_bad_csv_ends_in_one_line(text, words, lazy, request):
     if lazy:
         request.getfixturevalue("small_blocks")
     Path("x.csv").write_text(text)
-    with pytest.raises(DadmmError, match=words) as caught:
+    with pytest.raises(DadmmError, match=naming(*words)) as caught:
         regressor().fit("x.csv", "b")
     assert "\n" not in str(caught.value)
 
@@ -245,26 +243,24 @@ def test_what_cannot_be_opened_is_named(server):
     root.write_text(root.read_text().replace('"zstd"', '"zzzz"'))
     save(TABLE)
     for path, words in (
-        ("none.csv", "x: none.csv does not exist"),
-        ("none-*.csv", r"x: none-\*.csv does not exist"),
-        ("none.parquet", "x: none.parquet does not exist"),
-        ("none.npy", "x: none.npy does not exist"),
-        ("memory://none.csv", "x: memory://none.csv does not exist"),
-        (f"{server}/none.csv", "none.csv does not exist"),
-        ("http://127.0.0.1:9/x.csv", "x: http://127.0.0.1:9/x.csv (cannot be opened|does not exi)"),
-        ("nowhere://x.csv", "cannot be opened: ValueError: Protocol not known"),
-        ("text.parquet", "text.parquet cannot be opened"),
-        ("latin.csv", "latin.csv is not a text file in UTF-8"),
-        ("empty.zarr", "empty.zarr is not .*: the group has no arrays"),
-        ("codec.zarr", "codec.zarr is not .*zzzz"),
+        ("none.csv", ["x", "none.csv"]),
+        ("none-*.csv", ["x", "none-*.csv"]),
+        ("none.parquet", ["x", "none.parquet"]),
+        ("none.npy", ["x", "none.npy"]),
+        ("memory://none.csv", ["x", "memory://none.csv"]),
+        (f"{server}/none.csv", [f"{server}/none.csv"]),
+        ("http://127.0.0.1:9/x.csv", ["x", "http://127.0.0.1:9/x.csv"]),
+        ("nowhere://x.csv", ["nowhere://x.csv", "Protocol not known"]),
+        ("text.parquet", ["text.parquet", "opened"]),
+        ("latin.csv", ["latin.csv", "UTF-8"]),
+        ("empty.zarr", ["empty.zarr", "group", "arrays"]),
+        ("codec.zarr", ["codec.zarr", "zzzz"]),
     ):
-        with pytest.raises(InputError, match=words) as caught:
+        with pytest.raises(InputError, match=naming(*words)) as caught:
             regressor().fit(path, "price")
         assert "\n" not in str(caught.value)
     assert array.shape == NUMBERS.shape
-    with pytest.raises(
-        OptionError, match=r"column of houses-0\.csv is called 'idd': did you mean 'i"
-    ):
+    with pytest.raises(OptionError, match=naming("houses-0.csv", "'idd'", "'id'")):
         open_path("houses-0.csv", index="idd")
 
 
@@ -272,13 +268,13 @@ def test_a_chunk_that_cannot_be_decoded_is_named():
     zarr.create_array("x.zarr", data=NUMBERS, chunks=(10, 3))
     chunk = Path("x.zarr/c/2/0")
     chunk.write_bytes(chunk.read_bytes()[:-9])
-    with pytest.raises(DadmmError, match=r"x\.zarr.* cannot be read"):
+    with pytest.raises(DadmmError, match=naming("x.zarr", "read")):
         ADMMClassifier((5,), **OPTIONS).fit("x.zarr", NUMBERS[:, 0] > 0)
 
 
 def test_data_held_out_must_be_in_memory(small_blocks):
     path = save(TABLE[["a", "b", "price"]])
-    with pytest.raises(InputError, match="hold rows of zarr data, or of tables above"):
+    with pytest.raises(InputError, match=naming("zarr", "tables")):
         load_data({"x": path, "y": "price", "test_fraction": 0.2})
 
 
@@ -289,7 +285,7 @@ def test_a_table_is_split_with_its_names_and_index():
     assert list(x.columns) == ["a", "b", "kind"]
     assert list(y.columns) == ["price", "c"]
     assert sorted([*x.index, *x_test.index]) == sorted(TABLE["id"])
-    with pytest.raises(DataError, match="not numeric: kind"):
+    with pytest.raises(DataError, match=naming("numeric", "kind")):
         regressor().fit(x, y)
 
 
@@ -323,18 +319,18 @@ def test_files_whose_columns_are_in_another_order_are_put_in_one(kind, lazy, req
 
 def test_files_of_other_columns_are_refused():
     for name, text, words in (
-        ("no-header", "5,6\n7,8\n", "z.csv has no column 'a', unlike the first file"),
-        ("more", "a,b,c\n5,6,7\n", "z.csv has the other column 'c'"),
-        ("twice", "a,b,a\n5,6,7\n", "z.csv has a column twice"),
+        ("no-header", "5,6\n7,8\n", ["z.csv", "'a'"]),
+        ("more", "a,b,c\n5,6,7\n", ["z.csv", "'c'"]),
+        ("twice", "a,b,a\n5,6,7\n", ["z.csv", "twice"]),
     ):
         Path(name).mkdir()
         Path(name, "a.csv").write_text("a,b\n1,2\n")
         Path(name, "z.csv").write_text(text)
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=naming(*words)):
             open_path(f"{name}/*.csv")
     TABLE.to_parquet("houses-0.parquet")
     TABLE.drop(columns="c").to_parquet("houses-1.parquet")
-    with pytest.raises(InputError, match=r"houses-1.parquet has no column 'c'"):
+    with pytest.raises(InputError, match=naming("houses-1.parquet", "'c'")):
         open_path("houses-*.parquet")
 
 

@@ -8,6 +8,7 @@ import xarray as xr
 
 from dadmm.data.columns import MOST_CATEGORIES
 from dadmm.errors import DataError, InputError, OptionError, ShapeError
+from support.messages import naming
 from support.runs import bits
 from support.tables import (
     CUBE,
@@ -44,30 +45,30 @@ MANY = pd.DataFrame({"a": [f"{i}" for i in range(MOST_CATEGORIES + 1)]}).assign(
 @pytest.mark.parametrize(
     ("table", "y", "options", "error", "words"),
     [
-        (T, "yy", {}, OptionError, "no column of x is called 'yy': did you mean 'y'"),
+        (T, "yy", {}, OptionError, ["column", "x", "'yy'", "'y'"]),
         (
             T.assign(c="u"),
             "y",
             {},
             DataError,
-            "columns that are not numeric: c.*; encode them with",
+            ["numeric", "c", "categorical='one_hot'"],
         ),
-        (T.assign(c=pd.Timestamp(0)), "y", {}, DataError, "not numeric: c.*; convert or drop them"),
-        (T.assign(c=pd.Timestamp(0)), "y", ENCODED, DataError, "not numeric: c.*; convert or drop"),
-        (T.assign(c=1j), "y", ENCODED, DataError, "not numeric: c.*; convert or drop"),
-        (T.assign(b=[1, None, 2]), "y", {}, DataError, "x contains NaN.*column 'b'.*impute"),
-        (T.assign(b=np.nan), "y", ENCODED, DataError, "no value at all in column 'b': drop it"),
-        (T.assign(y=[1, None, 2]), "y", {}, DataError, r"y has a missing value \(NaN\) in row 1"),
-        (T.assign(b=[1, np.inf, 2]), "y", {}, DataError, "x contains infinity in row 1, column 1"),
-        (MANY, "y", ENCODED, DataError, "'a' has more than 1000 categories: drop it"),
-        (T.iloc[:0], "y", {}, DataError, "x is empty"),
-        (T[["y"]], "y", {}, DataError, "x has no columns"),
-        (T, T["y"][:2].to_numpy(), {}, ShapeError, "y has 2 rows, x has 3"),
+        (T.assign(c=pd.Timestamp(0)), "y", {}, DataError, ["numeric", "c", "drop"]),
+        (T.assign(c=pd.Timestamp(0)), "y", ENCODED, DataError, ["numeric", "c", "drop"]),
+        (T.assign(c=1j), "y", ENCODED, DataError, ["numeric", "c", "drop"]),
+        (T.assign(b=[1, None, 2]), "y", {}, DataError, ["x", "NaN", "'b'", "impute"]),
+        (T.assign(b=np.nan), "y", ENCODED, DataError, ["'b'", "drop"]),
+        (T.assign(y=[1, None, 2]), "y", {}, DataError, ["y", "NaN", "row 1"]),
+        (T.assign(b=[1, np.inf, 2]), "y", {}, DataError, ["x", "infinity", "row 1", "column 1"]),
+        (MANY, "y", ENCODED, DataError, ["'a'", "1000 categories"]),
+        (T.iloc[:0], "y", {}, DataError, ["x", "empty"]),
+        (T[["y"]], "y", {}, DataError, ["x", "columns"]),
+        (T, T["y"][:2].to_numpy(), {}, ShapeError, ["y", "2 rows", "x", "3"]),
     ],
 )
 def test_bad_tables_end_in_one_line(table, y, options, error, words, lazy):
     x = dd.from_pandas(table, npartitions=2) if lazy else table
-    with pytest.raises(error, match=words) as caught:
+    with pytest.raises(error, match=naming(*words)) as caught:
         regressor(**options).fit(x, y)
     assert "\n" not in str(caught.value)
 
@@ -78,80 +79,80 @@ def test_bad_tables_end_in_one_line(table, y, options, error, words, lazy):
         (
             lambda: regressor(**ENCODED).fit(MIXED, "y"),
             DataError,
-            "'a' holds float and int and str",
+            ["'a'", "float", "int", "str"],
         ),
         (
             lambda: regressor(**ENCODED).fit(MIXED.assign(a=np.array([1, 2, 3], object)), "y"),
             DataError,
-            "astype.float. for numbers",
+            ["'a'", "astype(float)"],
         ),
         (
             lambda: regressor().fit(T.set_axis(["a", "a", "y"], axis=1), "y"),
             InputError,
-            "x has the column 'a' twice: rename one",
+            ["x", "'a'", "twice"],
         ),
         (
             lambda: regressor().fit(T.set_axis(["a", 1, "y"], axis=1), "y"),
             InputError,
-            "only supported if all input features have string names",
+            ["string names"],
         ),
-        (lambda: regressor().fit(X, "price"), InputError, "x has no named columns: pass y as"),
+        (lambda: regressor().fit(X, "price"), InputError, ["x", "y", "columns"]),
         (
             lambda: regressor(sample_dims="tme").fit(CUBE, CUBE_Y),
             OptionError,
-            "no dimension of x is called 'tme': did you mean 'time'",
+            ["dimension", "x", "'tme'", "'time'"],
         ),
-        (lambda: regressor().fit(CUBE, CUBE_Y[:2]), DataError, "different coordinates of 'time'"),
+        (lambda: regressor().fit(CUBE, CUBE_Y[:2]), DataError, ["coordinates", "'time'"]),
         (
             lambda: regressor().fit(CUBE.drop_vars("time"), CUBE_Y[:2]),
             ShapeError,
-            "y has sizes .*'time': 2.*, x has .*'time': 5",
+            ["y", "'time': 2", "x", "'time': 5"],
         ),
         (
             lambda: regressor().fit(CUBE, CUBE_Y.rename(time="t", lat="l", lon="o")),
             ShapeError,
-            "none is sh",
+            ["y", "x", "dimensions"],
         ),
         (
             lambda: regressor(sample_dims=("time", "lat")).fit(CUBE, CUBE_Y.isel(lat=0)),
             ShapeError,
-            "y has no dimension 'lat'",
+            ["y", "dimension", "'lat'"],
         ),
         (
             lambda: regressor().fit(
                 CUBE.to_dataset("feature").assign(s=("lat", list("uvwx"))), CUBE_Y
             ),
             DataError,
-            "x is not numeric: s has dtype <U1",
+            ["x", "numeric", "s", "<U1"],
         ),
         (
             lambda: regressor().fit(CUBE.to_dataset("feature"), "prise"),
             OptionError,
-            "no variable of",
+            ["variable", "x", "'prise'"],
         ),
-        (lambda: regressor().fit(xr.Dataset(), PRICE), InputError, "x is empty"),
+        (lambda: regressor().fit(xr.Dataset(), PRICE), InputError, ["x", "empty"]),
         (
             lambda: regressor().fit(CUBE, CUBE_Y.to_dataset()),
             InputError,
-            "y is a data set: name one",
+            ["y", "data set"],
         ),
         (
             lambda: regressor(categorical="onehot").fit(T, "y"),
             OptionError,
-            "use 'refuse' or 'one_hot'",
+            ["categorical='onehot'", "'refuse'", "'one_hot'"],
         ),
-        (lambda: regressor(missing=None).fit(T, "y"), OptionError, "missing=None: use 'refuse' or"),
+        (lambda: regressor(missing=None).fit(T, "y"), OptionError, ["missing=None", "'refuse'"]),
         (
             lambda: regressor(handle_unknown=0).fit(T, "y"),
             OptionError,
-            "handle_unknown=0: use 'error'",
+            ["handle_unknown=0", "'error'"],
         ),
-        (lambda: regressor(sample_dims=()).fit(X, PRICE), OptionError, "use names of dimensions"),
-        (lambda: regressor(sample_dims=3).fit(X, PRICE), OptionError, "use names of dimensions"),
+        (lambda: regressor(sample_dims=()).fit(X, PRICE), OptionError, ["sample_dims=()"]),
+        (lambda: regressor(sample_dims=3).fit(X, PRICE), OptionError, ["sample_dims=3"]),
     ],
 )
 def test_bad_containers_end_in_one_line(fit, error, words):
-    with pytest.raises(error, match=words) as caught:
+    with pytest.raises(error, match=naming(*words)) as caught:
         fit()
     assert "\n" not in str(caught.value)
 
@@ -171,7 +172,7 @@ def test_blocks_that_break_their_promise_of_whole_numbers_are_refused(which):
             PRICE,
         ),
     }[which]
-    with pytest.raises(DataError, match=r"has float64.*int64, which was promised, cannot hold"):
+    with pytest.raises(DataError, match=naming("float64", "int64")):
         regressor().fit(x, y)
     fits = da.from_array(whole, chunks=(25, 4)).map_blocks(lambda b: b.astype(float), dtype=int)
     assert bits(regressor().fit(fits, PRICE)) == bits(regressor().fit(whole, PRICE))
@@ -197,7 +198,7 @@ def test_rows_in_another_order_are_refused_where_the_index_says_so():
         lambda: regressor().fit(lazy_frame(), y, sample_weight=weight[turned]),
         lambda: regressor().fit(FRAME, lazy_y(turned)),
     ):
-        with pytest.raises(DataError, match="the same index in another order: sort"):
+        with pytest.raises(DataError, match=naming("index", "order")):
             fit()
     assert bits(regressor().fit(FRAME, y)) == expected
     assert bits(regressor().fit(lazy_frame(), lazy_y())) == expected

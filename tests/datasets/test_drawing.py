@@ -14,6 +14,7 @@ from scipy import ndimage
 from dadmm.data.open import open_path
 from dadmm.datasets import drawing, figures, load_data, load_dataset, write_figures
 from dadmm.errors import InputError, OptionError, RunError
+from support.messages import naming
 
 MANY = figures(20_000, seed=3)
 IMAGES = MANY.x.reshape(-1, *MANY.shape)
@@ -222,7 +223,7 @@ def test_figures_are_there_for_configs(tmp_path, monkeypatch):
 def test_what_is_there_is_replaced_only_when_asked(tmp_path):
     place = tmp_path / "f.zarr"
     write_figures(place, 50, 1)
-    with pytest.raises(InputError, match=r"f\.zarr exists: choose another name, or pass overwrite"):
+    with pytest.raises(InputError, match=naming(str(place), "overwrite=True")):
         write_figures(place, 60, 2)
     np.testing.assert_array_equal(open_path(f"{place}/y"), figures(50, 1).y)
     write_figures(place, 60, 2, overwrite=True)
@@ -244,7 +245,7 @@ def test_nothing_but_figures_is_replaced(tmp_path, what):
         write_figures(tmp_path / "other.zarr", 10)
         place.symlink_to(tmp_path / "other.zarr")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    with pytest.raises(InputError, match=r"holds no figures, so it is not overwritten: remove it"):
+    with pytest.raises(InputError, match=naming(str(place), "figures")):
         write_figures(place, 10, overwrite=True)
     assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
@@ -259,7 +260,7 @@ def test_nothing_is_left_where_writing_stops_halfway(tmp_path, monkeypatch):
 
     monkeypatch.setattr(drawing, "figures", full)
     for name in ("f.zarr", "g.zarr"):
-        with pytest.raises(RunError, match=rf"{name} cannot be written: No space left on device"):
+        with pytest.raises(RunError, match=naming(str(tmp_path / name), "No space left on device")):
             write_figures(tmp_path / name, 100, chunk_rows=20, overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["f.zarr"]
     np.testing.assert_array_equal(open_path(f"{tmp_path}/f.zarr/y"), figures(10, 1).y)
@@ -271,32 +272,32 @@ def test_nothing_is_left_where_writing_stops_halfway(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"rows": 0}, "rows=0: use a whole number, 1 or more"),
-        ({"rows": -5}, "rows=-5: use a whole number"),
-        ({"rows": 2.0}, r"rows=2\.0: use a whole number"),
-        ({"rows": True}, "rows=True: use a whole number"),
-        ({"rows": "10"}, "rows='10': use a whole number"),
-        ({"seed": -1}, "seed=-1: use a whole number, 0 or more"),
-        ({"seed": None}, "seed=None: use a whole number"),
-        ({"start": -1}, "start=-1: use a whole number, 0 or more"),
-        ({"chunk_rows": 0}, "chunk_rows=0: use a whole number, 1 or more"),
+        ({"rows": 0}, ["rows=0", "1"]),
+        ({"rows": -5}, ["rows=-5"]),
+        ({"rows": 2.0}, ["rows=2.0"]),
+        ({"rows": True}, ["rows=True"]),
+        ({"rows": "10"}, ["rows='10'"]),
+        ({"seed": -1}, ["seed=-1", "0"]),
+        ({"seed": None}, ["seed=None"]),
+        ({"start": -1}, ["start=-1", "0"]),
+        ({"chunk_rows": 0}, ["chunk_rows=0", "1"]),
     ],
 )
 def test_a_bad_number_is_named(tmp_path, given, words):
     call = {"rows": 10} | given
     if "chunk_rows" not in given:
-        with pytest.raises(OptionError, match=f"^{words}"):
+        with pytest.raises(OptionError, match=naming(*words)):
             figures(**call)
     if "start" not in given:
-        with pytest.raises(OptionError, match=f"^{words}"):
+        with pytest.raises(OptionError, match=naming(*words)):
             write_figures(tmp_path / "f.zarr", **call)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_is_none_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"there is no folder .*none; make it first"):
+    with pytest.raises(InputError, match=naming("folder", str(tmp_path / "none"))):
         write_figures(tmp_path / "none" / "f.zarr", 10)
-    with pytest.raises(InputError, match=r"s3://bucket/f: figures are written to a local folder"):
+    with pytest.raises(InputError, match=naming("s3://bucket/f", "local")):
         write_figures("s3://bucket/f", 10)
 
 

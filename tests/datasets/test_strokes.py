@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from dadmm.datasets import load_dataset, stroke_attributes
 from dadmm.errors import DataError, ShapeError
+from support.messages import naming
 
 SIDE = 40
 ROW, COLUMN = np.indices((SIDE, SIDE)) - SIDE // 2
@@ -205,14 +206,14 @@ def test_many_images_are_measured_as_few_are():
         (
             np.zeros((5, 784), np.uint8),
             ShapeError,
-            r"shape \(5, 784\): use \(rows, height, width\)",
+            ["(5, 784)", "(rows, height, width)"],
         ),
-        (np.zeros((5, 0, 3), np.uint8), ShapeError, r"shape \(5, 0, 3\)"),
-        (np.zeros((5, 28, 28)), DataError, "dtype float64: use uint8"),
+        (np.zeros((5, 0, 3), np.uint8), ShapeError, ["(5, 0, 3)"]),
+        (np.zeros((5, 28, 28)), DataError, ["float64", "uint8"]),
     ],
 )
 def test_what_is_no_image_is_named(images, error, words):
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=naming(*words)):
         stroke_attributes(images)
 
 

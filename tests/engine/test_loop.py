@@ -3,7 +3,6 @@
 import errno
 import math
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from dadmm.engine import loop
 from dadmm.errors import DivergenceError, RunError, StoreError
 from dadmm.numerics.algebra import convergence_rate
 from dadmm.store import FLUSH_EVERY, MemoryBlocks, Run, ZarrBlocks
-from support.messages import naming
+from support.messages import names, naming
 from support.runs import all_bits, stop_at
 
 ITERATIONS = 6
@@ -240,7 +239,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_good_iteration(
         with pytest.raises(DivergenceError) as caught:
             model.fit(*data())
     message = str(caught.value)
-    assert re.search(naming("iteration 3", "diverged", "iteration 2"), message)
+    assert names(message, "iteration 3", "diverged", "iteration 2")
     assert solver.hint in message
     assert "\n" not in message
     assert model.n_iter_ == 2
@@ -318,7 +317,7 @@ def test_a_full_disk_is_one_line_costs_one_iteration_and_is_resumed(
         with pytest.raises(RunError) as caught:
             small(run=tmp_path / "run").fit(*data())
     message = str(caught.value)
-    assert re.search(naming("store", "No space left on device"), message)
+    assert names(message, "store", "No space left on device")
     assert "\n" not in message
     assert isinstance(caught.value.__cause__, OSError)
     record = Run.open(tmp_path / "run").committed()

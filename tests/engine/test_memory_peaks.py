@@ -13,6 +13,7 @@ from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver
+from support.messages import naming
 from support.peak_cases import LONG, SHORT, block, relaxed
 from support.peaks import MIB, measure, memory, show
 
@@ -70,7 +71,7 @@ def test_a_worker_with_just_enough_memory_does_the_run_and_none_smaller_is_asked
     ):
         assert resources(client, None) == (limit, 1)
         made = ADMMClassifier((64, 64), solver=solver, max_iter=2, run=tmp_path / "run")
-        with pytest.raises(OptionError, match=f"too small for chunks of {2 * rows} rows"):
+        with pytest.raises(OptionError, match=naming(f"{2 * rows} rows")):
             made.set_params(chunks=2 * rows).fit(x, y)
         assert not (tmp_path / "run").exists()
         made.set_params(chunks=rows).fit(x, y)

@@ -8,6 +8,7 @@ from sklearn.model_selection import train_test_split
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, resume
 from dadmm.engine import loop
 from dadmm.errors import DataError, DivergenceError, OptionError, ShapeError
+from support.messages import naming
 
 X, XT, Y, YT = train_test_split(*load_digits(return_X_y=True), random_state=0)
 
@@ -65,7 +66,7 @@ def test_regression_goes_on_too():
 
 
 def test_partial_fit_keeps_nothing_in_a_store(tmp_path):
-    with pytest.raises(OptionError, match="leave run=None"):
+    with pytest.raises(OptionError, match=naming("run=None")):
         classifier(run=tmp_path / "run").partial_fit(X, Y)
 
 
@@ -103,7 +104,7 @@ def test_a_warm_start_that_is_killed_before_its_first_commit_still_starts_warm(
 )
 def test_a_warm_start_of_another_network_is_refused(change):
     clf = classifier(warm_start=True).fit(X, Y)
-    with pytest.raises(ShapeError, match="differs from those of the last fit"):
+    with pytest.raises(ShapeError, match=naming("last fit")):
         clf.set_params(**change).fit(X, Y)
 
 

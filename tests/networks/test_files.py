@@ -23,10 +23,7 @@ from support.networks import (
     same,
 )
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 # ------------------------------------------------------------------------------------------- torch

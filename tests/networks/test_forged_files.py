@@ -21,10 +21,7 @@ from support.networks import (
     needs_safetensors,
 )
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def forge(change, path="model.safetensors"):

@@ -43,10 +43,7 @@ from support.networks import (
     tolerance,
 )
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 # ------------------------------------------------------------------------------------- safetensors

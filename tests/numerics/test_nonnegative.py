@@ -119,6 +119,16 @@ def test_a_row_of_length_one_is_the_best_of_them(overlap):
         assert at(other) >= at(found) - 1e-9
 
 
+@pytest.mark.parametrize("left", [0.0, 1e-42, 1e-21, 1e-19])
+def test_a_row_of_which_next_to_nothing_is_left_stays_of_length_one(left):
+    s = np.eye(3, 5, dtype=np.float32)
+    gram, cross = np.eye(3, dtype=np.float32), 2 * s
+    cross[1] = left
+    found = nonnegative.dictionary(gram, cross, s, unit=True)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(found[[0, 2]], s[[0, 2]], rtol=1e-5)
+
+
 def test_rows_that_must_not_overlap_share_no_features():
     z, s, m = problem(60, 12, 4)
     found = nonnegative.dictionary(m.T @ m, m.T @ z, s, 50, unit=True, overlap=1e4)

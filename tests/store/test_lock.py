@@ -15,7 +15,7 @@ import pytest
 from dadmm import ADMMClassifier, load, resume
 from dadmm.errors import LockedError, RunError
 from dadmm.store import Run, lock, metadata
-from support.messages import naming
+from support.messages import names, naming
 from support.runs import bits, stop_at
 
 
@@ -73,7 +73,7 @@ def test_a_second_driver_is_refused_with_owner_and_age_and_reading_is_not(tmp_pa
     assert fitted.n_iter_ == 3
     assert len(seen) == 6
     for message in seen:
-        assert re.search(naming(str(os.getpid()), socket.gethostname()), message)
+        assert names(message, str(os.getpid()), socket.gethostname())
         assert re.search(r"\b\d+ s ago", message)
     assert "--force" in seen[0]
 

@@ -16,6 +16,8 @@ from support.terminal import command
 # Mutations of each family: so many in every run of the tests, and so many more in the long set.
 SHORT, LONG, BATCH = 75, 925, 25
 HANG = 60  # seconds that one case may take
+# Options of which larger values are valid, and only take long.
+COUNTS = {"max_iter", "local_epochs", "inner_steps", "z_steps"}
 SPARE = 4 * 2**30  # address space that one case may take beside what is taken already
 
 
@@ -209,10 +211,14 @@ def takes_long(content):
         config = tomllib.loads(content.decode())
     except (ValueError, RecursionError):
         return False
-    counts = {"max_iter", "local_epochs", "inner_steps", "z_steps"}
     return any(
-        key in counts and isinstance(value, int) and value > 3
+        key in COUNTS and isinstance(value, int) and value > 3
         for table in config.values()
         if isinstance(table, dict)
         for key, value in table.items()
     ) or config.get("data", {}) == {"dataset": "mnist"}
+
+
+def shortened(content):
+    text = repr(content) if len(content) < 3000 else f"{content[:1500]!r}...{content[-1500:]!r}"
+    return text.replace("\\n", "\n")

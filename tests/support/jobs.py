@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import zarr
 
 from dadmm import load
 from dadmm.app.build import parameter_digest
@@ -54,3 +55,31 @@ def lines(text):
 
 def _no_constant(name):
     raise AssertionError(f"{name} is no JSON")
+
+
+def write(name, text):
+    Path(name).write_text(text)
+    return name
+
+
+def predicting(target="found.npy", more="rows = 30"):
+    """Write a config that predicts for the rows of new.npy; return its path."""
+    np.save("new.npy", X)
+    text = f'[run]\npath = "run"\n[predict]\ninput = "new.npy"\noutput = "{target}"\n{more}\n'
+    return write("predict.toml", text)
+
+
+def read_predictions(name):
+    if name.endswith(".npy"):
+        return np.load(name, allow_pickle=False)
+    if name.endswith(".zarr"):
+        return zarr.open_array(name)[:]
+    return np.genfromtxt(name, delimiter=",", dtype=None, encoding="utf-8")
+
+
+def everything(folder):
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def interrupt():
+    raise KeyboardInterrupt

@@ -11,3 +11,8 @@ def naming(*words):
     """
     whole = (rf"(?<!\w){re.escape(word)}(?!\w)" for word in words)
     return "(?s)" + "".join(f"(?=.*{each})" for each in whole)
+
+
+def names(text, *words):
+    """Return whether a text names all these words."""
+    return re.search(naming(*words), text) is not None

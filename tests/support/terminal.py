@@ -1,5 +1,6 @@
 """The command line without a process of its own."""
 
+import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -26,3 +27,17 @@ def command(*arguments):
         except SystemExit as stop:
             return Done(stop.code, out.getvalue(), err.getvalue())
     raise AssertionError("the command line did not exit")
+
+
+def ok(*arguments):
+    """Run a command that must go well; return what it printed."""
+    done = command(*arguments)
+    assert done.code == 0, done
+    return done
+
+
+def digest(run):
+    """Return the digest that ``dadmm show`` prints."""
+    text = ok("show", run, "--digest").out
+    assert re.fullmatch(r"[0-9a-f]{64}\n", text)
+    return text
