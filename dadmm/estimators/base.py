@@ -23,8 +23,8 @@ from threadpoolctl import threadpool_info
 
 from dadmm.cluster.connection import current_client, resources
 from dadmm.data import arrays, ingest, targets
-from dadmm.data.containers import Container, Task, contain
-from dadmm.data.prepare import Training, check_options, prepare_training
+from dadmm.data.containers import Container, Task
+from dadmm.data.prepare import Training, check_options, contain, prepare_training
 from dadmm.engine import loop
 from dadmm.engine.compute import store_errors
 from dadmm.engine.live.dashboard import open_page, telling
