@@ -32,7 +32,9 @@ class Blocks(Protocol):
         """Make room for an array whose chunks have `rows` rows."""
 
     def read(self, name: str, chunk: int) -> Array:
-        """Return a chunk, which the caller may change.
+        """Return a chunk.  The caller may change chunks of state.
+
+        The chunk is valid until this thread reads the same variable again.
 
         Raises
         ------
@@ -267,7 +269,7 @@ class ZarrBlocks(Blocks):
         self.files.delete(name)
 
     def publish(self, record: Mapping[str, Any]) -> None:
-        try:
+        try:  # keep the record before, in case the new one is damaged
             if before := self.record():
                 self.files.save(PREVIOUS, metadata.record(before), sync=False)
         except DamageError:
