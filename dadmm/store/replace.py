@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,25 @@ PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @contextmanager
-def writing(target: str | Path) -> Iterator[None]:
-    """Turn any error of writing `target` into one line.
+def reaching(
+    place: object,
+    doing: str,
+    kind: type[DadmmError],
+    caught: tuple[type[Exception], ...] = (Exception,),
+) -> Iterator[None]:
+    """Turn errors of a file system into one line: `RunError` if they may pass, else `kind`."""
+    try:
+        yield
+    except DadmmError:
+        raise
+    except caught as error:
+        kind = RunError if getattr(error, "errno", None) in PASSING else kind
+        why = getattr(error, "strerror", None) or error
+        raise kind(f"{place} cannot be {doing}: {why}") from error
+
+
+def writing(target: str | Path) -> AbstractContextManager[None]:
+    """Turn errors of writing `target` into one line.
 
     Raises
     ------
@@ -27,14 +44,8 @@ def writing(target: str | Path) -> Iterator[None]:
     RunError
         If the disk is full or gone.
     """
-    try:
-        yield
-    except DadmmError:
-        raise
-    except (OSError, ValueError) as error:  # the latter for names with a null
-        kind = RunError if getattr(error, "errno", None) in PASSING else InputError
-        why = getattr(error, "strerror", None) or error
-        raise kind(f"{target} cannot be written: {why}") from error
+    # ValueError is for names with a null.
+    return reaching(target, "written", InputError, (OSError, ValueError))
 
 
 def replace_file(target: str | Path, content: bytes, *, new: bool = False) -> None:

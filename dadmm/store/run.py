@@ -15,13 +15,13 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from dadmm.errors import DadmmError, DamageError, RunError, StoreError, TakenError
+from dadmm.errors import DamageError, RunError, StoreError, TakenError
 from dadmm.numerics.types import Array
 from dadmm.store import history, metadata
 from dadmm.store.arrays import COMMIT, PREVIOUS, Blocks, MemoryBlocks, ZarrBlocks
 from dadmm.store.commit import checked
 from dadmm.store.lock import LOCK, Lock, refuse_locked
-from dadmm.store.replace import PASSING
+from dadmm.store.replace import reaching
 from dadmm.store.sources import Source
 
 FORMAT = 3
@@ -83,7 +83,7 @@ class Run:
         """
         attributes = {**attributes, "format": FORMAT, "id": uuid.uuid4().hex[:8]}
         blocks = ZarrBlocks(url, attributes["id"], durable)
-        with _reaching(url, "read"):
+        with reaching(url, "read", StoreError):
             taken, ours = _is_taken(blocks), _root_of(blocks) is not None
         if taken and not overwrite:
             kind = TakenError if ours else StoreError
@@ -93,7 +93,7 @@ class Run:
             )
         if taken and not ours:
             raise StoreError(f"{url} is not a dadmm run, so it is not overwritten: remove it first")
-        with _reaching(url, "written"):
+        with reaching(url, "written", StoreError):
             if taken:
                 attributes["first"] = secrets.randbelow(2**40)
                 refuse_locked(blocks)
@@ -115,7 +115,7 @@ class Run:
             If there is no run, or it has another format version.
         """
         blocks = ZarrBlocks(url)
-        with _reaching(url, "read"):
+        with reaching(url, "read", StoreError):
             text = _root_of(blocks)
             if text is None:
                 what = "is not a dadmm run" if _is_taken(blocks) else "does not exist"
@@ -182,7 +182,7 @@ class Run:
         if not self.durable or not isinstance(self.blocks, ZarrBlocks):
             yield
             return
-        with _reaching(self.blocks.url, "written", RunError):
+        with reaching(self.blocks.url, "written", RunError):
             self._lock = Lock(self.blocks, force)
         try:
             yield
@@ -423,21 +423,6 @@ class Run:
 def _fingerprints(blocks: Any, name: str, token: str) -> Array:
     """Return the checksums of the user's own chunks; a process reads them once."""
     return np.asarray(blocks.get(name))
-
-
-@contextmanager
-def _reaching(
-    url: str | os.PathLike[str], doing: str, kind: type[DadmmError] = StoreError
-) -> Iterator[None]:
-    """Turn any error of a file system into one line that names the place."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except Exception as error:
-        why = getattr(error, "strerror", None) or error
-        kind = RunError if getattr(error, "errno", None) in PASSING else kind
-        raise kind(f"{url} cannot be {doing}: {why}") from error
 
 
 def _root_of(blocks: ZarrBlocks) -> bytes | None:
