@@ -189,9 +189,6 @@ def _wait(client: Any, what: str, deadline: float, limit: float) -> None:
             )
 
 
-# ----------------------------------------------------------------------------------- connecting
-
-
 def _address(place: str, deadline: float, limit: float) -> str:
     """Return an address; read it from a scheduler file once that exists."""
     if "://" in place or not place.endswith(".json"):  # Dask takes host:port without a scheme
@@ -254,9 +251,6 @@ def _warn_of_open_ports(client: Any, target: Any) -> None:
 def listening(dask_scheduler: Any) -> list[str]:
     """Return the addresses at which a scheduler listens."""
     return [str(listener.listen_address) for listener in dask_scheduler.listeners]
-
-
-# ---------------------------------------------------------------------------------- what there is
 
 
 def current_client() -> Any:

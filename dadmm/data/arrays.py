@@ -198,9 +198,6 @@ def _check_cells(x: Any, name: str) -> None:
             raise DataError(f"{name} has a number too large in row {row}, column {column}")
 
 
-# ------------------------------------------------------------------------------------ into the run
-
-
 def plain_block(block: Any, name: str, shape: tuple[int, ...], where: str) -> Array:
     """Return a dask block as a NumPy array.
 

@@ -124,9 +124,6 @@ def _opening(where: str) -> Iterator[None]:
         ) from error
 
 
-# ------------------------------------------------------------------------------------------ arrays
-
-
 def _read_npy(filesystem: Any, path: str, where: str) -> Array:
     """Return the array in a file, checking the header's size against the file's first.
 
@@ -171,9 +168,6 @@ def _open_zarr(path: str, where: str) -> Any:
     return stored
 
 
-# ------------------------------------------------------------------------------------------ tables
-
-
 def _open_parquet(urls: Sequence[str], name: str) -> Any:
     if sum(_sizes(urls)) <= SMALL:
         import pandas as pd
@@ -189,14 +183,8 @@ def _open_parquet(urls: Sequence[str], name: str) -> Any:
 
 def _sizes(urls: Sequence[str]) -> list[int]:
     """Return the size of each file in bytes; 0 if its server does not tell."""
-    found = []
-    for url in urls:
-        filesystem, path = url_to_fs(url)
-        if filesystem.isdir(path):
-            found.append(filesystem.du(path))
-        else:
-            found.append(int(filesystem.size(path) or 0))
-    return found
+    places = [url_to_fs(url) for url in urls]
+    return [fs.du(path) if fs.isdir(path) else int(fs.size(path) or 0) for fs, path in places]
 
 
 @dataclass(frozen=True)
@@ -291,7 +279,7 @@ def _layout(head: bytes, where: str) -> Layout:
     if not len(table):
         raise InputError(f"{where} has no rows")
     texts = tuple(c for c in names if table[c].dtype.kind not in "if")
-    return Layout(delimiter, names, header, texts)
+    return replace(layout, texts=texts)
 
 
 def _first_row(content: bytes, delimiter: str) -> list[str]:

@@ -179,9 +179,6 @@ def plain(values: Any) -> Any:
     return np.array(values.tolist()) if values.dtype.kind == "O" else values
 
 
-# ------------------------------------------------------------------------------------------- parts
-
-
 def predict_parts(
     predict: Callable[[Any], Any],
     x: Any,

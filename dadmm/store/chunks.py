@@ -28,10 +28,8 @@ def read_chunk(files: Files, name: str, spec: ArraySpec, key: str | None = None)
 
     Parameters
     ----------
-    files : Files
     name : str
         The chunk's file.
-    spec : ArraySpec
     key : str or None
         Read into this thread's buffer of that name, which the next read overwrites; None
         allocates.

@@ -1,4 +1,4 @@
-"""The history of a run: arrays with one row an iteration, and newest rows in the commit record."""
+"""The history of a run: a row an iteration, in arrays; the newest rows in the commit record."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -57,8 +57,6 @@ class Run:
     def __getstate__(self) -> dict[str, Any]:
         needed = {k: self.attributes[k] for k in ("id", "sources") if k in self.attributes}
         return {"blocks": self.blocks, "attributes": needed, "_lock": None}
-
-    # --------------------------------------------------------------------------- life of a run
 
     @classmethod
     def in_memory(cls, attributes: Mapping[str, Any]) -> Run:
@@ -132,7 +130,7 @@ class Run:
         try:
             metadata.parse_group(text)
             if not isinstance(attributes, dict):
-                raise ValueError("its attributes are none of a run")
+                raise ValueError("it has no attributes of a run")
         except ValueError as error:
             raise DamageError(str(url), ROOT, None, f"is damaged ({error})") from error
         if not isinstance(attributes.get("id"), str):
@@ -198,8 +196,6 @@ class Run:
             document = metadata.group_document({"dadmm": self.attributes})
             self.blocks.files.save(ROOT, document, sync=self.durable)
 
-    # ------------------------------------------------------------------------------ what it holds
-
     def create_data(self, name: str, columns: int, rows: int, chunk: int, dtype: Any) -> None:
         """Make room for ``data/<name>``, (rows, columns) in chunks of `chunk` rows."""
         dims = ("sample", {"x": "feature", "y": "target"}.get(name, name))
@@ -216,13 +212,11 @@ class Run:
         table = self.attributes.get("sources", {}).get(name)
         if table is None:
             return self.blocks.read(f"data/{name}", chunk)
-        rows = int(table["rows"])
-        expected = _fingerprints(
-            cast(Any, self.blocks), f"data/{name}_crc32c", self.attributes["id"]
-        )[chunk]
-        first = chunk * rows
-        last = min(first + rows, int(table["total"]))
-        return Source.parse(table).read_checked(first, last, int(expected))
+        blocks: Any = self.blocks
+        checksums = _checksums(blocks, f"data/{name}_crc32c", self.attributes["id"])
+        first = chunk * int(table["rows"])
+        last = min(first + int(table["rows"]), int(table["total"]))
+        return Source.parse(table).read_checked(first, last, int(checksums[chunk]))
 
     def expect_data(self, name: str, chunk: int) -> None:
         """Prepare to read a chunk of ``data/<name>`` soon; do nothing for the user's own arrays."""
@@ -250,13 +244,8 @@ class Run:
             The name of the rows' dimension.
         """
         for name, width in widths.items():
-            self.blocks.create(
-                f"state/{generation}/{name}",
-                (rows, width),
-                chunk,
-                dtype,
-                (dim, f"{name}_unit"),
-            )
+            path, dims = f"state/{generation}/{name}", (dim, f"{name}_unit")
+            self.blocks.create(path, (rows, width), chunk, dtype, dims)
 
     def load_params(self, generation: int, names: Iterable[str]) -> dict[str, Array]:
         """Return the named parameters of a generation."""
@@ -420,7 +409,7 @@ class Run:
 
 
 @lru_cache(maxsize=8)
-def _fingerprints(blocks: Any, name: str, token: str) -> Array:
+def _checksums(blocks: Blocks, name: str, run: str) -> Array:
     """Return the checksums of the user's own chunks; a process reads them once."""
     return np.asarray(blocks.get(name))
 

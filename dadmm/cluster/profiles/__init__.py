@@ -164,9 +164,6 @@ def put(options: dict[str, Any], place: str, value: Any) -> None:
     options[last] = value
 
 
-# --------------------------------------------------------------------------------------- finding
-
-
 def shipped() -> list[str]:
     """Return the names of the profiles that come with dadmm."""
     found = [Path(str(each)).stem for each in files(__name__).iterdir() if is_file(str(each))]
@@ -240,9 +237,6 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[key] = value
     return found
-
-
-# -------------------------------------------------------------------------------------- checking
 
 
 def _check(name: str, content: Any) -> None:
