@@ -223,7 +223,7 @@ class NMFBlock(Block):
     init : {"random", "nndsvd"}
         Draw the first dictionary, or compute it from two passes over the data (`nndsvd`).
     window : int
-        Number of mini-batches in the sums that the dictionary is computed from.
+        Mini-batches that the sums behind the dictionary remember.
     """
 
     n_components: int

@@ -144,7 +144,7 @@ def test_columns_are_taken_by_name_or_named():
 )
 def test_forged_forms_are_refused(forged):
     good = {"names": None, "columns": [], "targets": None, "dims": [], "features": []}
-    with pytest.raises(InputError, match="does not say what its inputs were"):
+    with pytest.raises(InputError, match="does not describe its inputs"):
         Form.from_json(forged if not forged else good | forged)
 
 
