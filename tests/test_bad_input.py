@@ -712,7 +712,7 @@ def test_a_store_of_another_version_is_named_by_every_command(foreign, arguments
         (["x.npy", "out.txt"], "out.txt: end the output's name in .npy, .csv, .parquet or .zarr"),
         (["x.npy", "none/out.npy"], "there is no folder .*none; make it first"),
         (["x.npy", "folder.npy", "--overwrite"], "folder.npy is a folder"),
-        (["x.npy", "folder.zarr", "--overwrite"], "folder.zarr is no zarr array"),
+        (["x.npy", "folder.zarr", "--overwrite"], "folder.zarr is not a zarr array"),
         (["x.npy", "x" * 300 + ".npy"], r"x+\.npy cannot be written: File name too long"),
         (["x.npy", "x" * 300 + ".zarr"], r"x+\.zarr cannot be written: File name too long"),
         (["x.npy", "nope://out.zarr"], "nope://out.zarr cannot be written: Protocol not known"),
