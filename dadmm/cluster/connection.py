@@ -199,7 +199,7 @@ def _address(place: str, deadline: float, limit: float) -> str:
             found = json.loads(path.read_text())
             if isinstance(found, Mapping) and isinstance(found.get("address"), str):
                 return str(found["address"])
-            raise InputError(f"{place} is no scheduler file: it has no address")
+            raise InputError(f"{place} is not a scheduler file: it has no address")
         if time.monotonic() >= deadline:
             raise RunError(
                 f"no scheduler file appeared at {place} within {limit:g} s: start "

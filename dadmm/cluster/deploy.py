@@ -45,7 +45,7 @@ def start(
     if not hasattr(cluster, "scheduler_address"):
         with suppress(Exception):
             cluster.close()
-        raise OptionError(f"profile {profile.name!r}: {profile.cluster['type']} makes no cluster")
+        raise OptionError(f"profile {profile.name!r}: {profile.cluster['type']} is not a cluster")
     stack.callback(close, cluster)
     try:
         within(lambda: _scaled(cluster, scale), deadline)

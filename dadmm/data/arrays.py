@@ -17,13 +17,7 @@ import numpy as np
 import zarr
 from dask.tokenize import normalize_token
 
-from dadmm.errors import (
-    CellError,
-    DadmmError,
-    DataError,
-    RunError,
-    ShapeError,
-)
+from dadmm.errors import CellError, DadmmError, DataError, RunError, ShapeError
 from dadmm.numerics.types import Array
 from dadmm.store.sources import Readable, refuse_pickle
 

@@ -84,13 +84,7 @@ class Labelled(Container):
                 names = labels
             elif rest or self.x.name is None:
                 names = []
-        if len(parts) == 1:
-            matrix = parts[0]
-        elif any(is_dask(part) for part in parts):
-            matrix = da.concatenate(parts, axis=1)
-        else:
-            matrix = np.concatenate(parts, axis=1)
-        return Plain(matrix, check_names(names, "x"))
+        return Plain(_side_by_side(parts), check_names(names, "x"))
 
     def _stack(self, array: Any, repeat: bool = False) -> Any:
         """Return a variable as a matrix, (rows, numbers of a row)."""
@@ -137,9 +131,8 @@ class Labelled(Container):
                 )
         parts = [self._stack(self.x[name]) for name in names]
         rest = Labelled(self.x.drop_vars(list(names)), self.dims)
-        if len(parts) == 1:
-            return rest, parts[0][:, 0]
-        return rest, (da if any(map(is_dask, parts)) else np).concatenate(parts, axis=1)
+        matrix = _side_by_side(parts)
+        return rest, matrix[:, 0] if len(parts) == 1 else matrix
 
     def align(self, y: Any, name: str) -> Any:
         for dim in self.dims:
@@ -154,6 +147,12 @@ class Labelled(Container):
             raise ShapeError(f"{name} has sizes {dict(y.sizes)}, x has {dict(self.sizes)}")
         found = Labelled(y, self.dims)._stack(y)
         return found[:, 0] if set(y.dims) == set(self.dims) else found
+
+
+def _side_by_side(parts: Sequence[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return (da if any(map(is_dask, parts)) else np).concatenate(parts, axis=1)
 
 
 def _coordinates(x: Any, dim: Hashable) -> list[Label] | None:

@@ -39,7 +39,7 @@ def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
     if place.suffix != ".zarr" and os.path.isdir(place):
         raise InputError(f"{target} is a folder: choose another name")
     if place.suffix == ".zarr" and os.path.exists(place) and not (place / "zarr.json").exists():
-        raise InputError(f"{target} is no zarr array, so it is not overwritten: remove it first")
+        raise InputError(f"{target} is not a zarr array, so it is not overwritten: remove it first")
     if not os.path.isdir(place.parent):
         raise InputError(f"{target}: there is no folder {place.parent}; make it first")
 

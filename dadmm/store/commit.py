@@ -41,7 +41,7 @@ def checked(record: dict[str, Any] | None, url: str | None, name: str) -> dict[s
         and _is_numbers(record.get("final") or {})
     )
     if not whole or not {"previous", "network", "final"} <= record.keys():
-        raise DamageError(str(url), name, None, "is damaged (it is no commit record)")
+        raise DamageError(str(url), name, None, "is damaged (it is not a commit record)")
     return record
 
 

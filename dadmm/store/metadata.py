@@ -107,7 +107,7 @@ def parse_group(text: bytes) -> dict[str, Any]:
     """Return the attributes of a group; raise `ValueError` if its metadata is damaged."""
     found = _parse(text)
     if found.get("node_type") != "group":
-        raise ValueError("it is no group")
+        raise ValueError("it is not a group")
     return found["attributes"]
 
 
@@ -137,9 +137,9 @@ def parse_array(text: bytes) -> ArraySpec:
         rows = chunks[0] if chunks else 1
         same = array_document(shape, rows, dtype.str, None if dims is None else tuple(dims))
     except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
-        raise ValueError(f"it describes no array of a run ({error})") from error
+        raise ValueError(f"it does not describe an array of a run ({error})") from error
     if not whole or rows < 1 or found != _parse(same):
-        raise ValueError("it describes no array of a run")
+        raise ValueError("it does not describe an array of a run")
     return ArraySpec(shape, chunks, dtype.newbyteorder("<").str)
 
 

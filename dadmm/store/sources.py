@@ -38,10 +38,8 @@ class Source:
         store: Any = array.store
         if isinstance(store, LocalStore):
             return cls(str(Path(store.root).absolute()), array.path)
-        plain = isinstance(store, FsspecStore) and not {*store.fs.storage_options} - {
-            "asynchronous"
-        }
-        if plain:
+        # Other processes do not have the options of this one's file system.
+        if isinstance(store, FsspecStore) and not {*store.fs.storage_options} - {"asynchronous"}:
             protocol = store.fs.protocol
             first = protocol if isinstance(protocol, str) else protocol[0]
             if first != "memory":

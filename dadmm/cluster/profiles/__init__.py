@@ -146,7 +146,7 @@ class Profile:
         except (ImportError, AttributeError) as error:
             raise OptionError(f"{where}: {dotted} cannot be imported: {error}") from error
         if not callable(made):
-            raise OptionError(f"{where}: {dotted} is no class of a cluster")
+            raise OptionError(f"{where}: {dotted} is not a class")
         return made
 
     def _installed(self, needed: str) -> None:
