@@ -151,7 +151,7 @@ class Activation:
           is a product of log-concave functions of ``u``.  For tanh, with
           ``t = tanh u``, it is ``(1 - t**2) (3 t**2 - 2 a t - 1)``, positive only left of a root
           below zero, where ``-t`` and both linear factors of the second factor are concave.
-           For softplus, with ``p = act'``, it is
+          For softplus, with ``p = act'``, it is
           ``p (1 - p) (a - act(u) - exp(u))``.  So ``g`` is concave on one interval at most,
           which contains the top of the bump; the top's place depends on ``a`` alone.
 
