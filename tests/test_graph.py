@@ -17,9 +17,9 @@ from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM
 from dadmm.engine import graph, loop
-from dadmm.engine.graph import FAN_IN
+from dadmm.engine.layout import FAN_IN, groups
 from dadmm.engine.plan import Plan, Step
-from dadmm.engine.tasks import aligned
+from dadmm.engine.tasks import aligned, task_of
 from dadmm.errors import StoreError
 from dadmm.estimators.load import open_plan
 from dadmm.solvers.problem import Problem
@@ -210,7 +210,7 @@ def tasks(made):
 
 def summed(values):
     """Return the tree sum of values as a graph."""
-    made = graph._Tasks(plan())
+    made = graph.Graph(plan())
     leaves = [made.add(leaf, "leaf", i)(value) for i, value in enumerate(values)]
     return made.result(made.tree_sum(leaves, "test"))
 
@@ -295,6 +295,19 @@ def test_the_other_graphs_have_readable_keys_too():
     }
 
 
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_a_task_that_works_on_a_chunk_is_named_by_it_and_no_other_is(solver):
+    made = plan(solver)
+    shared = ("load", "sum", "solve", "keep", "save", "report")
+    for each in (graph.first(made), graph.iteration(made, step(3)), graph.finish(made, 3, 3, 9)):
+        for key, task in tasks(each).items():
+            if key.startswith(shared):
+                assert task_of(key) is None
+            else:
+                chunk = task.args[1 if key.startswith("start") else 2]
+                assert task_of(key) == f"chunk {chunk} ({key})"
+
+
 def test_no_two_tasks_share_a_key_whatever_the_iteration_the_stage_or_the_session():
     one, other = plan(), plan()
     keys = [
@@ -340,11 +353,11 @@ def test_a_plan_travels_without_what_tasks_do_not_need(tmp_path):
 
 @pytest.mark.parametrize("leaves", [1, 7, 8, 9, 64, 65, 130])
 def test_sums_are_added_in_a_tree_that_only_their_number_decides(leaves, monkeypatch):
-    monkeypatch.setattr(graph, "combine", tuple)
+    monkeypatch.setattr("dadmm.engine.tasks.combine", tuple)
     made = summed(range(leaves))
     shape = list(range(leaves))
     for level in range(20):
-        shape = [tuple(group) for group in graph.groups(shape, level)]
+        shape = [tuple(group) for group in groups(shape, level)]
         if len(shape) == 1:
             break
     for scheduler in ("sync", "threads", "threads"):
