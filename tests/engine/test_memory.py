@@ -7,7 +7,7 @@ import pytest
 from dask.utils import parse_bytes
 
 from dadmm.cluster.worker import BASE_BYTES
-from dadmm.engine.graph import FAN_IN
+from dadmm.engine.layout import FAN_IN
 from dadmm.engine.memory import SMALLEST, USABLE, chunk_rows, worker_bytes
 from dadmm.errors import OptionError, ShapeError
 from dadmm.networks.architecture import Architecture
