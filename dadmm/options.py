@@ -259,6 +259,12 @@ def check_type(name: str, value: object, kind: type) -> None:
     Option((kind,), "").check(name, value)
 
 
+def whole(name: str, value: Any, least: int) -> int:
+    """Return a whole number that is large enough; raise `OptionError` for another value."""
+    Option((int,), "", least=least).check(name, value)
+    return int(value)
+
+
 def documented(cls: type[T]) -> type[T]:
     """Put a section Parameters, made of the options' descriptions, into a class's docstring."""
     lines = ["Parameters", "----------"]

@@ -1,7 +1,7 @@
-"""Data: named data sets and files for configs, generated figures, and attributes of digits.
+"""Data sets: named ones and files for configs, drawn figures, and attributes of digits.
 
-`named` has what a config's [data] table can name; `drawing` draws images whose hidden attributes
-are known; `strokes` measures attributes of images of digits.
+`named` loads the data of a config's [data] table; `drawing` draws images with known attributes;
+`strokes` measures attributes of images of digits.
 """
 
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ __all__ = [
     "stroke_attributes",
     "write_figures",
 ]
-# Where each name is: a worker that draws figures needs no data frames, nor scikit-learn.
+# Imported when needed: a worker that draws figures needs neither pandas nor scikit-learn.
 _HOMES = {
     "DATASETS": "named",
     "Figures": "drawing",

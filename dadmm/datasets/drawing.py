@@ -1,8 +1,8 @@
-"""Figures: small images drawn from known attributes, to see whether a model's factors find them.
+"""Figures: small images drawn from known attributes, to test whether a model's factors find them.
 
 An image shows one figure.  Its shape, colour, texture, position and size are drawn independently;
-the class depends on shape and colour alone.  Rows come in blocks, each with a random stream of its
-own, so that any range of rows can be drawn by itself, and chunks do not matter.
+the class depends on shape and colour alone.  Each block of rows has a random stream of its own, so
+any range of rows can be drawn by itself, and chunks do not matter.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from dadmm.errors import InputError, OptionError
+from dadmm.errors import InputError
 from dadmm.numerics.types import Array
+from dadmm.options import whole
 from dadmm.store.replace import writing
 
 SIDE = 16
@@ -34,20 +35,18 @@ NAMES = (
     *(f"texture_{name}" for name in TEXTURES),
 )
 
-# Rows that share a random stream: they stay in the processor's cache while they are drawn.
-BLOCK = 256
+BLOCK = 256  # rows that share a random stream: they fit into the processor's cache
 ROWS_PER_CHUNK = 16384  # 12 MiB of pixels
 CENTRES = (5.5, 10.5)
 SIZES = (2.5, 4.0)
 LIGHTS = (144.0, 224.0)
-NOISE = 32  # every pixel's is less
+NOISE = 32  # above the noise of every pixel
 TINTS = np.array([[1.0, 0.2, 0.2], [0.2, 1.0, 0.2], [0.2, 0.2, 1.0]], np.float32)
-# Half a side of the square, and the inner radius of the triangle, whose area is that of the unit
-# circle: how much ink there is tells the size, not the shape.
+# Half a side of the square and the inner radius of the triangle with the area of the unit circle:
+# the amount of ink depends on the size, not on the shape.
 HALF_SIDE = math.sqrt(math.pi) / 2
 INNER_RADIUS = math.sqrt(math.pi / math.sqrt(27))
-# What writes a group puts this among its attributes, so that nothing else is overwritten.
-KIND = "figures"
+KIND = "figures"  # an attribute of the written groups, so that nothing else is overwritten
 
 
 class Figures(NamedTuple):
@@ -62,9 +61,9 @@ class Figures(NamedTuple):
     attributes : (rows, 13) float32 array
         One column for each of `names`.
     names : tuple of str
-        Of the attributes.
+        Names of the attributes.
     shape : tuple of int
-        Of one image.
+        Shape of one image.
     """
 
     x: Array
@@ -75,19 +74,19 @@ class Figures(NamedTuple):
 
 
 def figures(rows: int, seed: int = 0, start: int = 0) -> Figures:
-    """Draw images of a figure each, with the attributes that they are drawn from.
+    """Draw images of one figure each, and return them with the attributes behind them.
 
     All attributes are independent of each other.  Shape (circle, square or triangle: 0 to 2),
     colour (red, green or blue: 0 to 2) and texture (plain, striped, checked or dotted) are uniform
     on their names.  The centre of mass is uniform on [5.5, 10.5] in either direction, in pixels
     rightwards and downwards from the upper left corner.  The size, uniform on [2.5, 4], is the
-    radius, in pixels, of a circle of the figure's area.  The class is
+    radius, in pixels, of a circle of the figure's area.  The class depends on nothing else:
 
         y = 3 shape + colour
 
-    and depends on nothing else.  Where a figure is, a pixel is its light, uniform on [144, 224],
-    times its texture, of mean 0.7 whichever it is, and a fifth of that in the other two channels.
-    Nuisances are the light, and noise: a whole number, uniform on 0 to 31, is added to each channel
+    On the figure, a pixel is light times texture in the figure's channel, and a fifth of that in
+    the other two.  The light is uniform on [144, 224]; the mean of every texture is 0.7.  The light
+    is a nuisance, and so is the noise: a whole number, uniform on 0 to 31, is added to each channel
     of each pixel.
 
     Parameters
@@ -102,9 +101,8 @@ def figures(rows: int, seed: int = 0, start: int = 0) -> Figures:
     Returns
     -------
     Figures
-        `x` (rows, 768) uint8, `y` (rows,) int64, `attributes` (rows, 13) float32: one column each,
-        0 or 1, for the names of shape, colour and texture, and numbers for position and size;
-        their `names`; and the `shape` of an image.
+        Names of shape, colour and texture have one attribute each, 0 or 1; position and size are
+        numbers.
 
     Raises
     ------
@@ -120,7 +118,7 @@ def figures(rows: int, seed: int = 0, start: int = 0) -> Figures:
     >>> drawn.names[:4]
     ('shape_circle', 'shape_square', 'shape_triangle', 'colour_red')
     """
-    rows, seed, start = _whole("rows", rows, 1), _whole("seed", seed, 0), _whole("start", start, 0)
+    rows, seed, start = whole("rows", rows, 1), whole("seed", seed, 0), whole("start", start, 0)
     x = np.empty((rows, math.prod(IMAGE)), np.uint8)
     y = np.empty(rows, np.int64)
     attributes = np.empty((rows, len(NAMES)), np.float32)
@@ -129,8 +127,8 @@ def figures(rows: int, seed: int = 0, start: int = 0) -> Figures:
         low, high = max(first, start), min(first + BLOCK, stop)
         drawn = _draw(seed, first // BLOCK)
         arrays: tuple[Array, ...] = (x, y, attributes)
-        for whole, part in zip(arrays, drawn, strict=True):
-            whole[low - start : high - start] = part[low - first : high - first]
+        for array, part in zip(arrays, drawn, strict=True):
+            array[low - start : high - start] = part[low - first : high - first]
     return Figures(x, y, attributes)
 
 
@@ -141,12 +139,12 @@ def write_figures(
     chunk_rows: int = ROWS_PER_CHUNK,
     overwrite: bool = False,
 ) -> None:
-    """Write what `figures` returns into a zarr v3 group, chunk by chunk.
+    """Write the arrays of `figures` into a zarr v3 group, chunk by chunk.
 
-    No more than some chunks are in memory at a time.  The group is written beside `path` and
-    renamed when it is whole.  Its arrays are ``x`` (rows, 768) uint8, ``y`` (rows,) int64 and
-    ``attributes`` (rows, 13) float32, all in chunks of the same rows and not compressed; among its
-    own attributes are ``names``, ``shape`` (of an image), ``seed`` and ``rows``.
+    Only some chunks are in memory at a time.  The group is written beside `path` and renamed when
+    it is complete.  Its arrays are ``x`` (rows, 768) uint8, ``y`` (rows,) int64 and ``attributes``
+    (rows, 13) float32, in chunks of the same rows, not compressed.  Its attributes include
+    ``names``, ``shape`` (of an image), ``seed`` and ``rows``.
 
     Parameters
     ----------
@@ -157,21 +155,21 @@ def write_figures(
     seed : int
         At least 0.
     chunk_rows : int
-        At least 1; they make no difference to the values.
+        At least 1; the values do not depend on it.
     overwrite : bool
-        Replace figures that were written to `path` before; nothing else is replaced.
+        Whether to replace figures at `path`; nothing else is replaced.
 
     Raises
     ------
     InputError
-        If the place is none to write to, or taken.
+        If `path` exists, has no folder, or is a URL.
     OptionError
         If a number is not whole, or too small.
     RunError
         If the disk is full or gone.
     """
-    rows, seed = _whole("rows", rows, 1), _whole("seed", seed, 0)
-    chunk_rows = min(_whole("chunk_rows", chunk_rows, 1), rows)
+    rows, seed = whole("rows", rows, 1), whole("seed", seed, 0)
+    chunk_rows = min(whole("chunk_rows", chunk_rows, 1), rows)
     if "://" in os.fspath(path):
         raise InputError(f"{path}: figures are written to a local folder; copy them from there")
     target = Path(path)
@@ -189,7 +187,7 @@ def write_figures(
 
 def _draw(seed: int, block: int) -> tuple[Array, Array, Array]:
     """Return x, y and attributes of the rows of a block."""
-    # The generator is named, for NumPy may choose another default one day.
+    # NumPy may change its default generator, so this one is named.
     stream = np.random.SeedSequence(seed, spawn_key=(block,))
     rng = np.random.Generator(np.random.PCG64(stream))
     kinds = [rng.integers(len(of), size=BLOCK) for of in (SHAPES, COLOURS, TEXTURES)]
@@ -213,9 +211,9 @@ def _draw(seed: int, block: int) -> tuple[Array, Array, Array]:
 
 
 def _cover(shape: Array, centre_x: Array, centre_y: Array, size: Array) -> Array:
-    """Return how much of each pixel a figure covers: (rows, 16, 16) float32, from 0 to 1.
+    """Return the share of each pixel that a figure covers: (rows, 16, 16) float32, from 0 to 1.
 
-    A pixel at signed distance d from the outline is covered by 1/2 - d, cut to [0, 1].
+    A pixel at signed distance d from the outline has the share 1/2 - d, clipped to [0, 1].
     """
     middles = np.arange(SIDE, dtype=np.float32) + np.float32(0.5)
     across = np.abs(middles - centre_x[:, None])[:, None, :]
@@ -235,7 +233,7 @@ def _cover(shape: Array, centre_x: Array, centre_y: Array, size: Array) -> Array
 
 
 def _patterns() -> Array:
-    """Return how bright each texture is at each pixel: (textures, 16, 16) float32, of mean 0.7."""
+    """Return the brightness of each texture: (textures, 16, 16) float32, of mean 0.7."""
     row, column = np.indices((SIDE, SIDE))
     light, dark = 1.0, 0.4
     return np.stack(
@@ -263,7 +261,7 @@ def _write(path: Path, rows: int, seed: int, chunk_rows: int) -> None:
             chunks=(chunk_rows, *shape),
             dtype=dtype,
             compressors=None,
-            config={"write_empty_chunks": True},  # else each chunk is compared with the fill value
+            config={"write_empty_chunks": True},  # saves a comparison with the fill value
         )
         for name, shape, dtype in (
             ("x", (math.prod(IMAGE),), "uint8"),
@@ -290,9 +288,3 @@ def _check_target(target: Path, overwrite: bool) -> None:
         ours = False
     if not ours or target.is_symlink():
         raise InputError(f"{target} holds no figures, so it is not overwritten: remove it first")
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise OptionError(f"{name}={value!r}: use a whole number, {least} or more")
-    return int(value)

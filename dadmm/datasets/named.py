@@ -26,17 +26,17 @@ FIGURES = 10_000
 def load_dataset(name: str) -> tuple[Array, Array]:
     """Return inputs and targets of a named data set.
 
-    Digits ship inside scikit-learn.  MNIST (LeCun et al. 1998, ``mnist.npz``) and Wine Quality
-    (Cortez et al. 2009) are read from the folder that the environment variable ``DADMM_DATA``
-    names, if it is set and has them, and are otherwise downloaded by scikit-learn from OpenML.
-    Figures are drawn: the first 10 000 rows of `dadmm.datasets.figures`, with seed 0.
+    Digits ship with scikit-learn.  MNIST (LeCun et al. 1998, ``mnist.npz``) and Wine Quality
+    (Cortez et al. 2009) are read from the folder in the environment variable ``DADMM_DATA``, if it
+    has them; else scikit-learn downloads them from OpenML.  Figures are the first 10 000 rows of
+    `dadmm.datasets.figures`, with seed 0.
 
     Returns
     -------
     x : (rows, features) array
         uint8 for MNIST and figures, float64 for the others.
     y : (rows,) array
-        MNIST's 70 000 rows are the 60 000 of its training set, then the 10 000 of its test set.
+        Of MNIST's 70 000 rows, the first 60 000 are its training set, the others its test set.
     """
     if name == "digits":
         from sklearn.datasets import load_digits
@@ -54,10 +54,8 @@ def load_dataset(name: str) -> tuple[Array, Array]:
 
 
 def _mnist() -> tuple[Array, Array]:
-    folder = os.environ.get("DADMM_DATA")
-    path = Path(folder, "mnist.npz") if folder else None
-    cure = "put mnist.npz into a folder and set DADMM_DATA to it"
-    if path is not None and path.exists():
+    path, cure = _kept("mnist.npz")
+    if path is not None:
         try:
             with np.load(path, allow_pickle=False) as found:
                 x = np.concatenate([found["x_train"], found["x_test"]])
@@ -65,51 +63,53 @@ def _mnist() -> tuple[Array, Array]:
         except (ValueError, KeyError, OSError) as error:
             raise InputError(f"{path} is not MNIST ({error}): {cure}") from error
         return x.reshape(len(x), -1), y.astype(np.int64)
-    from sklearn.datasets import fetch_openml
-
-    try:
-        table = fetch_openml("mnist_784", version=1, as_frame=False, parser="auto")
-    except Exception as error:
-        what = type(error).__name__
-        raise InputError(f"MNIST could not be downloaded ({what}): {cure}") from error
+    table = _download("MNIST", cure, "mnist_784", as_frame=False)
     return np.asarray(table.data).astype(np.uint8), np.asarray(table.target).astype(np.int64)
 
 
 def _wine(colour: str) -> tuple[Array, Array]:
-    folder = os.environ.get("DADMM_DATA")
-    path = Path(folder, f"winequality-{colour}.csv") if folder else None
-    if path is not None and path.exists():
+    path, cure = _kept(f"winequality-{colour}.csv")
+    if path is not None:
         table = open_path(path, "wine").to_numpy(np.float64)
         return table[:, :-1], table[:, -1]
-    from sklearn.datasets import fetch_openml
-
-    cure = f"put winequality-{colour}.csv into a folder and set DADMM_DATA to it"
-    try:
-        found = fetch_openml("wine_quality", version=1, as_frame=True, parser="auto").frame
-    except Exception as error:
-        what = type(error).__name__
-        raise InputError(f"Wine Quality could not be downloaded ({what}): {cure}") from error
-    # OpenML's table has both colours, the 1599 red ones first; their first acidities tell.
-    table = found.to_numpy(np.float64)
+    # OpenML's table has both colours, the 1599 red ones first; the first acidities identify them.
+    found = _download("Wine Quality", cure, "wine_quality", as_frame=True)
+    table = found.frame.to_numpy(np.float64)
     if len(table) != 6497 or (table[0, 0], table[1599, 0]) != (7.4, 7.0):
         raise InputError(f"OpenML's Wine Quality is not the table of 2009: {cure}")
     rows = table[:1599] if colour == "red" else table[1599:]
     return rows[:, :-1], rows[:, -1]
 
 
+def _kept(file: str) -> tuple[Path | None, str]:
+    """Return a file's path in the folder DADMM_DATA, or None, and the cure for a missing file."""
+    path = Path(os.environ.get("DADMM_DATA", ""), file)
+    cure = f"put {file} into a folder and set DADMM_DATA to it"
+    return path if os.environ.get("DADMM_DATA") and path.exists() else None, cure
+
+
+def _download(title: str, cure: str, name: str, as_frame: bool) -> Any:
+    from sklearn.datasets import fetch_openml
+
+    try:
+        return fetch_openml(name, version=1, as_frame=as_frame, parser="auto")
+    except Exception as error:
+        what = type(error).__name__
+        raise InputError(f"{title} could not be downloaded ({what}): {cure}") from error
+
+
 def load_data(table: Mapping[str, Any], supervised: bool = True) -> tuple[Any, Any, Any, Any]:
-    """Return (x, y, x_test, y_test) for a config's [data] table; the test set is None without one.
+    """Return (x, y, x_test, y_test) for a config's [data] table; without a test set, None for it.
 
-    Where nothing is `supervised`, files need no targets: y is None then.
-
-    The split is scikit-learn's `train_test_split`, seeded, so it is the same at every resume.
+    Unless `supervised`, files need no targets, and y may be None.  The split is scikit-learn's
+    `train_test_split`, seeded, so it is the same at every resume.
     """
     if "dataset" in table:
         x, y = load_dataset(table["dataset"])
     else:
         x, y = _from_files(table, supervised)
     fraction = table.get("test_fraction", 0.0)
-    if not fraction and table.get("dataset") == "mnist":  # it has a test set of its own
+    if not fraction and table.get("dataset") == "mnist":  # it has its own test set
         return x[:60000], y[:60000], x[60000:], y[60000:]
     if not fraction:
         return x, y, None, None
@@ -117,12 +117,12 @@ def load_data(table: Mapping[str, Any], supervised: bool = True) -> tuple[Any, A
     parts = [part for part in (x, y) if part is not None]
     if not all(isinstance(part, in_memory) for part in parts):
         raise InputError(
-            "[data] test_fraction splits data in memory: hold rows of zarr data, or of tables "
+            "[data] test_fraction splits only data in memory: hold rows of zarr data, or of tables "
             f"above {format_bytes(SMALL)}, out yourself"
         )
     if y is not None and len(x) != len(y):
-        raise InputError(f"[data] y has {len(y)} rows, x has {len(x)}")
-    if isinstance(x, np.ndarray):  # names bad rows before the split shuffles them
+        raise InputError(f"[data] y has {len(y)} rows, x has {len(x)}: give y a row for each of x")
+    if isinstance(x, np.ndarray):  # errors name rows, which the split shuffles
         x = as_matrix(x, "x")
     if isinstance(y, np.ndarray):
         check_finite(y.reshape(len(y), -1), "y")
@@ -137,7 +137,7 @@ def load_data(table: Mapping[str, Any], supervised: bool = True) -> tuple[Any, A
 
 
 def _from_files(table: Mapping[str, Any], supervised: bool) -> tuple[Any, Any]:
-    """Return inputs and targets: from two files, or a table or data set and columns of it."""
+    """Return inputs and targets from two files, or from one table or data set."""
     x = open_path(table["x"], "x", table.get("index"))
     columns = list(x) if hasattr(x, "columns") or isinstance(x, xr.Dataset) else None
     if "y" not in table:

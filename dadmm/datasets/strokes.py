@@ -1,6 +1,6 @@
-"""Attributes of images of digits that can be measured: how thick, how slanted, how many loops.
+"""Measured attributes of images of digits, such as thickness, slant and number of loops.
 
-They are what a model's factors are compared with where nobody has written attributes down.
+They can be compared with a model's factors if the data has no attributes of its own.
 """
 
 from __future__ import annotations
@@ -10,42 +10,42 @@ import numpy as np
 from dadmm.errors import DataError, ShapeError
 from dadmm.numerics.types import Array
 
-# Steps between two pixels of a line: four, and their mirror images.
+# Steps between two pixels of a line in eight directions.
 STEPS = ((0, 1), (1, 2), (1, 1), (2, 1), (1, 0), (2, -1), (1, -1), (1, -2))
 NAMES = ("stroke_width", "slant", "loops", "height", "width", "ink")
-INKED = 128  # from this value on a pixel belongs to a stroke
-SMALLEST_HOLE = 2  # of one pixel, most are noise
+INKED = 128  # least value of a stroke's pixel
+SMALLEST_HOLE = 2  # pixels; most holes of one pixel are noise
 ROWS_AT_ONCE = 512
 
 
 def stroke_attributes(images: Array) -> tuple[Array, tuple[str, ...]]:
     """Measure attributes of greyscale images of strokes, light on dark, such as MNIST's digits.
 
-    With v the values of an image, r its rows (downwards) and c its columns, the *mask* the pixels
-    of v >= 128, and means weighted by v:
+    An image has values v, rows r (downwards) and columns c.  Its *mask* is the pixels of v >= 128.
+    Means are weighted by v.
 
     stroke_width
-        The t that solves Steiner's formula A = t P / 2 - pi E t^2 / 4, where A is the mask's area,
-        P its perimeter and E its Euler number (parts less holes): what a thin curve becomes when a
-        disc of diameter t is drawn along it; t = 2 A / (P / 2 + sqrt(P^2 / 4 - pi E A)), in pixels.
-        The perimeter is Crofton's: how often lines in eight directions (along rows and columns,
-        diagonals, and knights' moves) cross the edge.  Strokes of at least 2 pixels come out
-        within 7 %, however they lie; thinner ones are up to 0.3 pixels too thick, and many
-        crossings add up to 15 %.
+        The t that solves Steiner's formula A = t P / 2 - pi E t^2 / 4 for a thin curve drawn with a
+        disc of diameter t: t = 2 A / (P / 2 + sqrt(P^2 / 4 - pi E A)), in pixels.  A is the mask's
+        area, P its perimeter and E its Euler number (parts less holes).  The perimeter is
+        Crofton's: it counts how often lines in eight directions (rows, columns, diagonals and
+        knights' moves) cross the edge.  The error is within 7 % for strokes of at least 2 pixels in
+        any direction; thinner ones are up to 0.3 pixels too thick, and many crossings add up to
+        15 %.
     slant
         The slope of the regression of column on row, upwards: -cov(r, c) / var(r), columns to the
-        right per row up.  Positive where the strokes lean to the right; the tangent of the angle
-        from the vertical.
+        right per row up.  It is the tangent of the angle from the vertical, positive for strokes
+        that lean to the right.
     loops
-        Holes of the mask, of two pixels or more: background that neighbours (of four) do not
-        connect with the outside.
+        The number of holes of two pixels or more in the mask: background that is not connected to
+        the outside through any of its four neighbours.
     height, width
         Rows and columns from the first to the last pixel of the mask.
     ink
-        The sum of v / 255: the area that is covered, in pixels.
+        The sum of v / 255: the covered area, in pixels.
 
-    Images without a pixel in the mask have zeros, but for `ink`; so has `slant` where all ink is
-    in one row.  A row depends on its own image alone.
+    Without a pixel in the mask, all but `ink` are 0; with all ink in one row, `slant` is 0.  A row
+    depends on its own image alone.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def stroke_attributes(images: Array) -> tuple[Array, tuple[str, ...]]:
     Raises
     ------
     ShapeError
-        If there are not three dimensions, or images without pixels.
+        If the dimensions are not three, or the images have no pixels.
     DataError
         If the values are not uint8.
     """
@@ -84,7 +84,7 @@ def stroke_attributes(images: Array) -> tuple[Array, tuple[str, ...]]:
 
 
 def _extents(mask: Array) -> tuple[Array, Array]:
-    """Return rows and columns from the first to the last inked one of each image."""
+    """Return the numbers of rows and columns from the first to the last inked one."""
     found = []
     for axis in (2, 1):
         lines: Array = np.any(mask, axis=axis)
@@ -95,7 +95,7 @@ def _extents(mask: Array) -> tuple[Array, Array]:
 
 def _moments(images: Array) -> tuple[Array, Array]:
     """Return slant and ink of each image."""
-    v = images.astype(np.float64)  # sums of whole numbers: exact, in whatever order
+    v = images.astype(np.float64)  # sums of whole numbers: exact in any order
     r, c = np.arange(v.shape[1], dtype=float), np.arange(v.shape[2], dtype=float)
     by_row = v.sum(axis=2)
     total, sum_r, sum_rr = by_row.sum(axis=1), by_row @ r, by_row @ (r * r)
@@ -106,10 +106,10 @@ def _moments(images: Array) -> tuple[Array, Array]:
 
 
 def _loops(mask: Array) -> Array:
-    """Return the holes of each image."""
+    """Return the number of holes of each image."""
     from scipy import ndimage
 
-    # One image, in which each has background around it, so that all outsides are connected.
+    # All images on one sheet, with a margin around each, so that all outsides are connected.
     sheet = np.pad(mask, ((0, 0), (1, 1), (1, 1))).reshape(-1, mask.shape[2] + 2)
     labels, count = ndimage.label(~sheet)  # by four neighbours
     image_of = np.empty(count + 1, np.int64)
@@ -120,8 +120,8 @@ def _loops(mask: Array) -> Array:
 
 
 def _stroke_width(mask: Array) -> Array:
-    """Return the width of the stroke that has the mask's area, perimeter and Euler number."""
-    # Steps beyond the end of a row lead into the next one's margin: no step is longer than that.
+    """Return the width of a stroke with the mask's area, perimeter and Euler number."""
+    # A step beyond the end of a row ends in the margin of the next row.
     margin = max(abs(step) for pair in STEPS for step in pair)
     around = ((0, 0), (margin, margin), (margin, margin))
     pixels = np.pad(mask, around).reshape(len(mask), -1)
@@ -132,15 +132,15 @@ def _stroke_width(mask: Array) -> Array:
         step = down * row + right
         changes[down, right] = np.count_nonzero(pixels[:, step:] ^ pixels[:, :-step], axis=1)
 
-    # Lines of a direction are 1 / (length of its step) apart, and stand for the angles that are
-    # nearer to it than to its neighbours.
+    # Lines of a direction are 1 / (length of its step) apart, and represent the angles nearest to
+    # that direction.
     angles = np.array([np.arctan2(down, right) for down, right in STEPS])
     gaps = np.diff(angles, append=angles[0] + np.pi)
     weights = (gaps + np.roll(gaps, 1)) / 2 / np.array([np.hypot(*step) for step in STEPS])
     half = sum(w * changes[step] for w, step in zip(weights, STEPS, strict=True)) / 4
 
-    # Of the union of closed squares: corners less sides, which two pixels share where not both
-    # are background, plus squares.
+    # The Euler number of the union of closed squares is corners less sides plus squares.  A side
+    # belongs to two pixels, of which at least one is inked.
     below = pixels[:, :-row] | pixels[:, row:]
     corners = np.count_nonzero(below[:, :-1] | below[:, 1:], axis=1)
     euler = corners - (2 * area + (changes[0, 1] + changes[1, 0]) // 2) + area

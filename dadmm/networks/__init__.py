@@ -1,1 +1,1 @@
-"""What is trained and what predicts: blocks, chain, scaling, labels, and the files of a network."""
+"""Networks: blocks, chains, scaling, labels, and the files of a trained network."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +15,19 @@ from dadmm.numerics.activations import get_activation
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import Workspace
 
-if TYPE_CHECKING:
-    pass
-
-
 STEMS = ("dense", "identity")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a network: everything about it but its numbers.
+    """The shape of a network: everything but the values of its parameters.
 
     Parameters
     ----------
     widths : tuple of int
         Features, hidden widths, outputs: ``(p, d_1, ..., d_{N-1}, k)``.
     skips : tuple of bool
-        ``s_1 .. s_N``; the head's, the last, is always False.
+        ``s_1 .. s_N``; that of the head, the last, is always False.
     activation : str
         A name in `dadmm.numerics.activations.ACTIVATIONS`.
     """
@@ -49,7 +45,7 @@ class Architecture:
         activation: str = "relu",
         stem: str = "dense",
     ) -> Architecture:
-        """Lay out a network; layers between equal widths become residual.
+        """Lay out a network; a hidden layer as wide as the one before it becomes residual.
 
         Raises
         ------
@@ -80,7 +76,7 @@ class Architecture:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers a network of this shape learns."""
+        """The number of parameters."""
         return sum((a + 1) * b for a, b in pairwise(self.widths))
 
     @property
@@ -103,10 +99,10 @@ class Architecture:
     def initial(self, seed: int, dtype: Any = np.float32) -> Arrays:
         """Draw starting parameters: He's scale for ReLU-like layers, Glorot-like for the others.
 
-        Residual layers are scaled down by the root of their number R: then the signal's size
-        grows with depth by at most the root of e for tanh and identity, and for ReLU, whose
-        output has a mean, like exp(sqrt(R / pi)).  Each layer draws from a generator of its own,
-        seeded by (seed, layer): a layer starts the same whatever stands before it.
+        Residual layers are scaled down by the root of their number R.  Then the signal grows with
+        depth by at most the root of e for tanh and identity, and like exp(sqrt(R / pi)) for ReLU,
+        whose output has a mean.  Each layer has a generator of its own, seeded by (seed, layer), so
+        its start does not depend on the layers before it.
         """
         residual = max(1, sum(self.skips))
         params: Arrays = {}
@@ -122,7 +118,7 @@ class Architecture:
 def draw(
     fan_in: int, fan_out: int, activation: str, residual: int, seed: Sequence[int]
 ) -> NDArray[np.float64]:
-    """Draw the weights of one layer of a network with so many residual layers (1 for others)."""
+    """Draw the weights of one layer, scaled for `residual` residual layers (1 if it is not one)."""
     gain = np.sqrt(2.0) if get_activation(activation).name.endswith("relu") else 1.0
     rng = np.random.default_rng(list(seed))
     return gain / np.sqrt(fan_in) / np.sqrt(residual) * rng.standard_normal((fan_in, fan_out))
@@ -135,7 +131,7 @@ def layers(
     to: int | None = None,
     work: Workspace | None = None,
 ) -> Iterator[Array]:
-    """Yield ``V_1, ..., V_to`` (all N unless told), each computed from the one before it.
+    """Yield ``V_1, ..., V_to``, each computed from the one before it.
 
     Parameters
     ----------
@@ -145,9 +141,9 @@ def layers(
     x : (rows, features) array
         Scaled inputs in the dtype of the parameters.
     to : int or None
-        The last layer wanted.
+        The last layer; None for all N.
     work : Workspace or None
-        Where to compute; what is yielded is then overwritten two layers on.
+        Where to compute; each array is then overwritten two layers later.
     """
     activation = get_activation(arch.activation)
     v = x
@@ -166,7 +162,7 @@ def layers(
 
 
 class Model(Protocol):
-    """The shape of a network: everything about it but its numbers."""
+    """The shape of a network: everything but the values of its parameters."""
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -1,9 +1,9 @@
-"""Blocks: maps with parameters, which a network is a chain of.
+"""Blocks: maps with parameters, chained into a network.
 
-A block maps ``(rows, width)`` to ``(rows, width')``.  One that is `Differentiable` knows its own
-vector-Jacobian product: inside a block that is all the backpropagation there is.  `Dense` and
-`Residual` are written by hand in NumPy; `dadmm.TorchBlock` makes one of any ``torch.nn.Module``.
-`NMFBlock`, whose output is the solution of a problem of its own, has no such product.
+A block maps ``(rows, width)`` to ``(rows, width')``.  A `Differentiable` block computes its own
+vector-Jacobian product, which is all the backpropagation inside a block.  `Dense` and `Residual`
+are written in NumPy; `dadmm.TorchBlock` wraps any ``torch.nn.Module``.  `NMFBlock` solves a problem
+of its own and has no such product.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from dadmm.errors import OptionError, unknown
 from dadmm.networks.architecture import draw
-from dadmm.numerics import kernels
+from dadmm.numerics import layer_kernels
 from dadmm.numerics.activations import ACTIVATIONS, PIECEWISE, get_activation
 from dadmm.numerics.nonnegative import SWEEPS, codes
 from dadmm.numerics.types import Array
@@ -25,17 +25,17 @@ from dadmm.options import REQUIRED, check_options, documented, option
 
 Params = Mapping[str, Array]
 Shapes = dict[str, tuple[int, ...]]
-# More would be a mistake, or a forged file: sweeps cannot be interrupted.
+# More is a mistake or a forged file; sweeps cannot be interrupted.
 MOST_SWEEPS = 10_000
 
 
 class Tape:
-    """What a block's forward pass leaves for its backward pass, in memory that is used again.
+    """What a block's forward pass keeps for its backward pass, in memory that is reused.
 
     Parameters
     ----------
     work : Workspace
-        Where buffers come from.
+        The source of the buffers.
     name : str
         Keeps the buffers of different blocks apart.
     """
@@ -47,7 +47,7 @@ class Tape:
         self._last: dict[str, Array] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return a buffer, contents undefined, valid until it is taken again."""
+        """Return a buffer with undefined contents, valid until it is taken again."""
         last = self._last.get(name)
         if last is None or last.shape != shape or last.dtype != dtype:
             last = self._last[name] = self._work.take(f"{self._name} {name}", shape, dtype)
@@ -59,20 +59,20 @@ class Block(Protocol):
     """A map with parameters; implementations hold no arrays of their own."""
 
     def output(self, width: int) -> int:
-        """Return the width of the output for inputs of a width; raise `OptionError` if none."""
+        """Return the output width for an input width; raise `OptionError` if that does not fit."""
 
     def shapes(self, width: int) -> Shapes:
-        """Return the name and shape of each parameter, for inputs of a width."""
+        """Return the name and shape of each parameter for inputs of a width."""
 
     def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
         """Draw starting parameters; `residual` counts the residual layers of the network."""
 
     def forward(self, params: Params, v: Array, tape: Tape) -> Array:
-        """Return ``f(v)``, which must stay as it is until the next call with this tape."""
+        """Return ``f(v)``, which must not change until the next call with this tape."""
 
 
 class Differentiable(Block, Protocol):
-    """A block that can be trained by its gradient."""
+    """A block that can be trained by gradients."""
 
     def backward(
         self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
@@ -82,22 +82,22 @@ class Differentiable(Block, Protocol):
         Parameters
         ----------
         g : (rows, width') array
-            What to multiply.
+            The vectors to multiply.
         gradients : mapping or None
-            Arrays that the products for the parameters are put into; None skips them.
+            Arrays for the products of the parameters; None skips them.
         pull : bool
-            Whether the product for the input is wanted.
+            Whether to compute the product of the input.
 
         Returns
         -------
         (rows, width) array or None
-            ``J' g``, if wanted; it may be overwritten by the next call with this tape.
+            ``J' g`` if `pull`; the next call with this tape may overwrite it.
         """
 
 
 @documented
 @dataclass(frozen=True)
-class Dense:
+class Dense(Differentiable):
     """``act(v W + b)``."""
 
     width: int = option(REQUIRED, least=1, means="Width of the output.")
@@ -111,21 +111,18 @@ class Dense:
     skip = False
 
     def output(self, width: int) -> int:
-        """See `Block.output`."""
         return int(self.width)
 
     def shapes(self, width: int) -> Shapes:
-        """See `Block.shapes`."""
         return {"w": (width, self.output(width)), "b": (self.output(width),)}
 
     def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
-        """See `Block.initial`; drawn as `Architecture.initial` draws."""
+        # Drawn as by `Architecture.initial`.
         shrink = max(1, residual) if self.skip else 1
         w = draw(width, self.output(width), self.activation, shrink, seed)
         return {"w": w, "b": np.zeros(w.shape[1])}
 
     def forward(self, params: Params, v: Array, tape: Tape) -> Array:
-        """See `Block.forward`."""
         w, bias = params["w"], params["b"]
         activation = get_activation(self.activation)
         shape = (len(v), w.shape[1])
@@ -136,7 +133,7 @@ class Dense:
             return a
         out = tape.take("out", shape, v.dtype)
         if activation.kind == PIECEWISE:
-            kernels.bias_piecewise(a, bias, activation.slope, v, self.skip, out)
+            layer_kernels.bias_piecewise(a, bias, activation.slope, v, self.skip, out)
             return out
         a += bias
         activation.value(a, out=out)
@@ -147,7 +144,6 @@ class Dense:
     def backward(
         self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
     ) -> Array | None:
-        """See `Block.backward`."""
         v, a, w = tape.saved["v"], tape.saved["a"], params["w"]
         activation = get_activation(self.activation)
         into = tape.take("bias", (w.shape[1],), v.dtype) if gradients is None else gradients["b"]
@@ -157,7 +153,7 @@ class Dense:
                 np.sum(g, axis=0, out=into)
         elif activation.kind == PIECEWISE:
             through = tape.take("through", a.shape, a.dtype)
-            kernels.gate_piecewise(a, activation.slope, g, through, into)
+            layer_kernels.gate_piecewise(a, activation.slope, g, through, into)
         else:
             through = activation.derivative(a, out=tape.take("through", a.shape, a.dtype))
             through *= g
@@ -182,13 +178,12 @@ class Residual(Dense):
     skip = True
 
     def output(self, width: int) -> int:
-        """See `Block.output`."""
         return width
 
 
 @documented
 @dataclass(frozen=True)
-class NMFBlock:
+class NMFBlock(Block):
     """Non-negative matrix factorisation: the codes ``argmin_{M >= 0} 1/2 |v - M S|^2``.
 
     The dictionary S (n_components, width) has no negative numbers, and rows of length 1.
@@ -247,25 +242,22 @@ class NMFBlock:
         check_options(self, "NMFBlock ")
 
     def output(self, width: int) -> int:
-        """See `Block.output`."""
         if self.n_components > width:
             raise OptionError(
-                f"NMFBlock n_components={self.n_components} of {width} features: use at most "
-                f"{width}"
+                f"NMFBlock n_components={self.n_components} of {width} features: "
+                f"use at most {width}"
             )
         return int(self.n_components)
 
     def shapes(self, width: int) -> Shapes:
-        """See `Block.shapes`."""
         return {"s": (self.output(width), width)}
 
     def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
-        """See `Block.initial`: rows of length 1, drawn evenly over the positive orthant."""
+        # Rows of length 1, uniform over the positive orthant.
         s = np.abs(np.random.default_rng(seed).normal(size=self.shapes(width)["s"]))
         return {"s": s / np.linalg.norm(s, axis=1, keepdims=True)}
 
     def forward(self, params: Params, v: Array, tape: Tape) -> Array:
-        """See `Block.forward`: the codes of each row."""
         return codes(v, params["s"], self.sweeps, l1=self.l1, l2=self.l2)
 
 
@@ -273,13 +265,13 @@ KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual, "nmf": NMFBlock}
 
 
 def block_to_table(block: Block) -> dict[str, Any]:
-    """Return a block as plain values; one that has none to rebuild it from says only its kind."""
+    """Return a description in plain values, from which `block_from_table` rebuilds some kinds."""
     for kind, made in KINDS.items():
         if type(block) is made:
             shown = {f.name: getattr(block, f.name) for f in fields(KINDS[kind]) if f.init}
             plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in shown.items()}
             return {"kind": kind, **plain}
-    # What else such a block can say of itself tells it apart from another.
+    # Extra entries distinguish blocks of the same kind.
     table = getattr(block, "table", dict)
     return {"kind": type(block).__name__, **table()}
 
@@ -290,8 +282,8 @@ def block_from_table(table: Mapping[str, Any]) -> Block:
     Raises
     ------
     OptionError
-        For a kind that is unknown, or cannot be rebuilt: no code is loaded from a table; and for
-        what is no option of it.
+        For a kind that is unknown or cannot be rebuilt, because a table holds no code; or for an
+        unknown option.
     """
     options = dict(table)
     kind = options.pop("kind", None)

@@ -17,7 +17,7 @@ from dadmm.numerics.constraints import Constraint
 from dadmm.numerics.types import Array
 from dadmm.numerics.workspace import Workspace
 
-# Rows of a forward pass at once.
+# Rows of one step of a forward pass.
 ROWS = 1024
 
 
@@ -31,7 +31,7 @@ class Chain:
     widths : tuple of int
         Features, then the width of each block's output.
     constraints : tuple of (int, Constraint)
-        P_i, by the number i of the block (from 1) whose output is projected.
+        P_i, by the number i of the block (from 1) whose output it projects.
     """
 
     blocks: tuple[Block, ...]
@@ -45,7 +45,7 @@ class Chain:
         blocks: Sequence[Block],
         constraints: Mapping[int, Constraint] | None = None,
     ) -> Chain:
-        """Chain blocks up, each as wide as the one before it makes it."""
+        """Chain blocks; the output of each is the input of the next."""
         widths = [int(n_features)]
         for block in blocks:
             widths.append(block.output(widths[-1]))
@@ -53,7 +53,7 @@ class Chain:
 
     @classmethod
     def of(cls, arch: Architecture, constraints: Mapping[int, Constraint] | None = None) -> Chain:
-        """Return the chain of an architecture's layers."""
+        """Return an architecture's layers as a chain."""
         made: list[Block] = []
         for i in range(1, arch.depth + 1):
             activation = arch.activation if i < arch.depth else "identity"
@@ -66,12 +66,12 @@ class Chain:
         return len(self.blocks)
 
     def up_to(self, last: int) -> Chain:
-        """Return the chain that ends with block `last`, projected as here."""
+        """Return the chain that ends with block `last`, with its constraints."""
         kept = tuple(each for each in self.constraints if each[0] <= last)
         return Chain(self.blocks[:last], self.widths[: last + 1], kept)
 
     def constraint(self, i: int) -> Constraint | None:
-        """Return what the output of block i (from 1) is projected onto, or None."""
+        """Return the constraint on the output of block i (from 1), or None."""
         return dict(self.constraints).get(i)
 
     @property
@@ -80,12 +80,12 @@ class Chain:
         return {k: v for i in range(1, self.depth + 1) for k, v in self.shapes_of(i).items()}
 
     def shapes_of(self, i: int) -> Shapes:
-        """Return the parameters of block i, under their names in the whole network, ``w_i``."""
+        """Return the shapes of block i's parameters, by their names in the network, ``w_i``."""
         found = self.blocks[i - 1].shapes(self.widths[i - 1])
         return {f"{name}_{i}": shape for name, shape in found.items()}
 
     def initial(self, seed: int, dtype: Any = np.float32) -> dict[str, Array]:
-        """Draw starting parameters; each block from a generator of its own, (seed, i)."""
+        """Draw starting parameters; block i has a generator of its own, seeded by (seed, i)."""
         residual = sum(isinstance(block, Residual) for block in self.blocks)
         params = {}
         for i, block in enumerate(self.blocks, start=1):
@@ -106,7 +106,7 @@ class Chain:
     def forward(self, params: Params, x: Array) -> Array:
         """Return the outputs for scaled inputs, (rows, widths[-1]).
 
-        A few rows at a time: what blocks keep for a backward pass must not grow with the rows.
+        It takes a few rows at a time, so that what blocks keep does not grow with the rows.
         """
         work = Workspace()
         tapes = [Tape(work, str(i)) for i in range(self.depth)]
@@ -119,20 +119,20 @@ class Chain:
     def backpropagate(
         self, params: Params, x: Array
     ) -> tuple[Array, Callable[[Array], dict[str, Array]]]:
-        """Return the outputs for scaled inputs, and what takes their gradient to the parameters'.
+        """Return the outputs for scaled inputs, and a function for the gradients of the parameters.
 
         Parameters
         ----------
         params : mapping
-            The parameters of the network, among others.
+            The parameters of the network; others are ignored.
         x : (rows, features) array
 
         Returns
         -------
         outputs : (rows, widths[-1]) array
         back : callable
-            From the gradient of each row's loss in the outputs to the gradient of their sum in
-            each parameter, by its name.
+            Takes the gradient of each row's loss in the outputs; returns the gradient of their sum
+            in each parameter, by name.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Chain:
 
 
 def as_chain(model: Model) -> Chain:
-    """Return a network's shape as a chain of blocks, whose parameters have the same names."""
+    """Return a network's shape as a chain of blocks with the same names of parameters."""
     if isinstance(model, Architecture):
         return Chain.of(model)
     assert isinstance(model, Chain)
@@ -167,18 +167,18 @@ def as_chain(model: Model) -> Chain:
 
 
 def own(params: Params, i: int) -> dict[str, Array]:
-    """Return the parameters of block i under the names that the block itself knows."""
+    """Return the parameters of block i by the block's own names."""
     end = f"_{i}"
     return {name.removesuffix(end): array for name, array in params.items() if name.endswith(end)}
 
 
 def size(shapes: Shapes) -> int:
-    """Return how many numbers a block learns."""
+    """Return the number of parameters."""
     return sum(prod(shape) for shape in shapes.values())
 
 
 def views(flat: Array, shapes: Shapes) -> dict[str, Array]:
-    """Return arrays of the given shapes that are pieces of one flat array."""
+    """Return views of one flat array as arrays of the given shapes."""
     edges = np.cumsum([0, *(prod(shape) for shape in shapes.values())])
     return {
         name: flat[a:b].reshape(shape)

@@ -1,4 +1,4 @@
-"""What inputs were at training, so that prediction takes the same: names, categories, fills."""
+"""The form of the inputs at training, for prediction: names, categories, fills."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ import numpy as np
 from dadmm.errors import InputError, ShapeError
 from dadmm.numerics.types import Array
 
-# Of names that do not match, so many are listed: scikit-learn's number.
-LISTED = 5
+LISTED = 5  # names in an error about names that do not match, as in scikit-learn
 
 
 @dataclass(frozen=True)
 class Form:
-    """What inputs were at training.
+    """The form of the inputs at training.
 
     Parameters
     ----------
     names : tuple of str or None
         The columns' names, in order.
     columns : tuple of Column
-        What each becomes; empty if all are numbers of which none may be missing.
+        How each is encoded; empty if all are numbers and none may be missing.
     targets : tuple of str or None
         The names of the targets.
     dims : tuple of str
-        The dimensions of xarray that are samples.
+        The dimensions of xarray that hold samples.
     features : mapping of str to sequence or None
-        Its other dimensions, in order, each with its coordinates, if it has any.
+        The other dimensions, in order, each with its coordinates if it has any.
     """
 
     names: tuple[str, ...] | None = None
@@ -47,22 +46,22 @@ class Form:
 
     @property
     def fills(self) -> Array | None:
-        """Return what stands for missing numbers, per column; None if there may be none."""
+        """The fill of missing numbers per column; None if none may be missing."""
         filled = self.columns and not self.encodes and self.columns[0].fill is not None
         return np.array([c.fill for c in self.columns], np.float64) if filled else None
 
     def fits(self, features: int) -> bool:
-        """Whether a network that reads so many columns can have inputs like these."""
+        """Whether these columns match a network of this input width."""
         named = self.names is None or bool(self.columns) or len(self.names) == features
         return named and (not self.columns or sum(c.width for c in self.columns) == features)
 
     def order(self, names: Sequence[str], where: str) -> list[int]:
-        """Return where in `names` each column of training is.
+        """Return the place in `names` of each column of training.
 
         Raises
         ------
         ShapeError
-            If some are missing, or others are there; the targets may be.
+            If columns are missing, or there are others than these and the targets.
         """
         assert self.names is not None
         wanted, found = set(self.names), set(names) - set(self.targets or ())
@@ -83,7 +82,7 @@ class Form:
         return [place[name] for name in self.names]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the form as JSON values."""
         return {
             "names": None if self.names is None else list(self.names),
             "columns": [
@@ -92,18 +91,18 @@ class Form:
             ],
             "targets": None if self.targets is None else list(self.targets),
             "dims": list(self.dims),
-            # Of pairs: JSON in the store is sorted by key.
+            # Pairs keep their order: the store sorts JSON by key.
             "features": [[dim, labels] for dim, labels in self.features.items()],
         }
 
     @classmethod
     def from_json(cls, table: Any) -> Form:
-        """Return what was stored; others may have made the store.
+        """Return the form from JSON values, which may be forged.
 
         Raises
         ------
         InputError
-            For what no fit would have stored.
+            For values that no fit stores.
         """
         try:
             names, targets = _texts(table["names"]), _texts(table["targets"])
@@ -119,7 +118,7 @@ class Form:
 
 def _sequence(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"{value!r} is no list")
+        raise ValueError(f"{value!r} is not a list")
     return value
 
 
@@ -127,16 +126,16 @@ def _texts(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not all(isinstance(text, str) for text in _sequence(value)):
-        raise ValueError("a name is no text")
+        raise ValueError("a name is not text")
     if len(set(value)) != len(value):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name appears twice")
     return tuple(value)
 
 
 def _feature(pair: Any) -> tuple[str, list[Label] | None]:
     dim, labels = pair
     if not isinstance(dim, str):
-        raise ValueError("a dimension's name is no text")
+        raise ValueError("a dimension's name is not text")
     if labels is not None and not all(
         isinstance(label, (str, int, float)) for label in _sequence(labels)
     ):
@@ -146,15 +145,15 @@ def _feature(pair: Any) -> tuple[str, list[Label] | None]:
 
 def _column(table: Any) -> Column:
     if not isinstance(table, Mapping):
-        raise ValueError("a column is no table")
+        raise ValueError("a column is not a table")
     categories, fill = table["categories"], table["fill"]
     for label in [*(_sequence(categories) if categories is not None else []), fill]:
         if label is not None and not isinstance(label, (str, int, float)):
-            raise ValueError(f"{label!r} is no label")
+            raise ValueError(f"{label!r} is not a label")
     if categories is None:
         plain = isinstance(fill, (int, float)) and math.isfinite(fill)
         if fill is not None and (not plain or isinstance(fill, bool)):
-            raise ValueError(f"{fill!r} stands for missing numbers")
+            raise ValueError(f"the fill {fill!r} is not a number")
         return Column(None, fill)
     if not categories or None in categories or (fill is not None and fill not in categories):
         raise ValueError("a column's categories cannot be used")
@@ -166,14 +165,14 @@ Label = str | int | float | bool
 
 @dataclass(frozen=True)
 class Column:
-    """What one column becomes.
+    """How one column is encoded.
 
     Parameters
     ----------
     categories : tuple or None
-        Its values, each of which becomes a column of 0 and 1; None for numbers.
+        The values, each of which becomes a column of 0 and 1; None for numbers.
     fill : number, category or None
-        What stands for a missing value; None if there may be none.
+        The replacement of a missing value; None if none may be missing.
     """
 
     categories: tuple[Label, ...] | None = None
@@ -181,5 +180,5 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Return how many numbers it becomes."""
+        """The number of encoded columns."""
         return 1 if self.categories is None else len(self.categories)

@@ -6,9 +6,9 @@ Samples are rows.  With ``V_0 = x``::
     V_i = s_i V_{i-1} + act(A_i)    i = 1 .. N-1     hidden layers, s_i in {0, 1}
     V_N = V_{N-1} W_N + b_N                          linear head
 
-A hidden layer is *residual* (``s_i = 1``) where its width equals the width before it; the first
-one, the *stem*, only if asked for (``stem="identity"``: the fully connected residual net of
-arXiv 2310.15334).
+A hidden layer is *residual* (``s_i = 1``) if its width equals the width before it.  The first one,
+the *stem*, is so only with ``stem="identity"``: the fully connected residual net of arXiv
+2310.15334.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from dadmm.numerics.types import Array, Arrays
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network: inputs in the units of the data, outputs too.
+    """A trained network, with inputs and outputs in the units of the data.
 
     Parameters
     ----------
     architecture : Architecture or Chain
     params : dict of str to array
-        ``w_1, b_1, ..., w_N, b_N``; of other blocks, whatever they have.
+        ``w_1, b_1, ..., w_N, b_N``; other blocks have other names.
     inputs, outputs : Scaling
-        What the data goes through before the first layer, and (regression) after the last.
+        The scaling before the first layer and, for regression, after the last.
     target : Target
-        What the outputs stand for.
+        What the outputs mean.
     form : Form or None
-        What an estimator makes the columns of: names, categories, what stands for missing
-        numbers.  None for plain numbers.
+        How an estimator reads columns: names, categories, fills for missing numbers.  None for
+        plain numbers.
     """
 
     architecture: Model
@@ -53,7 +53,7 @@ class Network:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the parameters, and of the outputs."""
+        """The dtype of the parameters and the outputs."""
         return next(iter(self.params.values())).dtype
 
     def forward(self, x: Array) -> Array:
@@ -66,7 +66,7 @@ class Network:
         Returns
         -------
         (rows, outputs) array
-            In the dtype of the parameters; infinite where they cannot hold it.
+            In the dtype of the parameters; infinite where it overflows.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Network:
 
 
 def network_of(model: Any) -> Network:
-    """Return a network itself, or that of a fitted estimator.
+    """Return the network of a fitted estimator, or a network as it is.
 
     Raises
     ------

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from dadmm.numerics import kernels
+from dadmm.numerics import layer_kernels
 from dadmm.numerics.types import Array
 
-if TYPE_CHECKING:
-    pass
-
-
-# Rows that are scaled at once: what is wider than the result stays small.
+# Rows of one step, so that temporaries wider than the result stay small.
 SCALED = 256
 
 
@@ -39,8 +35,8 @@ class Scaling:
     def apply(self, x: Array, dtype: Any, out: Array | None = None) -> Array:
         """Return `x` centred and scaled, (rows, columns), in `out` or as a new array of `dtype`.
 
-        Numbers that `dtype` cannot hold are centred in one that can: what distinguishes them may
-        be far smaller than they are.
+        Numbers that `dtype` cannot hold are centred in a dtype that can: their differences may be
+        far smaller than the numbers.
         """
         wide = np.result_type(x.dtype, dtype)
         if out is None:
@@ -56,13 +52,13 @@ class Scaling:
         return out
 
     def take(self, x: Array, rows: Array, out: Array) -> Array:
-        """Return some rows of `x` scaled, in `out`, (rows, columns): what `apply` would give."""
+        """Put rows of `x`, scaled as by `apply`, into `out`, (rows, columns), and return it."""
         plain = x.dtype.isnative and x.dtype.kind in "iuf" and x.dtype.itemsize <= 8
-        if not plain or x.dtype == np.float16:  # what compiled code does not know
+        if not plain or x.dtype == np.float16:  # unknown to compiled code
             out[...] = self.apply(x[rows], out.dtype)
             return out
         wide = np.result_type(x.dtype, out.dtype)
-        kernels.gather_scaled(
+        layer_kernels.gather_scaled(
             x, rows, self.centre.astype(wide), (1.0 / self.scale).astype(wide), out
         )
         return out

@@ -9,19 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from dadmm.errors import (
-    StoreError,
-)
+from dadmm.errors import StoreError
 from dadmm.numerics.types import Array
 
 LABEL_DTYPE = re.compile(r"object|[<>|][biufU][0-9]{1,9}")
-
-
 MOST_LABELS = 2**28  # bytes
 
 
 def labels_to_json(classes: Array) -> dict[str, Any]:
-    """Return class labels as JSON has them."""
+    """Return class labels as JSON values."""
     return {
         "dtype": classes.dtype.str if classes.dtype.kind != "O" else "object",
         "labels": classes.tolist(),
@@ -29,14 +25,14 @@ def labels_to_json(classes: Array) -> dict[str, Any]:
 
 
 def labels_from_json(stored: Mapping[str, Any]) -> Array:
-    """Return class labels as they were; `StoreError` for what are none."""
+    """Return class labels from JSON values; raise `StoreError` if they are not labels."""
     try:
         labels = stored["labels"]
         plain = isinstance(labels, list) and LABEL_DTYPE.fullmatch(stored["dtype"])
         if not plain or not all(isinstance(label, (str, int, float)) for label in labels):
-            raise ValueError("they are no labels")
+            raise ValueError("they are not labels")
         dtype = np.dtype(stored["dtype"])
-        if dtype.itemsize * len(labels) > MOST_LABELS:  # forged: there may be no such memory
+        if dtype.itemsize * len(labels) > MOST_LABELS:  # forged, and maybe more than the memory
             raise ValueError(f"{len(labels)} labels of {dtype.itemsize} bytes each are too many")
         classes = np.array(labels, dtype=dtype)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -46,16 +42,16 @@ def labels_from_json(stored: Mapping[str, Any]) -> Array:
 
 @dataclass(frozen=True)
 class Target:
-    """What the outputs of a network stand for.
+    """What the outputs of a network mean.
 
     Parameters
     ----------
     loss : str
-        A name in `dadmm.numerics.losses.LOSSES`: whether classes have probabilities.
+        A name in `dadmm.numerics.losses.LOSSES`; it decides whether classes have probabilities.
     classes : (outputs,) array or None
-        The label of each output; None where the outputs are numbers.
+        The label of each output; None if the outputs are numbers.
     flat : bool
-        Whether what was learnt had one dimension: predictions then have, too.
+        Whether the targets had one dimension; predictions then have one too.
     """
 
     loss: str = "squared"

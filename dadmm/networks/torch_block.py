@@ -1,6 +1,6 @@
 """Any ``torch.nn.Module`` as a block: `TorchBlock`.
 
-Importing this module imports torch; `dadmm.TorchBlock` does so when it is first asked for.
+Importing this module imports torch; so does the first use of `dadmm.TorchBlock`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dadmm.errors import InputError, OptionError
-from dadmm.networks.blocks import Params, Shapes, Tape
+from dadmm.networks.blocks import Differentiable, Params, Shapes, Tape
 from dadmm.numerics.types import Array
 
 try:
@@ -27,34 +27,34 @@ except ModuleNotFoundError as error:
     ) from error
 
 
-class TorchBlock:
+class TorchBlock(Differentiable):
     """A ``torch.nn.Module`` as a block of `dadmm.BlockADMM`.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Maps (rows, ...) to (rows, ...), each row for itself, without chance, and always alike.
-        Its parameters are what is learnt, but for those with ``requires_grad=False``, which stay
-        as they are, as its buffers do.  The module itself is copied and never changed.
+        Maps (rows, ...) to (rows, ...), each row by itself, always alike.  Its parameters are
+        learnt; those with ``requires_grad=False``, and its buffers, stay as they are.  The module
+        itself is copied and never changed.
     in_shape : sequence of int or None
-        What each row is reshaped to before it goes in, such as ``(1, 28, 28)``.
+        The shape of one input row, such as ``(1, 28, 28)``.
 
     Raises
     ------
     OptionError
-        For a module with nothing to learn, with dropout, or with statistics of its batches.
+        For a module with nothing to learn, with dropout, or with batch statistics.
 
     Notes
     -----
-    The parameters start from what the submodules' ``reset_parameters`` draw, and from the values
-    they have where there is no such method.  They are trained in NumPy arrays, which torch sees
-    without a copy, in the dtype of the solver.  Its CPU operations use one thread from the first
-    forward pass on, in the whole process: what works in parallel is the workers.
+    The submodules' ``reset_parameters`` draw the start of the parameters; without that method they
+    start from their values.  They are trained in NumPy arrays in the solver's dtype, which torch
+    reads without a copy.  From the first forward pass on, torch uses one CPU thread in the whole
+    process, because the workers run in parallel.
 
-    A block is equal only to itself and its copies, such as those that reach the workers.
+    A block equals only itself and its copies, such as those on the workers.
     """
 
-    library = 192 * 2**20  # bytes that a process takes more once it has imported torch
+    library = 192 * 2**20  # bytes that importing torch adds to a process
 
     def __init__(self, module: torch.nn.Module, in_shape: Sequence[int] | None = None) -> None:
         if not isinstance(module, torch.nn.Module):
@@ -78,7 +78,7 @@ class TorchBlock:
         self._fixed = {n: p.detach() for n, p in named.items() if not p.requires_grad}
         self._fixed |= dict(self._module.named_buffers())
         self._widths: dict[int, int] = {}
-        # A call puts other tensors in the place of a module's own: threads must not share one.
+        # A call replaces the module's tensors, so threads must not share a module.
         self._copies = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,12 +99,12 @@ class TorchBlock:
         return f"TorchBlock({shown}, in_shape={self.in_shape})"
 
     def table(self) -> dict[str, Any]:
-        """Return what can be told of the block in plain values."""
+        """Return a JSON description of the block."""
         shapes = {name: list(shape) for name, shape in self._shapes.items()}
         return {"in_shape": list(self.in_shape) if self.in_shape else None, "parameters": shapes}
 
     def output(self, width: int) -> int:
-        """See `Block.output`; found by running the module on two rows of zeros."""
+        # Found by running the module on two rows of zeros.
         if width not in self._widths:
             self._widths[width] = self._try(width)
         return self._widths[width]
@@ -132,8 +132,8 @@ class TorchBlock:
         if not isinstance(out, torch.Tensor) or not out.ndim or len(out) != len(rows):
             what = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             raise OptionError(
-                f"TorchBlock({name}) made {what} of {len(rows)} rows: it must return one tensor, "
-                "(rows, ...)"
+                f"TorchBlock({name}) returned {what} for {len(rows)} rows: it must return one "
+                "tensor, (rows, ...)"
             )
         if rows._version:
             raise OptionError(f"TorchBlock({name}) changes its input: set inplace=False")
@@ -143,16 +143,16 @@ class TorchBlock:
         return prod(out.shape[1:])
 
     def shapes(self, width: int) -> Shapes:
-        """See `Block.shapes`; under the names that the module gives them, dots included."""
+        # The names are those of the module, dots included.
         return dict(self._shapes)
 
     def initial(self, width: int, residual: int, seed: Sequence[int]) -> dict[str, Array]:
-        """See `Block.initial`; torch's own random state is as it was afterwards."""
+        # This does not change torch's own random state.
         made = copy.deepcopy(self._module)
         number = int(np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0])
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.default_generator.manual_seed(number)
-            for part in reversed(list(made.modules())):  # the whole has the last word
+            for part in reversed(list(made.modules())):  # the outer module resets last
                 reset = getattr(part, "reset_parameters", None)
                 if callable(reset):
                     reset()
@@ -160,9 +160,8 @@ class TorchBlock:
         return {name: drawn[name].detach().double().numpy().copy() for name in self._shapes}
 
     def forward(self, params: Params, v: Array, tape: Tape) -> Array:
-        """See `Block.forward`."""
         _one_thread()
-        tape.saved.clear()  # two graphs need not live at once
+        tape.saved.clear()  # frees the last graph before the next one is built
         leaves = {name: _tensor(params[name]).requires_grad_() for name in self._shapes}
         x = _tensor(v).requires_grad_()
         with torch.enable_grad():
@@ -172,13 +171,12 @@ class TorchBlock:
             out = out.reshape(len(v), prod(out.shape[1:])).contiguous()
         tape.saved["out"], tape.saved["x"], tape.saved["leaves"] = out, x, leaves
         found: Array = out.detach().numpy()
-        # A module that only reshapes gives its input back, which others may write over.
+        # A module that only reshapes returns its input, which others may overwrite.
         return found.copy() if np.may_share_memory(found, v) else found
 
     def backward(
         self, params: Params, g: Array, tape: Tape, gradients: Params | None, pull: bool
     ) -> Array | None:
-        """See `Block.backward`."""
         out, x = tape.saved["out"], tape.saved["x"]
         names = () if gradients is None else tuple(self._shapes)
         wanted = [tape.saved["leaves"][name] for name in names]
@@ -200,12 +198,9 @@ class TorchBlock:
         return back
 
     def module(self, params: Params) -> torch.nn.Module:
-        """Return a module of its own with given parameters, in their dtype: (rows, width) in, out.
+        """Return a new module with `params`, those of `forward`, in their dtype.
 
-        Parameters
-        ----------
-        params : mapping
-            As `forward` takes them.
+        It maps (rows, width) to (rows, width').
         """
         made = copy.deepcopy(self._module).to(_tensor(next(iter(params.values()))).dtype)
         own = dict(made.named_parameters())
@@ -216,7 +211,7 @@ class TorchBlock:
         return torch.nn.Sequential(*shape, made, _Rows())
 
     def _own(self) -> torch.nn.Module:
-        """Return this thread's module, which shares its tensors with all others."""
+        """Return this thread's module; all threads' modules share their tensors."""
         if not hasattr(self._copies, "module"):
             tensors = [*self._module.parameters(), *self._module.buffers()]
             self._copies.module = copy.deepcopy(self._module, {id(t): t for t in tensors})
@@ -228,14 +223,14 @@ class TorchBlock:
 
 
 class _Rows(torch.nn.Module):  # type: ignore[misc]
-    """(rows, ...) to (rows, width)."""
+    """Flatten (rows, ...) to (rows, width)."""
 
     def forward(self, v: torch.Tensor) -> torch.Tensor:
         return v.flatten(1) if v.ndim > 1 else v[:, None]
 
 
 def _refuse(module: torch.nn.Module) -> None:
-    """Raise `OptionError` for a module that is no fixed function of its parameters and a row."""
+    """Raise `OptionError` unless a module is a fixed function of its parameters and a row."""
     nn = torch.nn
     for name, part in module.named_modules():
         kind = type(part).__name__
@@ -256,12 +251,12 @@ def _refuse(module: torch.nn.Module) -> None:
     if not any(tensor.requires_grad for tensor in module.parameters()):
         raise OptionError(
             f"TorchBlock: {type(module).__name__} has nothing to learn: put it into one "
-            "torch.nn.Sequential with a layer that has"
+            "torch.nn.Sequential with a layer that has parameters"
         )
 
 
 def _tensor(array: Array) -> torch.Tensor:
-    """Return a tensor in the memory of an array, unless torch cannot have it as it is."""
+    """Return a tensor that shares the array's memory, or a copy if torch cannot."""
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()
     return torch.from_numpy(array)

@@ -1,14 +1,13 @@
 """Activations: value, derivative and proximal map of each.
 
-The proximal map of an activation is the one step of ADMM that is not linear algebra: every entry
-of a block asks for the global minimiser over ``u`` of
+The proximal map of an activation is the one step of ADMM that is not linear algebra.  For every
+entry of a block it is the global minimiser over ``u`` of
 
     nu * (act(u) - a)**2 + c * (u - b)**2
 
-which is not convex in ``u``.  The piecewise linear activations have a closed form.  For the
-smooth ones this module finds the global minimiser, not just a stationary point; the argument is
-in `Activation.prox`.  All of it is elementwise: an entry of the result depends on the same entry
-of the inputs and on nothing else.
+which is not convex in ``u``.  Piecewise linear activations have a closed form.  For smooth ones
+this module finds the global minimiser, not just a stationary point: `Activation.prox` shows why.
+All functions are elementwise: an entry of the result depends on the same entry of the inputs alone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dadmm.errors import unknown
+from dadmm.errors import named
 from dadmm.numerics.types import Array
 
 PIECEWISE, TANH, SIGMOID, SOFTPLUS = range(4)
@@ -32,21 +31,21 @@ class Activation:
     Attributes
     ----------
     name : str
-        The name that `get_activation` knows it by.
+        Its name for `get_activation`.
     kind : int
         ``PIECEWISE`` (``u`` if ``u > 0`` else ``slope * u``), ``TANH``, ``SIGMOID`` or
-        ``SOFTPLUS``: a small number for compiled code to switch on.
+        ``SOFTPLUS``: a number that compiled code branches on.
     slope : float
-        Slope left of zero of a piecewise linear activation, between 0 and 1; else 0.
+        The slope left of zero of a piecewise linear activation, between 0 and 1; else 0.
     lipschitz : float
         ``sup |act'|``.
     bend : float
-        ``sup |act''|``; 0 for the piecewise linear ones, whose kink it leaves out.
+        ``sup |act''|`` without the kink: 0 for piecewise linear ones.
     mix : float
         ``sup (act'**2 + act * act'')``, rounded up, so that the curvature of
         ``(act(u) - a)**2 / 2`` is at most ``mix + |a| * bend`` (away from a kink).
     smooth : bool
-        Whether `bend` tells the whole truth: false if there is a kink.
+        False if there is a kink, which `bend` does not cover.
 
     Notes
     -----
@@ -140,9 +139,9 @@ class Activation:
         Parameters
         ----------
         a : ndarray of float32 or float64
-            What ``act(u)`` should be near to; it need not be in the range of the activation.
+            The target of ``act(u)``; it need not be in the range of the activation.
         b : ndarray of float32 or float64
-            What ``u`` should be near to.
+            The target of ``u``.
         nu : array_like of float
             Weight of the first term, ``nu >= 0``.
         c : array_like of float
@@ -157,8 +156,8 @@ class Activation:
 
         Notes
         -----
-        *Piecewise linear.*  On either side of zero the objective is a parabola, whose minimiser,
-        clipped to its side, is a candidate.  If neither had to be clipped, the objectives there
+        *Piecewise linear.*  On either side of zero the objective is a parabola.  Its minimiser,
+        clipped to the side, is a candidate.  If neither candidate is clipped, their objectives
         are ``nu c / (nu s**2 + c) * (s b - a)**2`` with the slope ``s`` of the side; their square
         roots are compared, which cannot overflow.  A tie goes to the left.
 
@@ -166,29 +165,28 @@ class Activation:
         softplus and tanh with ``act(b) <= a`` remain.  Write ``r = nu / c`` and ``g`` for the
         objective divided by ``2 c``.
 
-        - Both terms fall on the way from ``b`` to the point where ``act`` is ``a`` (maybe at
-          infinity), and one at least grows beyond either end: the minimiser is in between.  It
-          is no further from ``b`` than ``min(r, sqrt(r)) |act(b) - a|``, since ``g' = 0`` and
-          ``|act'| <= 1`` there, and ``g(u) <= g(b)``.
+        - Both terms fall from ``b`` to the point where ``act`` is ``a`` (it may be at infinity),
+          and at least one grows beyond either end, so the minimiser is in between.  It is no
+          further from ``b`` than ``min(r, sqrt(r)) |act(b) - a|``, since there ``g' = 0``,
+          ``|act'| <= 1`` and ``g(u) <= g(b)``.
         - For softplus and ``act(b) > a``, ``g`` is convex in between.
-        - Otherwise ``g'' = 1 - r ((a - act) act')'``, and the bump that is subtracted is, where it
-          is positive, a product of log-concave functions of ``u``.  For tanh, with
+        - Otherwise ``g'' = 1 - r ((a - act) act')'``.  Where the subtracted bump is positive, it
+          is a product of log-concave functions of ``u``.  For tanh, with
           ``t = tanh u``, it is ``(1 - t**2) (3 t**2 - 2 a t - 1)``, positive only left of a root
-          that lies left of zero, where ``-t`` is concave, and so are the two linear factors of
-          the second one.  For softplus, with ``p = act'``, it is
-          ``p (1 - p) (a - act(u) - exp(u))``.  So ``g`` is concave on one interval at most, and
-          that one contains the top of the bump, whose place depends on ``a`` alone.
+          below zero, where ``-t`` and both linear factors of the second factor are concave.
+           For softplus, with ``p = act'``, it is
+          ``p (1 - p) (a - act(u) - exp(u))``.  So ``g`` is concave on one interval at most,
+          which contains the top of the bump; the top's place depends on ``a`` alone.
 
         Hence there are at most two local minimisers, one on each side of the top, and each is
-        the only one on its side.  Newton's method, safeguarded by bisection, finds both; the one
-        with the lower objective is returned, in a tie the one nearer to ``b``.
+        the only one on its side.  Newton's method, safeguarded by bisection, finds both.  The one
+        with the lower objective is returned; in a tie, the one nearer to ``b``.
 
-        In exact arithmetic the guarantee is complete.  In floating point, two minima whose
-        objectives agree to rounding may be taken for each other, and the result ``u`` is off by
-        up to ``1e-12 (1 + |u|)``, or by what rounding errors in ``g'`` move its root, if that is
-        more.  The smooth maps work in float64 inside, whatever the dtype outside.  A bracket gets
-        at most 100 steps, enough for bisection alone to finish from a width of 1e15; about five
-        are typical.
+        In exact arithmetic the guarantee is complete.  In floating point, either of two minima
+        may be returned if their objectives agree to rounding, and ``u`` is off by up to
+        ``1e-12 (1 + |u|)``, or by the shift of the root that rounding errors in ``g'`` cause, if
+        that is more.  Smooth maps compute in float64, whatever the dtype.  A bracket gets at most
+        100 steps, enough for bisection alone to finish from a width of 1e15; five are typical.
         """
         dtype = np.result_type(a, b)
         if self.kind == PIECEWISE:
@@ -200,8 +198,7 @@ class Activation:
             return out
         if out is None:
             out = np.empty(np.broadcast_shapes(*map(np.shape, (a, b, nu, c))), dtype=dtype)
-        # Small buffers keep the many temporaries of the iteration in cache, and their number
-        # of bytes independent of the block's.
+        # Small buffers keep the many temporaries in cache, whatever the size of the block.
         with np.nditer(
             [a, b, nu, c, out],
             flags=["external_loop", "buffered", "zerosize_ok", "copy_if_overlap"],
@@ -216,13 +213,13 @@ class Activation:
 
 
 def _prox_piecewise(slope: float, a: Array, b: Array, nu: Array, c: Array) -> Array:
-    # Weighted means, rather than b plus a correction, keep their digits when |b| >> |a|, and
-    # are exactly b where a has no weight.
+    # Unlike b plus a correction, weighted means keep their digits when |b| >> |a|, and are exactly
+    # b where a has no weight.
     c_right, c_left = nu + c, nu * (slope * slope) + c
     right = np.maximum(nu / c_right * a + c / c_right * b, 0)
     left = np.minimum(nu * slope / c_left * a + c / c_left * b, 0)
     better = np.abs(a - b) * np.sqrt(c_left) < np.abs(a - slope * b) * np.sqrt(c_right)
-    # A candidate that was clipped to zero is beaten by any inside the other side.
+    # Any candidate inside its side beats one that was clipped to zero.
     return np.where((left < 0) & ~((right > 0) & better), left, right)
 
 
@@ -248,9 +245,9 @@ def _softplus_parts(u: Array) -> tuple[Array, Array, Array]:
 def _prox_tanh(a: Array, b: Array, r: Array) -> Array:
     sign = np.where(np.tanh(b) <= a, 1.0, -1.0)
     a, b = sign * a, sign * b
-    # The bump's top solves 6 t^3 - 3 a t^2 - 4 t + a = 0: its least root.  In w = 1 + t it is
-    # the least root of a cubic that is increasing and concave left of it, so that Newton from
-    # w = 0 climbs to it, to rounding in 5 steps; w keeps the digits that t loses near -1.
+    # The bump's top is the least root of 6 t^3 - 3 a t^2 - 4 t + a.  In w = 1 + t, which keeps the
+    # digits that t loses near -1, the cubic is increasing and concave left of that root: Newton
+    # from w = 0 climbs to it, to rounding in 5 steps.
     h = 1.0 + np.maximum(a, -1.0)
     w = np.zeros_like(a)
     for _ in range(5):
@@ -285,7 +282,7 @@ _SMOOTH_PROX = {TANH: _prox_tanh, SIGMOID: _prox_sigmoid, SOFTPLUS: _prox_softpl
 
 
 def _lower_minimum(parts: Parts, a: Array, b: Array, r: Array, target: Array, top: Array) -> Array:
-    """Return the global minimiser of g, given where act is a and where the bump is highest."""
+    """Return the global minimiser of g; act is a at `target`, and the bump's top is at `top`."""
     reach = np.minimum(r, np.sqrt(r)) * (a - parts(b)[0])
     far = np.clip(target, b + np.minimum(reach, 0.0), b + np.maximum(reach, 0.0))
     low, high = np.minimum(b, far), np.maximum(b, far)
@@ -316,8 +313,8 @@ def _root(
 ) -> Array:
     """Find where g' changes sign from - to + in a bracket whose concave part is at one end.
 
-    If g' does not change sign outside the concave part, the result is the border of that part:
-    no minimiser, but harmless, since the objective falls from there towards the other bracket.
+    If g' does not change sign outside the concave part, the result is the border of that part.
+    It is no minimiser, but harmless: the objective falls from there towards the other bracket.
     """
     result = u.copy()
     index = np.arange(u.size)
@@ -336,7 +333,7 @@ def _root(
         new = np.where(good, newton, 0.5 * low + 0.5 * high)
         step = np.abs(new - u)
         result[index] = u = new
-        # Newton squares the error: the step after this one would be below rounding.
+        # Newton squares the error, so the next step would be below rounding.
         busy = step > 1e-12 * (1.0 + np.abs(u))
         if not busy.any():
             break
@@ -359,25 +356,13 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def get_activation(activation: str | Activation) -> Activation:
-    """Return the activation of that name; an `Activation` is returned as it is.
-
-    Parameters
-    ----------
-    activation : str or Activation
-        One of the names in `ACTIVATIONS`, or an activation.
-
-    Returns
-    -------
-    Activation
-        The activation.
+    """Return the activation of that name in `ACTIVATIONS`, or an `Activation` as it is.
 
     Raises
     ------
     dadmm.errors.OptionError
-        If there is none of that name.
+        For an unknown name.
     """
     if isinstance(activation, Activation):
         return activation
-    if activation not in ACTIVATIONS:
-        raise unknown("activation", activation, ACTIVATIONS)
-    return ACTIVATIONS[activation]
+    return named("activation", activation, ACTIVATIONS)

@@ -31,12 +31,12 @@ def cross(v: Array, target: Array) -> Array:
 
 
 def solve_spd(matrix: Array, right: Array) -> Array:
-    """Solve a positive definite system; NaN, which means divergence, if it is not one.
+    """Solve a positive definite system, or return NaN, which reveals divergence, if it is none.
 
     Both arguments may be overwritten.
     """
     try:
-        # In place on columns, which of a symmetric matrix are its rows.
+        # LAPACK works in place on columns, which are the rows of a symmetric matrix.
         factor = cho_factor(matrix.T, overwrite_a=True, check_finite=False)
         return np.asarray(cho_solve(factor, right, overwrite_b=True, check_finite=False))
     except LinAlgError:
@@ -44,8 +44,8 @@ def solve_spd(matrix: Array, right: Array) -> Array:
 
 
 def inverse_spd(matrix: Array) -> Array:
-    """Invert a symmetric positive definite matrix, in place; NaN where it is not one."""
-    # LAPACK works in place on columns, which of a symmetric matrix are its rows.
+    """Invert a symmetric positive definite matrix in place; fill it with NaN if it is none."""
+    # LAPACK works in place on columns, which are the rows of a symmetric matrix.
     factor, failed = lapack.dpotrf(matrix.T, lower=1, overwrite_a=1)
     if failed:
         matrix[...] = np.nan
@@ -67,12 +67,12 @@ def largest_eigenvalue(matrix: Array) -> float:
 
 
 def square(a: Array) -> float:
-    """Sum of squares, rows in the array's dtype and their sum in float64."""
+    """Return the sum of squares: of each row in the array's dtype, over rows in float64."""
     return float(row_squares(a).sum(dtype=np.float64))
 
 
 def row_squares(a: Array) -> Array:
-    """Sum of squares of each row."""
+    """Return the sum of squares of each row."""
     return np.asarray(np.einsum("ij,ij->i", a, a))
 
 
@@ -87,8 +87,8 @@ def convergence_rate(steps: Array) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        The rate q per iteration (below 1: the steps shrink R-linearly) and the R^2 of the fit of
-        ``log step``; NaN for fewer than 8 positive steps.
+        The rate q per iteration (below 1 the steps shrink R-linearly) and the R^2 of the fit of
+        ``log step``; NaN for fewer than 8 steps, or 4 positive ones in the second half.
     """
     steps = np.asarray(steps, np.float64)
     later = np.arange(len(steps)) >= len(steps) // 2

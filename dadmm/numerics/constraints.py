@@ -1,4 +1,4 @@
-"""Constraints on the outputs of a block, by name: projections, and proximal maps."""
+"""Constraints on the outputs of a block, by name: projections and proximal maps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dadmm.errors import OptionError, unknown
+from dadmm.errors import OptionError, named
 from dadmm.numerics import prox
 from dadmm.numerics.types import Array
 
@@ -26,16 +26,16 @@ CONSTRAINTS: dict[str, tuple[Callable[[Array, float], Array], str]] = {
 
 @dataclass(frozen=True, order=True)
 class Constraint:
-    """What is done to each row of a block's output: a projection onto a set, or a proximal map.
+    """A projection onto a set, or a proximal map, of each row of a block's output.
 
     Parameters
     ----------
     name : str
         A name in `CONSTRAINTS`.
     number : float or None
-        Its number, where it has one: ``k_sparse:8`` keeps 8 entries.
+        The number of those that have one: ``k_sparse:8`` keeps 8 entries.
     above : bool
-        Whether what is below 0 becomes 0 first.
+        Whether negative entries become 0 first.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str) -> Constraint:
-        """Read "binary", "k_sparse:8", "l2_ball:1.5".
+        """Parse a text such as "binary", "k_sparse:8" or "l2_ball:1.5".
 
         Raises
         ------
@@ -54,9 +54,7 @@ class Constraint:
         if not isinstance(text, str):
             raise OptionError(f"constraint {text!r}: use a name in quotes")
         name, colon, rest = text.partition(":")
-        if name not in CONSTRAINTS:
-            raise unknown("constraint", name, CONSTRAINTS)
-        meaning = CONSTRAINTS[name][1]
+        _, meaning = named("constraint", name, CONSTRAINTS)
         if not meaning:
             if colon:
                 raise OptionError(f"constraint {text!r}: {name} takes no number")
@@ -75,7 +73,7 @@ class Constraint:
 
     @property
     def convex(self) -> bool:
-        """Whether short steps, each projected, lead to the best point of the set."""
+        """Whether projected short steps lead to the best point of the set."""
         return self.name not in ("binary", "k_sparse")
 
     def project(self, v: Array) -> Array:

@@ -1,8 +1,8 @@
 """Losses: value, gradient and proximal map of each.
 
-Everywhere ``v`` is the network's output and ``y`` are the targets in the loss's own encoding (see
-`Loss.encode`): both (rows, outputs), both float32 or both float64, like the results.  A row of
-a gradient or of a proximal map depends on the same row of ``v`` and ``y`` only.
+Everywhere ``v`` are the network's outputs and ``y`` the targets as `Loss.encode` returns them: both
+(rows, outputs), both float32 or both float64, like the results.  A row of a gradient or of a
+proximal map depends on the same row of ``v`` and ``y`` alone.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from scipy.special import expit
 
-from dadmm.errors import DataError, OptionError, unknown
+from dadmm.errors import DataError, OptionError, named
 from dadmm.numerics.types import Array
 
-# So many entries are worked on at once where that takes several temporaries.
+# Entries of one pass that needs several temporaries.
 AT_ONCE = 65536
 
 
@@ -28,16 +28,15 @@ class Loss(ABC):
     Attributes
     ----------
     name : str
-        The name that `get_loss` knows it by.
+        Its name for `get_loss`.
     lipschitz : float
-        Largest curvature of the loss of a sample: the Lipschitz constant of the gradient, or
-        infinity where the gradient jumps.
+        The Lipschitz constant of a sample's gradient, or infinity if the gradient jumps.
     classification_only : bool
         Whether the targets must be classes.
     multi_label : bool
-        Whether the targets must be one yes or no per output, instead of one class.
+        Whether the targets are a yes or no per output, instead of one class.
     has_proba : bool
-        Whether the outputs are log-odds, so that `predict_proba` means something.
+        Whether the outputs are log-odds, which `predict_proba` needs.
     """
 
     name: ClassVar[str]
@@ -55,12 +54,12 @@ class Loss(ABC):
         v, y : ndarray, (rows, outputs)
             Outputs and targets.
         weight : ndarray, (rows,), optional
-            What each row's loss is multiplied by.
+            Factor of each row's loss.
 
         Returns
         -------
         float
-            The sum: divide by the rows for the mean.
+            The sum; divide it by the rows for the mean.
         """
 
     @abstractmethod
@@ -100,7 +99,7 @@ class Loss(ABC):
         """
 
     def encode(self, codes: ArrayLike, n_outputs: int, dtype: DTypeLike = np.float32) -> Array:
-        """Return the targets of samples of known classes: 1 for the class, 0 elsewhere.
+        """Return the targets of samples by their classes: 1 for the class, 0 elsewhere.
 
         Parameters
         ----------
@@ -131,11 +130,11 @@ class Loss(ABC):
         return targets
 
     def right(self, v: Array, y: Array) -> int:
-        """Return for how many rows the outputs `v` choose what the targets `y` say."""
+        """Return the number of rows whose outputs `v` predict the targets `y`."""
         return int((v.argmax(axis=1) == y.argmax(axis=1)).sum())
 
     def predict_proba(self, v: Array, out: Array | None = None) -> Array:
-        """Return the probability of each class, if the loss has them (see `has_proba`).
+        """Return the probability of each class, if `has_proba` is true.
 
         Parameters
         ----------
@@ -147,7 +146,7 @@ class Loss(ABC):
         Returns
         -------
         ndarray, (rows, outputs)
-            Rows that are not negative and sum to 1; of several labels, each by itself.
+            Rows sum to 1; with several labels, each probability stands for itself.
 
         Raises
         ------
@@ -168,16 +167,13 @@ class Squared(Loss):
     lipschitz = 1.0
 
     def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
-        """Return the sum over rows; see `Loss.value`."""
         r = np.subtract(v, y, dtype=np.float64)
         return 0.5 * _total(np.square(r, out=r), weight)
 
     def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
-        """Return ``v - y``; see `Loss.gradient`."""
         return np.subtract(v, y, out=out)
 
     def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
-        """Return ``(y + beta v) / (1 + beta)``; see `Loss.prox`."""
         near, far = float(1.0 / (1.0 + beta)), float(beta / (1.0 + beta))
         return np.add(near * y, far * v, out=out)
 
@@ -195,35 +191,33 @@ class CrossEntropy(Loss):
     has_proba = True
 
     def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
-        """Return the sum over rows; see `Loss.value`."""
         v = np.subtract(v, np.max(v, axis=1, keepdims=True), dtype=np.float64)
         log_sum = np.log(np.sum(np.exp(v), axis=1, keepdims=True))
         terms = np.subtract(log_sum, v, out=v)
         return _total(np.multiply(y, terms, out=terms), weight)
 
     def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
-        """Return ``softmax(v) - y``; see `Loss.gradient`."""
         p = self.predict_proba(v)
         return np.subtract(p, y, out=p if out is None else out)
 
     def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
-        """Return the minimisers by a Newton iteration that cannot fail; see `Loss.prox`.
+        """Return the minimisers of `Loss.prox` by a Newton iteration that cannot fail.
 
         Notes
         -----
         [derived here]  At the minimiser ``z = x - p / beta`` with ``x = v + y / beta`` and
         ``p = softmax(z)``.  Given the log of the normaliser, ``s = log sum_j exp(z_j)``, every
         ``p_j`` is the root of ``log p_j + p_j / beta = x_j - s``, that is
-        ``p_j = beta W(exp(x_j - s) / beta)`` with Lambert's function ``W``.  So one unknown per
-        row is left, in ``sum_j p_j(s) = 1``, whose left-hand side is decreasing and convex in
-        ``s``.  At ``s = max(x) - 1 / beta`` it is at least 1 (the largest ``p_j`` alone is 1
-        there), and from such a point Newton's method climbs to the root without overshooting.
+        ``p_j = beta W(exp(x_j - s) / beta)`` with Lambert's function ``W``.  One unknown per row is
+        left, in ``sum_j p_j(s) = 1``, whose left-hand side is decreasing and convex in ``s``.
+        At ``s = max(x) - 1 / beta`` it is at least 1 (the largest ``p_j`` alone is 1 there), and
+        from such a point Newton's method climbs to the root without overshooting.
 
-        Each step divides the product of error and slope by 4 at least, so that even 100 outputs
-        and ``beta = 1e-3`` need less than 40 steps to float64 rounding, wherever they are; 5
-        to 10 are typical.  Newton on the k unknowns of a row, the usual choice, needs a
-        line search when softmax saturates; its Hessian, diagonal minus rank one, is inverted
-        by just such a scalar equation.  Works in float64 inside, whatever the dtype outside.
+        Each step divides the product of error and slope by at least 4, so even 100 outputs and
+        ``beta = 1e-3`` need less than 40 steps to float64 rounding, wherever they start; 5 to 10
+        are typical.  The usual choice, Newton on the k unknowns of a row, needs a line search when
+        softmax saturates, and inverts its Hessian, diagonal minus rank one, by just such a scalar
+        equation.  It computes in float64, whatever the dtype.
         """
         shift = np.divide(y, beta, dtype=np.float64)
         x = v + shift
@@ -245,7 +239,6 @@ class CrossEntropy(Loss):
         return np.add(v, shift - p / beta, out=out, casting="same_kind")
 
     def predict_proba(self, v: Array, out: Array | None = None) -> Array:
-        """Return ``softmax(v)``; see `Loss.predict_proba`."""
         e = np.subtract(v, np.max(v, axis=1, keepdims=True), out=out)
         np.exp(e, out=e)
         result: Array = np.divide(e, np.sum(e, axis=1, keepdims=True), out=e)
@@ -256,7 +249,7 @@ class CrossEntropy(Loss):
 class BinaryCrossEntropy(Loss):
     """Cross-entropy of each output by itself, ``sum_j log(1 + exp(v_j)) - y_j v_j``.
 
-    For several labels per row: ``y_j`` is 1 where label j holds and 0 elsewhere, or between.
+    For several labels per row: ``y_j`` is 1 if label j holds, 0 if not, or a number in between.
     """
 
     name = "binary_cross_entropy"
@@ -266,26 +259,24 @@ class BinaryCrossEntropy(Loss):
     has_proba = True
 
     def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
-        """Return the sum over rows; see `Loss.value`."""
         terms = np.logaddexp(0.0, v, dtype=np.float64)
         return _total(np.subtract(terms, np.multiply(y, v, dtype=np.float64), out=terms), weight)
 
     def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
-        """Return ``sigmoid(v) - y``; see `Loss.gradient`."""
         return np.subtract(expit(v), y, out=out)
 
     def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
-        """Return the minimisers, found entry by entry; see `Loss.prox`.
+        """Return the minimisers of `Loss.prox`, entry by entry.
 
         Notes
         -----
         [derived here]  The minimiser is the root of ``sigmoid(z) + beta (z - x)``, with
-        ``x = v + y / beta``.  Where it is above 0 (``beta x > 1/2``) its mirror image is sought:
+        ``x = v + y / beta``.  If it is above 0 (``beta x > 1/2``), its mirror image is computed:
         ``-z`` is the root for ``-v`` and ``1 - y``.  Up to 0 the left-hand side is increasing and
-        convex, and at ``min(x, 0)`` it is not negative: from there Newton's method falls to the
-        root without overshooting it, in steps of about 1 or more until it is near.  It is not
-        much deeper than ``log(1 / beta)``: 10 steps are typical where beta is 1e-3, fewer where
-        it is larger.  Works in float64 inside, whatever the dtype outside.
+        convex, and at ``min(x, 0)`` it is not negative.  From there Newton's method falls to the
+        root without overshooting it, in steps of about 1 or more until it is near.  The root is
+        hardly below ``log(beta)``: 10 steps are typical for a beta of 1e-3, fewer for a larger
+        one.  It computes in float64, whatever the dtype.
         """
         if out is None:
             out = np.empty_like(v)
@@ -296,13 +287,7 @@ class BinaryCrossEntropy(Loss):
         return out
 
     def encode(self, codes: ArrayLike, n_outputs: int, dtype: DTypeLike = np.float32) -> Array:
-        """Return labels that are 0 or 1 already, (rows, n_outputs), as `dtype`; see `Loss.encode`.
-
-        Raises
-        ------
-        dadmm.errors.DataError
-            If they are anything else.
-        """
+        """Return labels, (rows, n_outputs), as `dtype`; raise `DataError` unless all are 0 or 1."""
         labels = np.asarray(codes)
         if (
             labels.ndim != 2
@@ -313,11 +298,9 @@ class BinaryCrossEntropy(Loss):
         return labels.astype(dtype)
 
     def right(self, v: Array, y: Array) -> int:
-        """Return for how many rows all labels are right; see `Loss.right`."""
         return int(((v > 0) == (y > 0.5)).all(axis=1).sum())
 
     def predict_proba(self, v: Array, out: Array | None = None) -> Array:
-        """Return ``sigmoid(v)``, each label's by itself; see `Loss.predict_proba`."""
         result: Array = expit(v, out=out)
         return result
 
@@ -334,31 +317,22 @@ class Hinge(Loss):
     classification_only = True
 
     def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
-        """Return the sum over rows; see `Loss.value`."""
         terms = np.multiply(y, v, dtype=np.float64)
         np.subtract(1.0, terms, out=terms)
         return _total(np.maximum(terms, 0.0, out=terms), weight)
 
     def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
-        """Return ``-y_j`` where ``y_j v_j < 1``, else 0; see `Loss.gradient`."""
         result: Array = np.multiply(y, -(y * v < 1).astype(v.dtype), out=out)
         return result
 
     def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
-        """Return the minimisers in closed form; see `Loss.prox`.
-
-        Notes
-        -----
-        In the margin ``m = y_j v_j``: margins above 1 stay, the others grow by ``1 / beta`` but
-        not beyond 1 [derived here].
-        """
+        # Margins y_j v_j above 1 stay; the others grow by 1 / beta but not beyond 1 [derived here].
         margin = y * v
         most = float(1.0 / beta)
         result: Array = np.multiply(y, np.maximum(margin, np.minimum(margin + most, 1.0)), out=out)
         return result
 
     def encode(self, codes: ArrayLike, n_outputs: int, dtype: DTypeLike = np.float32) -> Array:
-        """Return +1 for the class, -1 elsewhere; see `Loss.encode`."""
         return 2 * super().encode(codes, n_outputs, dtype) - 1
 
 
@@ -369,7 +343,7 @@ class Huber(Loss):
     Attributes
     ----------
     delta : float
-        Where the loss becomes ``delta (|r| - delta / 2)``.
+        Beyond it, the loss is ``delta (|r| - delta / 2)``.
 
     Raises
     ------
@@ -387,23 +361,16 @@ class Huber(Loss):
             raise OptionError(f"delta of the huber loss must be above 0, not {self.delta}")
 
     def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
-        """Return the sum over rows; see `Loss.value`."""
         r = np.subtract(v, y, dtype=np.float64)
         inner = np.minimum(np.abs(r, out=r), self.delta)
         r -= 0.5 * inner
         return _total(np.multiply(inner, r, out=r), weight)
 
     def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
-        """Return ``v - y``, clipped to `delta`; see `Loss.gradient`."""
         return np.clip(v - y, -self.delta, self.delta, out=out)
 
     def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
-        """Return the minimisers in closed form; see `Loss.prox`.
-
-        Notes
-        -----
-        As for the squared loss, but no entry moves further than ``delta / beta`` [derived here].
-        """
+        # As for the squared loss, but no entry moves further than delta / beta [derived here].
         most = float(self.delta / beta)
         return np.subtract(v, np.clip((v - y) / float(1.0 + beta), -most, most), out=out)
 
@@ -415,32 +382,18 @@ LOSSES: dict[str, Loss] = {
 
 
 def get_loss(loss: str | Loss) -> Loss:
-    """Return the loss of that name; a `Loss`, say ``Huber(0.5)``, is returned as it is.
-
-    Parameters
-    ----------
-    loss : str or Loss
-        One of the names in `LOSSES`, or a loss.
-
-    Returns
-    -------
-    Loss
-        The loss.
+    """Return the loss of that name in `LOSSES`, or a `Loss`, say ``Huber(0.5)``, as it is.
 
     Raises
     ------
     dadmm.errors.OptionError
-        If there is none of that name.
+        For an unknown name.
     """
-    if isinstance(loss, Loss):
-        return loss
-    if loss not in LOSSES:
-        raise unknown("loss", loss, LOSSES)
-    return LOSSES[loss]
+    return loss if isinstance(loss, Loss) else named("loss", loss, LOSSES)
 
 
 def _total(terms: Array, weight: Array | None) -> float:
-    """Return the sum of (rows, outputs) terms, each row times its weight if there are weights."""
+    """Return the sum of (rows, outputs) terms, each row times its weight if weights are given."""
     return float(np.sum(terms if weight is None else terms * weight[:, None]))
 
 
@@ -465,10 +418,10 @@ def _sigmoid_prox(v: Array, y: Array, beta: float) -> Array:
 def _wright_omega(x: Array) -> Array:
     """Return the root ``w`` of ``w + log w = x``, by Newton in ``log w``.
 
-    ``exp(t) + t`` is increasing and convex, and ``t = min(x, log(max(x, 1)))`` is not left of
-    its root: the iteration falls to it from there and has float64's digits after 5 steps.
+    ``exp(t) + t`` is increasing and convex, and ``t = min(x, log(max(x, 1)))`` is not left of its
+    root: from there the iteration falls to it, and has float64's digits after 5 steps.
     """
-    # scipy.special.wrightomega differs in the last bits, and so, if rarely, would trained networks.
+    # scipy.special.wrightomega differs in the last bits, which would change trained networks.
     t = np.minimum(x, np.log(np.maximum(x, 1.0)))
     for _ in range(5):
         w = np.exp(t)

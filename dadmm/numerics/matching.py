@@ -1,8 +1,8 @@
-"""How well factors stand for attributes that are known of the samples.
+"""How well factors match known attributes of the samples.
 
-A factor and an attribute are compared by the absolute Pearson correlation over samples; an
-attribute's score is that of the factor that matches it best, or of the one that a one-to-one
-assignment of all attributes gives it (Hungarian method), which no two attributes share.
+A factor matches an attribute by the absolute Pearson correlation over samples.  An attribute's
+score is that of its best factor, or of the factor that a one-to-one assignment of all attributes
+gives it (Hungarian method).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from dadmm.numerics.types import Array
 
 @dataclass(frozen=True)
 class AttributeScores:
-    """How well each attribute is found among the factors.
+    """How well the factors match each attribute.
 
     Parameters
     ----------
     names : tuple of str
-        Of the attributes.
+        Names of the attributes.
     correlation : (factors, attributes) float64 array
-        Absolute Pearson correlations; 0 where either is constant.
+        Absolute Pearson correlations; 0 if either is constant.
     factors, assigned_factors : (attributes,) int arrays
-        The factor that matches each attribute best, and the one that it is assigned; -1 where
-        there are more attributes than factors, and others were assigned.
+        The factor that matches each attribute best, and the one assigned to it; -1 for an
+        attribute without one, if there are more attributes than factors.
     best, assigned : (attributes,) float64 arrays
         Their correlations.
     """
@@ -62,20 +62,20 @@ class AttributeScores:
 
 
 def match(codes: Any, attributes: Any, names: Sequence[str] | None = None) -> AttributeScores:
-    """Return how well factors match attributes.
+    """Score how well factors match attributes.
 
     Parameters
     ----------
     codes : (rows, factors) array-like
     attributes : (rows,) or (rows, attributes) array-like or data frame
-        Numbers; categories as columns of 0 and 1.
+        Numbers; pass categories as columns of 0 and 1.
     names : sequence of str or None
-        Of the attributes; None takes a data frame's columns, or numbers.
+        Names of the attributes; None takes a data frame's columns, or numbers.
 
     Raises
     ------
     ShapeError
-        If the rows, or the names, are not as many.
+        If the numbers of rows differ, or the numbers of names and attributes.
     DataError
         For attributes that are not finite numbers, or fewer than 2 rows.
     """
@@ -114,7 +114,7 @@ def correlation(m: Array, a: Array) -> Array:
     """Return the absolute Pearson correlation of each column of `m` with each of `a`."""
     centred = [array - array.mean(axis=0) for array in (m, a)]
     sizes = [np.sqrt((array**2).sum(axis=0)) for array in centred]
-    # What is constant but for rounding correlates with nothing.
+    # A column that is constant to rounding correlates with nothing.
     noise = [1e-12 * np.sqrt((array**2).sum(axis=0)) for array in (m, a)]
     left, right = (
         array / np.where(size > least, size, np.inf)

@@ -7,9 +7,9 @@
 
 Coordinate descent (HALS: Cichocki and Phan 2009; the solver "cd" of scikit-learn's NMF) minimises
 exactly over one column of M, or one row of S, at a time.  A row of M needs only ``S S'`` and its
-own ``Z S'``; S needs only the sums ``M'M`` and ``M'Z``, which add up over chunks of rows.
+own ``Z S'``.  S needs only the sums ``M'M`` and ``M'Z``, which add up over chunks of rows.
 
-Everything here is plain NumPy in the dtype of its arguments; the two sweeps are compiled.
+Everything computes in the dtype of its arguments; the two sweeps are compiled.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ from scipy.linalg import eigh
 from dadmm.numerics.kernels import COMPILED
 from dadmm.numerics.types import Array
 
-# Rows that are swept side by side: a row of each of r codes is SIMD code over them.
-TILE = 64
-# Sweeps of a row's codes from nothing, and what a factor's largest use must exceed to be alive,
-# relative to the largest.
-SWEEPS = 30
-ALIVE = 1e-10
+TILE = 64  # rows that SIMD code sweeps side by side
+SWEEPS = 30  # of a row's codes, from their start
+ALIVE = 1e-10  # least use of a factor that is alive, relative to the largest use
 
 
 def codes(
@@ -41,8 +38,8 @@ def codes(
 ) -> Array:
     """Return ``argmin_{M >= 0} 1/2 |Z - M S|^2 + rho/2 |M - T|^2 + l1 sum M + l2/2 |M|^2``.
 
-    To within some sweeps of coordinate descent; rows do not depend on one another, nor on how
-    many there are.
+    The result is that of some sweeps of coordinate descent.  A row's codes do not depend on other
+    rows, nor on their number.
 
     Parameters
     ----------
@@ -50,11 +47,11 @@ def codes(
     s : (r, d) array
         Not negative.
     sweeps : int
-        Of each row over its r codes.
+        Number of sweeps of each row over its r codes.
     start : (rows, r) array or None
-        Where to start, not negative; None starts along the gradient at 0.
+        The start, not negative; None starts along the gradient at 0.
     target : (rows, r) array or None
-        T, what the codes are drawn to by `rho`.
+        T, to which `rho` draws the codes.
     rho, l1, l2 : float
         Not negative.
 
@@ -78,21 +75,21 @@ def coded(
     l1: float = 0.0,
     l2: float = 0.0,
 ) -> Array:
-    """Return codes from ``S S'`` (r, r) and ``Z S' + rho T`` (rows, r); see `codes`.
+    """Return the codes of `codes` from ``S S'`` (r, r) and ``Z S' + rho T`` (rows, r).
 
-    `l2` counts whatever is added to the diagonal, `rho` among it.
+    `l2` is all that is added to the diagonal, including `rho`.
     """
     kind = cross.dtype
     m = np.empty_like(cross) if start is None else start.astype(kind, order="C")
     ridge = gram + kind.type(l2) * np.eye(len(gram), dtype=kind)
-    # A factor that is all zeros reconstructs nothing: its codes are 0, not 0/0.
+    # A factor of zeros reconstructs nothing: its codes are 0, not 0/0.
     _sweep_codes(ridge, cross, kind.type(l1), m, sweeps, start is None)
     return m
 
 
 @njit(**COMPILED)
 def _sweep_codes(gram: Array, cross: Array, l1: float, m: Array, sweeps: int, fresh: bool) -> None:
-    """Sweep over the codes of every row, in place; `fresh` makes a start first."""
+    """Sweep over the codes of every row, in place; `fresh` computes their start first."""
     rows, r = cross.shape
     zero, one = cross.dtype.type(0), cross.dtype.type(1)
     b = np.zeros((r, TILE), cross.dtype)
@@ -106,13 +103,13 @@ def _sweep_codes(gram: Array, cross: Array, l1: float, m: Array, sweeps: int, fr
     acc = np.zeros(TILE, cross.dtype)
     for first in range(0, rows, TILE):
         count = min(TILE, rows - first)
-        # A tile is always full, so that a row's arithmetic is the same wherever it is.
+        # A tile is always full, so that a row's arithmetic does not depend on its place.
         for i in range(count):
             for k in range(r):
                 b[k, i] = cross[first + i, k] - l1
                 v[k, i] = m[first + i, k]
         if fresh:
-            # The best multiple of max(b, 0), at which the objective falls along a line from 0.
+            # The start is the multiple of max(b, 0) with the lowest objective.
             for k in range(r):
                 for i in range(TILE):
                     v[k, i] = max(b[k, i], zero) if inverse[k] > zero else zero
@@ -161,21 +158,21 @@ def dictionary(
     l2: float = 0.0,
     overlap: float = 0.0,
 ) -> Array:
-    """Return a better dictionary: exact coordinate sweeps on the sums.
+    """Return a dictionary improved by exact coordinate sweeps on the sums.
 
-    Minimises ``1/2 <M'M, S S'> - <M'Z, S> + l1 sum S + l2/2 |S|^2 + overlap sum_{i<j} s_i s_j'``
-    over ``S >= 0``, one row at a time; never worse than before.
+    Over ``S >= 0``, one row at a time, they minimise, without ever raising it,
+    ``1/2 <M'M, S S'> - <M'Z, S> + l1 sum S + l2/2 |S|^2 + overlap sum_{i<j} s_i s_j'``.
 
     Parameters
     ----------
     gram, cross : (r, r), (r, d) arrays
         ``M'M`` and ``M'Z``.
     s : (r, d) array
-        Where to start; it is not changed.
+        The start; it is not changed.
     sweeps : int
     unit : bool
-        Keep each row at length 1, so that codes have the scale of what they stand for: still the
-        exact minimum over the row, for in one row the objective grows alike in all directions.
+        Keep each row at length 1, so that codes have the scale of the data.  It is still the exact
+        minimum over the row, because in one row the objective grows alike in all directions.
 
     Returns
     -------
@@ -209,7 +206,7 @@ def _sweep_dictionary(
     overlap: float,
     tiny: float,
 ) -> None:
-    """Sweep over the rows of `s`, in place; rows that no code uses stay as they are."""
+    """Sweep over the rows of `s` in place, but for rows that no code uses."""
     r, d = s.shape
     zero, one = s.dtype.type(0), s.dtype.type(1)
     acc = np.empty(d, s.dtype)
@@ -233,7 +230,7 @@ def _sweep_dictionary(
                 acc[j] = t
                 total += t * t
             if unit and not total > tiny:
-                continue  # nothing of it is left to be of length 1; one over a subnormal is inf
+                continue  # such a row cannot have length 1: one over a subnormal number is infinite
             scale = one / np.sqrt(total) if unit else one
             for j in range(d):
                 s[k, j] = acc[j] * scale
@@ -248,10 +245,10 @@ def objective(energy: float, gram: Array, cross: Array, s: Array) -> float:
 
 
 def revive(gram: Array, s: Array, seed: tuple[int, ...]) -> tuple[Array, list[int]]:
-    """Return the dictionary with its dead rows seeded again, and which these were.
+    """Return the dictionary with its dead rows seeded again, and their numbers.
 
-    A factor is dead if no row of the data uses it.  It becomes the most used one, disturbed: as
-    its codes are 0, the reconstruction stays as it is until the codes move.
+    A factor is dead if no row of the data uses it.  It becomes a disturbed copy of a used factor,
+    the most used first.  As its codes are 0, the reconstruction changes only when they move.
     """
     use = np.diagonal(gram)
     dead = np.flatnonzero(~(use > ALIVE * max(float(use.max()), 1e-300)))
@@ -266,13 +263,10 @@ def revive(gram: Array, s: Array, seed: tuple[int, ...]) -> tuple[Array, list[in
     return s, dead.tolist()
 
 
-# ------------------------------------------------------------------------------------------- starts
-
-
 def leading(second: Array, r: int) -> Array:
     """Return the first right singular vectors of Z from ``Z'Z``, (r, d), in float64.
 
-    Their signs are such that each one's largest entry is positive.
+    The largest entry of each is positive.
     """
     d = len(second)
     _, vectors = eigh(second, subset_by_index=[d - r, d - 1])
@@ -285,16 +279,16 @@ def leading(second: Array, r: int) -> Array:
 def nndsvd(v: Array, above: Array, below: Array) -> Array:
     """Return the dictionary of NNDSVD (Boutsidis and Gallopoulos 2008), (r, d), in float64.
 
-    Of each pair of singular vectors the positive or the negative halves, whichever have the larger
-    product; the codes, which follow from a sweep, need not be formed.
+    It takes the positive or the negative halves of each pair of singular vectors, whichever have
+    the larger product.  It does not form the codes, which follow from a sweep.
 
     Parameters
     ----------
     v : (r, d) array
-        Right singular vectors, the first ones.
+        The first right singular vectors.
     above, below : (r,) arrays
-        Squared norms of the positive and of the negative parts of ``Z v_k``, over all rows: what
-        the left vectors are needed for.
+        Squared norms of the positive and of the negative parts of ``Z v_k``, over all rows; they
+        replace the left vectors.
     """
     v = np.asarray(v, np.float64)
     s = np.zeros_like(v)

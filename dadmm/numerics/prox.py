@@ -1,11 +1,11 @@
 """Proximal operators of constraints and regularisers.
 
-The proximal operator of a function ``r`` maps ``v`` to ``argmin_z r(z) + |z - v|**2 / 2``; that of
-a constraint, ``r`` being 0 on a set and infinite off it, is the projection onto the set.
+The proximal operator of a function ``r`` maps ``v`` to ``argmin_z r(z) + |z - v|**2 / 2``.  That of
+a constraint, where ``r`` is 0 on a set and infinite off it, is the projection onto the set.
 
-Every operator takes float32 or float64 and returns the same dtype (integers become float64),
-leaves its input alone, and takes ``out``, which may be the input itself.  What is said to work on
-rows works on the last axis of an array of any dimension.
+Every operator takes a point ``v``, an array_like of float of any shape, and returns an array of the
+same shape and dtype, float32 or float64 (integers become float64).  It does not change ``v``,
+unless ``out``, the array for the result, is ``v`` itself.  Row by row means along the last axis.
 
 The formulas are collected in N. Parikh and S. Boyd, *Proximal Algorithms*, Foundations and Trends
 in Optimization 1(3), 2014, chapter 6, unless a docstring names another source.
@@ -21,21 +21,12 @@ from dadmm.numerics.types import Array
 
 
 def squared_l2(v: ArrayLike, weight: float, out: Array | None = None) -> Array:
-    """Return ``argmin_z weight/2 |z|^2 + 1/2 |z - v|^2``: shrink all of `v` alike.
+    """Return ``argmin_z weight/2 |z|^2 + 1/2 |z - v|^2``, which is ``v / (1 + weight)``.
 
     Parameters
     ----------
-    v : array_like of float, any shape
-        The point.
     weight : float
         Weight of the regulariser, at least 0.
-    out : ndarray, optional
-        Where to put the result.
-
-    Returns
-    -------
-    ndarray
-        ``v / (1 + weight)``, of the shape of `v`.
 
     Raises
     ------
@@ -46,21 +37,14 @@ def squared_l2(v: ArrayLike, weight: float, out: Array | None = None) -> Array:
 
 
 def l1(v: ArrayLike, weight: float, out: Array | None = None) -> Array:
-    """Return ``argmin_z weight |z|_1 + 1/2 |z - v|^2``: soft thresholding.
+    """Return ``argmin_z weight |z|_1 + 1/2 |z - v|^2`` by soft thresholding.
+
+    It is ``sign(v) max(|v| - weight, 0)``.
 
     Parameters
     ----------
-    v : array_like of float, any shape
-        The point.
     weight : float
-        Weight of the regulariser, at least 0: entries no larger than this become 0.
-    out : ndarray, optional
-        Where to put the result.
-
-    Returns
-    -------
-    ndarray
-        ``sign(v) max(|v| - weight, 0)``, of the shape of `v`.
+        Weight of the regulariser, at least 0; entries no larger than it become 0.
 
     Raises
     ------
@@ -74,20 +58,7 @@ def l1(v: ArrayLike, weight: float, out: Array | None = None) -> Array:
 
 
 def non_negative(v: ArrayLike, out: Array | None = None) -> Array:
-    """Return ``argmin_z |z - v|^2`` subject to ``z >= 0``.
-
-    Parameters
-    ----------
-    v : array_like of float, any shape
-        The point.
-    out : ndarray, optional
-        Where to put the result.
-
-    Returns
-    -------
-    ndarray
-        ``max(v, 0)``, of the shape of `v`.
-    """
+    """Return ``argmin_z |z - v|^2`` subject to ``z >= 0``, which is ``max(v, 0)``."""
     return np.maximum(_floating(v), 0.0, out=out)
 
 
@@ -96,17 +67,8 @@ def box(v: ArrayLike, low: ArrayLike, high: ArrayLike, out: Array | None = None)
 
     Parameters
     ----------
-    v : array_like of float, any shape
-        The point.
     low, high : array_like of float
         The bounds; they broadcast against `v` and may be infinite.
-    out : ndarray, optional
-        Where to put the result.
-
-    Returns
-    -------
-    ndarray
-        `v`, clipped.
 
     Raises
     ------
@@ -122,19 +84,12 @@ def box(v: ArrayLike, low: ArrayLike, high: ArrayLike, out: Array | None = None)
 def simplex(v: ArrayLike, out: Array | None = None, total: float = 1.0) -> Array:
     """Return, row by row, ``argmin_z |z - v|^2`` subject to ``z >= 0`` and ``sum(z) == total``.
 
+    A row of the result is ``max(v - theta, 0)`` with a ``theta`` of its own.
+
     Parameters
     ----------
-    v : array_like of float, (..., k)
-        The points, one per row.
-    out : ndarray, optional
-        Where to put the result.
     total : float
-        What every row of the result sums to, above 0.
-
-    Returns
-    -------
-    ndarray, (..., k)
-        ``max(v - theta, 0)`` with the row's own ``theta``.
+        The sum of every row of the result, above 0.
 
     Raises
     ------
@@ -150,13 +105,13 @@ def simplex(v: ArrayLike, out: Array | None = None, total: float = 1.0) -> Array
     x = _floating(v)
     if not 0.0 < total < np.inf:
         raise OptionError(f"a simplex needs a positive, finite total, not {total}")
-    # Adding a constant to a row does not move its projection; taking off the largest entry keeps
-    # the digits that matter when a row is far from the simplex.
+    # A constant added to a row does not move its projection; without its largest entry, a row far
+    # from the simplex keeps the digits that matter.
     x = x - np.max(x, axis=-1, keepdims=True)
     falling = -np.sort(-x, axis=-1)
     excess = np.cumsum(falling, axis=-1, dtype=np.float64) - float(total)
     theta = excess / np.arange(1, x.shape[-1] + 1)
-    # theta belongs to the longest head of the sorted row that stays positive.
+    # The longest head of the sorted row that stays positive has the right theta.
     last = np.count_nonzero(falling > theta, axis=-1, keepdims=True) - 1
     theta = np.take_along_axis(theta, last, axis=-1).astype(x.dtype)
     result: Array = np.maximum(x - theta, 0.0, out=out)
@@ -166,19 +121,12 @@ def simplex(v: ArrayLike, out: Array | None = None, total: float = 1.0) -> Array
 def l2_ball(v: ArrayLike, radius: float, out: Array | None = None) -> Array:
     """Return, row by row, ``argmin_z |z - v|^2`` subject to ``|z| <= radius``.
 
+    Rows longer than `radius` are scaled down to it; the others stay as they are.
+
     Parameters
     ----------
-    v : array_like of float, (..., k)
-        The points, one per row.
     radius : float
         Radius of the ball, at least 0.
-    out : ndarray, optional
-        Where to put the result.
-
-    Returns
-    -------
-    ndarray, (..., k)
-        Rows longer than `radius`, scaled down to it; the others as they are.
 
     Raises
     ------
@@ -198,19 +146,10 @@ def l2_ball(v: ArrayLike, radius: float, out: Array | None = None) -> Array:
 
 
 def binary(v: ArrayLike, out: Array | None = None) -> Array:
-    """Return the nearest point of ``{-1, 1}`` to each entry; 0 goes to 1.
+    """Return the nearest point of ``{-1, 1}`` to each entry; 0 becomes 1.
 
-    Parameters
-    ----------
-    v : array_like of float, any shape
-        The point.
-    out : ndarray, optional
-        Where to put the result.
+    The set is not convex: the projection has no useful derivative.
 
-    Returns
-    -------
-    ndarray
-        Of the shape of `v`.  The set is not convex: the projection has no useful derivative.
     """
     x = _floating(v)
     result: Array = np.copysign(x.dtype.type(1.0), x + x.dtype.type(0.0), out=out)
@@ -218,21 +157,12 @@ def binary(v: ArrayLike, out: Array | None = None) -> Array:
 
 
 def k_sparse(v: ArrayLike, k: int, out: Array | None = None) -> Array:
-    """Return the nearest rows with at most `k` entries that are not 0.
+    """Return, row by row, the nearest row with at most `k` entries that are not 0.
 
     Parameters
     ----------
-    v : array_like of float, any shape
-        The point; its last axis is a row.
     k : int
-        Entries kept: the largest by absolute value, of equal ones the first.
-    out : ndarray, optional
-        Where to put the result.
-
-    Returns
-    -------
-    ndarray
-        Of the shape of `v`.
+        Entries kept: those of the largest absolute value; of equal ones, the first.
 
     Raises
     ------
@@ -257,7 +187,7 @@ def _floating(v: ArrayLike) -> Array:
 
 
 def _nonnegative(name: str, value: float) -> float:
-    # A Python float, unlike np.float64, leaves float32 arrays float32.
+    # Unlike np.float64, a Python float leaves float32 arrays float32.
     if not value >= 0:
         raise OptionError(f"{name} must be at least 0, not {value}")
     return float(value)

@@ -1,4 +1,4 @@
-"""Scratch memory that is used again instead of allocated anew."""
+"""Scratch memory that is reused instead of allocated again."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dadmm.numerics.types import Array
 
 @dataclass
 class Workspace(threading.local):
-    """Scratch arrays that one thread uses again and again.
+    """Scratch arrays that one thread reuses.
 
-    A visit that allocated its temporaries anew would have them mapped and page-faulted each time
-    on workers whose allocator returns memory eagerly, as Dask's nannies set it.
+    Dask's nannies make the allocator return memory eagerly: without reuse, every visit would map
+    and page-fault its temporaries again.
     """
 
     arrays: dict[tuple[str, str], Array] = field(default_factory=dict)
 
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return a C-ordered array of `shape`, contents undefined, valid until taken again."""
+        """Return a C-ordered array with undefined contents, valid until `name` is taken again."""
         key = (name, np.dtype(dtype).str)
         size = prod(shape)
         flat = self.arrays.get(key)
@@ -36,12 +36,12 @@ _lasting: list[Workspace] = []
 
 
 def lasting() -> Workspace:
-    """Return a workspace that is kept until `release`."""
+    """Return a workspace whose arrays are kept until `release`."""
     _lasting.append(Workspace())
     return _lasting[-1]
 
 
 def release() -> None:
-    """Let go of what this thread's workspaces have kept, for work of another kind."""
+    """Free the arrays of this thread's lasting workspaces, before work of another kind."""
     for workspace in _lasting:
         workspace.arrays.clear()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dadmm.numerics import kernels
+from dadmm.numerics import softmax_kernels
 from dadmm.numerics.algebra import square
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
@@ -50,7 +50,7 @@ def measure(problem: Problem, out: Array, y: Array, weight: Array | None) -> tup
     if problem.loss == "cross_entropy":
         g = _work.take("gradient", out.shape, out.dtype)
         each = _ones(len(out), out.dtype) if weight is None else weight
-        found["loss"], found["correct"] = kernels.softmax_gradient(out, y, each, g)
+        found["loss"], found["correct"] = softmax_kernels.softmax_gradient(out, y, each, g)
         return found, g
     g = loss.gradient(out, y)
     if weight is not None:

@@ -15,10 +15,12 @@ from dadmm.networks.architecture import Architecture
 from dadmm.networks.blocks import Dense, NMFBlock
 from dadmm.networks.chain import Chain
 from dadmm.networks.files import onnx_file
+from dadmm.networks.files.agreement import compare
 from dadmm.networks.scaling import Scaling
 from dadmm.networks.target import Target
 from dadmm.numerics.activations import ACTIVATIONS
 from dadmm.numerics.constraints import CONSTRAINTS, Constraint
+from dadmm.numerics.losses import get_loss
 from support.messages import naming
 from support.networks import (
     LABELS,
@@ -253,10 +255,10 @@ def test_wrong_codes_are_found_out():
     outputs = network.forward(X.astype(np.float32))
     codes = abs(X[:, :4])
     found = {"outputs": outputs, "targets": outputs, "codes": codes * (1 + 1e-6)}
-    assert onnx_file.compare(network, outputs, found, codes).largest == 0
+    assert compare(network, outputs, found, codes).largest == 0
     for wrong in (codes * 1.01, codes * np.nan):
         with pytest.raises(DadmmError, match=naming("ONNX Runtime", "codes")):
-            onnx_file.compare(network, outputs, {**found, "codes": wrong}, codes)
+            compare(network, outputs, {**found, "codes": wrong}, codes)
 
 
 @needs_onnx
@@ -277,18 +279,18 @@ def test_wrong_labels_are_found_out():
     network = layered(target=Target("cross_entropy", LABELS["text"]))
     x = X.astype(np.float32)
     outputs = network.forward(x)
-    loss = onnx_file.get_loss("cross_entropy")
+    loss = get_loss("cross_entropy")
     found = {
         "outputs": outputs,
         "labels": LABELS["objects"][outputs.argmax(axis=1)],
         "probabilities": loss.predict_proba(outputs),
     }
-    assert onnx_file.compare(network, outputs, found).largest == 0
+    assert compare(network, outputs, found).largest == 0
     for name, bad in (
         ("labels", np.roll(found["labels"], 1)),
         ("probabilities", found["probabilities"][:, ::-1]),
     ):
         with pytest.raises(DadmmError, match=naming("ONNX Runtime", name)):
-            onnx_file.compare(network, outputs, {**found, name: bad})
+            compare(network, outputs, {**found, name: bad})
     with pytest.raises(DadmmError, match=naming("diverged")):
-        onnx_file.compare(network, outputs * np.nan, found)
+        compare(network, outputs * np.nan, found)

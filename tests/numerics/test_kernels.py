@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dadmm.numerics import kernels
+from dadmm.numerics import relaxed_kernels, softmax_kernels
 from dadmm.numerics.activations import get_activation
 from dadmm.numerics.losses import get_loss
 from support.kernels import PIECEWISE, blocks, bounded, each_dtype, each_skip, seeds, tolerance
@@ -25,7 +25,7 @@ def test_v_gradient_adds_the_splitting_terms(dtype, skip, skip_next):
     v, previous, h, v_next, h_next, product = blocks(6, dtype)
     others = [block.copy() for block in (v, previous, h, v_next, h_next)]
     g, nu = product.copy(), 1.7
-    found = kernels.v_gradient(v, previous, skip, h, v_next, h_next, skip_next, g, nu)
+    found = relaxed_kernels.v_gradient(v, previous, skip, h, v_next, h_next, skip_next, g, nu)
     r = v - skip * previous - h
     expected = product + nu * r - skip_next * nu * (v_next - v - h_next)
     np.testing.assert_allclose(g, expected, atol=tolerance(dtype))
@@ -43,7 +43,7 @@ def test_v_gradient_adds_the_splitting_terms(dtype, skip, skip_next):
 def test_a_step_moves_against_its_direction(dtype, length):
     v, direction = blocks(2, dtype)
     before = v.copy()
-    moved, size = kernels.step(v, direction, length)
+    moved, size = relaxed_kernels.step(v, direction, length)
     np.testing.assert_allclose(v, before - length * direction, atol=tolerance(dtype))
     assert moved == pytest.approx(squares(length * direction), rel=tolerance(dtype))
     assert size == pytest.approx(squares(v), rel=tolerance(dtype))
@@ -52,7 +52,7 @@ def test_a_step_moves_against_its_direction(dtype, length):
 def test_sums_of_squares_do_not_lose_small_rows_behind_large_ones():
     v = np.ones((4096, 1), np.float32)
     v[0] = 2.0**13  # its square is 2^26: in float32 the ones after it would vanish
-    _, size = kernels.step(v, np.zeros_like(v), 1.0)
+    _, size = relaxed_kernels.step(v, np.zeros_like(v), 1.0)
     assert size == 2.0**26 + 4095
 
 
@@ -69,7 +69,7 @@ def test_u_piecewise_is_the_prox_of_its_activation(dtype, skip, activation, mu, 
     (bias,) = blocks(1, dtype, rows=7, width=1, seed=1)
     bias = bias[:, 0].copy()
     old, pre = u.copy(), product.copy()
-    found = kernels.u_piecewise(pre, bias, u, v, previous, skip, act.slope, mu, nu, tau)
+    found = relaxed_kernels.u_piecewise(pre, bias, u, v, previous, skip, act.slope, mu, nu, tau)
 
     a_pre = product + bias
     a = v - skip * previous
@@ -97,7 +97,7 @@ def slope_at_kink(activation, pre, a, mu=1.0, nu=1.0):
     """|0 - subdifferential| at u = 0 of nu/2 (act(u) - a)^2 + mu/2 (u - pre)^2, as reported."""
     p, u, v = scalars(pre, 0.0, a)
     bias, slope = np.zeros(1), get_activation(activation).slope
-    return np.sqrt(kernels.u_piecewise(p, bias, u, v, v, False, slope, mu, nu, 0.1)[1])
+    return np.sqrt(relaxed_kernels.u_piecewise(p, bias, u, v, v, False, slope, mu, nu, 0.1)[1])
 
 
 def test_the_slope_at_the_kink_is_the_distance_to_the_subdifferential():
@@ -120,7 +120,7 @@ def test_u_piecewise_leaves_no_better_point_on_a_grid(seed, activation):
     pre, u, v = 2 * rng.standard_normal((3, 5, 6))
     mu, nu, tau = 10 ** rng.uniform(-2, 2, 3)
     product, old = pre.copy(), u.copy()
-    kernels.u_piecewise(pre, np.zeros(6), u, v, v, False, act.slope, mu, nu, tau)
+    relaxed_kernels.u_piecewise(pre, np.zeros(6), u, v, v, False, act.slope, mu, nu, tau)
 
     def objective(z):
         return nu * (act.value(z) - v) ** 2 + mu * (z - product) ** 2 + tau * (z - old) ** 2
@@ -136,11 +136,15 @@ def test_nan_in_any_block_shows_in_the_sums(dtype, where):
     pre, u, v, previous = blocks(4, dtype)
     bias = np.zeros(7, dtype)
     (pre, u, v, previous, bias[None])[where][0, 3] = np.nan
-    assert np.isnan(kernels.u_piecewise(pre, bias, u, v, previous, True, 0.0, 1.0, 1.0, 0.1)).any()
+    assert np.isnan(
+        relaxed_kernels.u_piecewise(pre, bias, u, v, previous, True, 0.0, 1.0, 1.0, 0.1)
+    ).any()
     six = blocks(6, dtype)
     six[where][0, 3] = np.nan
-    assert np.isnan(kernels.v_gradient(six[0], six[1], True, *six[2:5], True, six[5], 1.0)).any()
-    assert np.isnan(kernels.step(*(six[i] for i in (where, 5)), 1.0)).any()
+    assert np.isnan(
+        relaxed_kernels.v_gradient(six[0], six[1], True, *six[2:5], True, six[5], 1.0)
+    ).any()
+    assert np.isnan(relaxed_kernels.step(*(six[i] for i in (where, 5)), 1.0)).any()
 
 
 # ---------------------------------------------------------------------------------------- softmax
@@ -155,7 +159,7 @@ def softmax_case(seed, rows, k, scale, dtype=np.float64):
 def check_softmax(v, y, beta):
     loss = get_loss("cross_entropy")
     out = np.full_like(v, np.nan)
-    kernels.softmax_prox(v, y, beta, out)
+    softmax_kernels.softmax_prox(v, y, beta, out)
     atol = 1e-9 if v.dtype == np.float64 else 1e-6
     np.testing.assert_allclose(out, loss.prox(v, y, beta), rtol=atol, atol=atol)
     return out
@@ -180,7 +184,7 @@ def test_softmax_prox_takes_smoothed_labels_and_works_in_place():
     v, y = softmax_case(1, 30, 4, 3.0)
     y = 0.9 * y + 0.1 / 4
     out = check_softmax(v, y, 2.0)
-    kernels.softmax_prox(v, y, 2.0, v)
+    softmax_kernels.softmax_prox(v, y, 2.0, v)
     np.testing.assert_array_equal(v, out)
 
 
@@ -188,7 +192,7 @@ def test_softmax_prox_keeps_nan_in_its_row():
     v, y = softmax_case(2, 3, 4, 1.0)
     v[1, 2] = np.nan
     out = np.zeros_like(v)
-    kernels.softmax_prox(v, y, 1.0, out)
+    softmax_kernels.softmax_prox(v, y, 1.0, out)
     assert np.isnan(out[1]).all()
     assert np.isfinite(out[[0, 2]]).all()
 
@@ -198,6 +202,6 @@ def test_softmax_prox_keeps_nan_in_its_row():
 def test_softmax_prox_solves_its_first_order_condition(seed, beta, scale, k):
     v, y = softmax_case(seed, 20, k, scale)
     out = np.empty_like(v)
-    kernels.softmax_prox(v, y, beta, out)
+    softmax_kernels.softmax_prox(v, y, beta, out)
     condition = get_loss("cross_entropy").gradient(out, y) + beta * (out - v)
     np.testing.assert_allclose(condition, 0, atol=1e-11 * (1 + beta * scale))

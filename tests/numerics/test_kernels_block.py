@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dadmm.numerics import kernels
+from dadmm.numerics import layer_kernels, optimizer_kernels, softmax_kernels
 from dadmm.numerics.activations import get_activation
 from dadmm.numerics.losses import get_loss
 from support.kernels import PIECEWISE, blocks, bounded, each_dtype, each_skip, seeds, tolerance
@@ -34,7 +34,7 @@ def test_bias_piecewise_is_the_forward_half_of_a_layer(dtype, skip, activation):
     product, v = blocks(2, dtype)
     bias = np.linspace(-1, 1, 7).astype(dtype)
     a, out = product.copy(), np.full_like(product, np.nan)
-    kernels.bias_piecewise(a, bias, act.slope, v, skip, out)
+    layer_kernels.bias_piecewise(a, bias, act.slope, v, skip, out)
     close(a, product + bias, dtype)
     close(out, act.value(product + bias) + skip * v, dtype)
 
@@ -44,7 +44,7 @@ def test_bias_piecewise_does_not_read_what_it_does_not_add(dtype):
     product, _ = blocks(2, dtype)
     out = np.empty_like(product)
     narrow = np.full((1, 1), np.nan, dtype)
-    kernels.bias_piecewise(product, np.zeros(7, dtype), 0.0, narrow, False, out)
+    layer_kernels.bias_piecewise(product, np.zeros(7, dtype), 0.0, narrow, False, out)
     np.testing.assert_array_equal(out, np.maximum(product, 0))
 
 
@@ -56,7 +56,7 @@ def test_gate_piecewise_is_the_backward_half(dtype, activation):
     a[0, :3] = 0.0  # at the kink, the left slope
     before = a.copy(), g.copy()
     out, total = np.full_like(g, np.nan), np.full(7, np.nan, dtype)
-    kernels.gate_piecewise(a, act.slope, g, out, total)
+    layer_kernels.gate_piecewise(a, act.slope, g, out, total)
     expected = g * act.derivative(a)
     close(out, expected, dtype)
     close(total, expected.sum(axis=0), dtype, scale=23)
@@ -69,10 +69,10 @@ def test_nan_goes_through_a_layer(dtype):
     a, v = blocks(2, dtype)
     a[2, 3] = np.nan
     out = np.empty_like(a)
-    kernels.bias_piecewise(a.copy(), np.zeros(7, dtype), 0.01, v, False, out)
+    layer_kernels.bias_piecewise(a.copy(), np.zeros(7, dtype), 0.01, v, False, out)
     assert np.isnan(out[2, 3])
     total = np.empty(7, dtype)
-    kernels.gate_piecewise(v, 1.0, a, out, total)
+    layer_kernels.gate_piecewise(v, 1.0, a, out, total)
     assert np.isnan(total[3])
     assert np.isfinite(np.delete(total, 3)).all()
 
@@ -97,7 +97,7 @@ def test_adam_is_its_formula(dtype, l2, shrink):
     wide = [block.astype(np.float64) for block in (theta, g, m, v)]
     expected = adam_twin(*wide, *options)
     gradient = g.copy()
-    kernels.adam(theta, g, m, v, *options)
+    optimizer_kernels.adam(theta, g, m, v, *options)
     for found, twin in zip((theta, m, v), expected, strict=True):
         close(found, twin, dtype)
     np.testing.assert_array_equal(g, gradient)
@@ -112,7 +112,7 @@ def test_sgd_is_its_formula(dtype, l2, shrink, momentum):
     wide = [block.astype(np.float64) for block in (theta, g, m)]
     moved = momentum * wide[2] + wide[1] + l2 * wide[0]
     gradient = g.copy()
-    kernels.sgd(theta, g, m, 0.02, momentum, l2, shrink)
+    optimizer_kernels.sgd(theta, g, m, 0.02, momentum, l2, shrink)
     close(m, moved, dtype)
     close(theta, shrink * wide[0] - 0.02 * moved, dtype)
     np.testing.assert_array_equal(g, gradient)
@@ -121,7 +121,7 @@ def test_sgd_is_its_formula(dtype, l2, shrink, momentum):
 def test_a_parameter_without_gradient_stays_where_it_is():
     theta, m, v = np.ones(3, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
     for correction in (31.6, 1.0):
-        kernels.adam(theta, m.copy(), m, v, 0.1, 0.9, 0.999, correction, 1e-8, 0.0, 1.0)
+        optimizer_kernels.adam(theta, m.copy(), m, v, 0.1, 0.9, 0.999, correction, 1e-8, 0.0, 1.0)
     np.testing.assert_array_equal(theta, 1)
 
 
@@ -137,7 +137,9 @@ def test_steps_of_adam_are_torchs(l2, decay):
         weight.grad = torch.tensor(g + l2 * theta)
         twin.step()
         rate, correction = 0.03 / (1 - 0.8**t), (1 - 0.99**t) ** -0.5
-        kernels.adam(theta, g, m, v, rate, 0.8, 0.99, correction, 1e-7, l2, 1 - 0.03 * decay)
+        optimizer_kernels.adam(
+            theta, g, m, v, rate, 0.8, 0.99, correction, 1e-7, l2, 1 - 0.03 * decay
+        )
         np.testing.assert_allclose(theta, weight.detach().numpy(), rtol=1e-11, atol=1e-12)
 
 
@@ -150,7 +152,7 @@ def test_steps_of_sgd_are_torchs():
     for g in gradients:
         weight.grad = torch.tensor(g)
         twin.step()
-        kernels.sgd(theta, g, m, 0.03, 0.9, 0.1, 1.0)
+        optimizer_kernels.sgd(theta, g, m, 0.03, 0.9, 0.1, 1.0)
         np.testing.assert_allclose(theta, weight.detach().numpy(), rtol=1e-11, atol=1e-12)
 
 
@@ -159,8 +161,8 @@ def test_nan_in_a_gradient_shows_in_its_parameter(dtype):
     theta, g, m, v = flat(4, dtype)
     g[5] = np.nan
     other = theta.copy()
-    kernels.adam(theta, g, m.copy(), v**2, 0.1, 0.9, 0.999, 1.0, 1e-8, 0.0, 1.0)
-    kernels.sgd(other, g, m, 0.1, 0.9, 0.0, 1.0)
+    optimizer_kernels.adam(theta, g, m.copy(), v**2, 0.1, 0.9, 0.999, 1.0, 1e-8, 0.0, 1.0)
+    optimizer_kernels.sgd(other, g, m, 0.1, 0.9, 0.0, 1.0)
     for found in (theta, other):
         assert np.isnan(found[5])
         assert np.isfinite(np.delete(found, 5)).all()
@@ -170,7 +172,7 @@ def test_nan_in_a_gradient_shows_in_its_parameter(dtype):
 def test_augment_adds_the_gradient_of_the_consensus_terms(dtype):
     g, multiplier, theta, anchor = flat(4, dtype)
     expected = g + multiplier + 0.3 * (theta - anchor)
-    kernels.augment(g, multiplier, theta, anchor, 0.3)
+    optimizer_kernels.augment(g, multiplier, theta, anchor, 0.3)
     close(g, expected, dtype)
 
 
@@ -188,7 +190,7 @@ def check_softmax(out, y, weight):
     dtype = out.dtype
     loss = get_loss("cross_entropy")
     g, before = np.full_like(out, np.nan), out.copy()
-    value, right = kernels.softmax_gradient(out, y, weight, g)
+    value, right = softmax_kernels.softmax_gradient(out, y, weight, g)
     close(g, weight[:, None] * loss.gradient(out, y), dtype, scale=10)
     each = [loss.value(out[i : i + 1], y[i : i + 1]) for i in range(len(out))]
     assert value == pytest.approx(float(weight @ np.array(each)), rel=tolerance(dtype), abs=1e-6)
@@ -214,7 +216,7 @@ def test_softmax_gradient_takes_smoothed_labels(dtype):
 def test_rows_of_a_softmax_gradient_sum_to_zero(seed, k, scale):
     out, y, weight = softmax_case(np.float64, 20, k, seed, scale)
     g = np.empty_like(out)
-    value, right = kernels.softmax_gradient(out, y, weight, g)
+    value, right = softmax_kernels.softmax_gradient(out, y, weight, g)
     np.testing.assert_allclose(g.sum(axis=1), 0, atol=1e-13)
     assert (np.abs(g) <= weight[:, None] * (1 + 1e-12)).all()
     assert value >= 0
@@ -227,7 +229,7 @@ def test_nan_in_an_output_shows_in_the_loss(dtype, column):
     out, y, weight = softmax_case(dtype, rows=4, k=3)
     out[1, column] = np.nan
     g = np.empty_like(out)
-    assert np.isnan(kernels.softmax_gradient(out, y, weight, g)[0])
+    assert np.isnan(softmax_kernels.softmax_gradient(out, y, weight, g)[0])
     assert np.isfinite(g[[0, 2, 3]]).all()
 
 
@@ -235,7 +237,9 @@ def test_what_has_faded_becomes_zero_and_nothing_subnormal_stays():
     """A dead unit's gradient is that of its weights' penalty alone."""
     theta = np.array([1e-31, -1e-39, 1e-29, 0.5], np.float32)
     m, v = np.full(4, 1e-38, np.float32), np.full(4, 1e-40, np.float32)
-    kernels.adam(theta, np.zeros(4, np.float32), m, v, 0.0, 0.9, 0.999, 1.0, 1e-8, 0.0, 1.0)
+    optimizer_kernels.adam(
+        theta, np.zeros(4, np.float32), m, v, 0.0, 0.9, 0.999, 1.0, 1e-8, 0.0, 1.0
+    )
     np.testing.assert_array_equal(theta, np.array([0, 0, 1e-29, 0.5], np.float32))
     assert not m.any()
     assert not v.any()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadmm.numerics import kernels
+from dadmm.numerics import kernels, relaxed_kernels, softmax_kernels
 from dadmm.numerics.activations import ACTIVATIONS, PIECEWISE, get_activation
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.relaxed.subproblems import u_exact, u_linearized
@@ -39,7 +39,7 @@ def minimiser(activation, a, b, r, start):
     """argmin_u r (act(u) - a)^2 + (u - b)^2 by the kernel."""
     kind = get_activation(activation).kind
     pre, u = np.array(b), np.array(start)
-    kernels.u_smooth(kind, pre, np.zeros(u.shape[1]), u, a, a, False, 1.0, r, 0.0)
+    relaxed_kernels.u_smooth(kind, pre, np.zeros(u.shape[1]), u, a, a, False, 1.0, r, 0.0)
     return u
 
 
@@ -54,7 +54,7 @@ def test_u_smooth_is_the_prox_of_its_activation(dtype, skip, activation, mu, nu,
     act = get_activation(activation)
     product, bias, old, v, previous = blocks(dtype)
     pre, u = product.copy(), old.copy()
-    found = kernels.u_smooth(act.kind, pre, bias, u, v, previous, skip, mu, nu, tau)
+    found = relaxed_kernels.u_smooth(act.kind, pre, bias, u, v, previous, skip, mu, nu, tau)
 
     a_pre, a = product + bias, v - skip * previous
     wide = [block.astype(np.float64) for block in (a_pre, a, old)]
@@ -102,7 +102,7 @@ def test_no_point_between_is_better(activation, seed, logs):
     mu, nu, tau = 10.0 ** np.array(logs)
     product, bias, old, v, previous = blocks(np.float64, rows=3, seed=seed)
     pre, u = product.copy(), old.copy()
-    kernels.u_smooth(act.kind, pre, bias, u, v, previous, True, mu, nu, tau)
+    relaxed_kernels.u_smooth(act.kind, pre, bias, u, v, previous, True, mu, nu, tau)
 
     def objective(z):
         f = nu * (act.value(z) - (v - previous)) ** 2
@@ -146,7 +146,9 @@ def test_entries_do_not_depend_on_each_other(dtype, activation):
 
     def update(rows):
         pre, u = product[rows].copy(), old[rows].copy()
-        kernels.u_smooth(act.kind, pre, bias, u, v[rows], previous[rows], True, 1.0, 2.0, 0.1)
+        relaxed_kernels.u_smooth(
+            act.kind, pre, bias, u, v[rows], previous[rows], True, 1.0, 2.0, 0.1
+        )
         return u
 
     whole = update(np.s_[:])
@@ -186,7 +188,7 @@ def test_blocks_that_have_diverged_take_no_time(activation, bad):
     pre, bias, u, v, previous = blocks(np.float64, rows=500, width=256)
     for block in (pre, u, v):
         block[...] = bad
-    kernels.u_smooth(kind, pre, bias, u, v, previous, True, 1.0, 1.0, 0.1)
+    relaxed_kernels.u_smooth(kind, pre, bias, u, v, previous, True, 1.0, 1.0, 0.1)
     assert bad == 1e300 or np.isnan(u).all()
 
 
@@ -196,7 +198,7 @@ def test_small_blocks(activation, shape):
     act = get_activation(activation)
     pre, bias, u, v, previous = blocks(np.float64, *shape)
     expected = act.prox(v, (pre + bias + 0.5 * u) / 1.5, 2.0, 1.5)
-    sums = kernels.u_smooth(act.kind, pre, bias, u, v, previous, False, 1.0, 2.0, 0.5)
+    sums = relaxed_kernels.u_smooth(act.kind, pre, bias, u, v, previous, False, 1.0, 2.0, 0.5)
     np.testing.assert_allclose(u, expected, atol=1e-11)
     assert sums[3] == pytest.approx(squares(u))
 
@@ -235,9 +237,9 @@ def test_u_exact_takes_the_kernel_of_its_activation(skip, activation):
     others = [block.copy() for block in arguments]
     found = u_exact(act, *arguments, skip, 1.0, 2.0, 0.1)
     if act.kind == PIECEWISE:
-        expected = kernels.u_piecewise(*others, skip, act.slope, 1.0, 2.0, 0.1)
+        expected = relaxed_kernels.u_piecewise(*others, skip, act.slope, 1.0, 2.0, 0.1)
     else:
-        expected = kernels.u_smooth(act.kind, *others, skip, 1.0, 2.0, 0.1)
+        expected = relaxed_kernels.u_smooth(act.kind, *others, skip, 1.0, 2.0, 0.1)
     assert found == expected
     np.testing.assert_array_equal(arguments[2], others[2])
 
@@ -247,18 +249,18 @@ def test_u_exact_takes_the_kernel_of_its_activation(skip, activation):
 
 def test_the_exponential_is_exact_to_rounding():
     x = np.concatenate([np.linspace(-708, 708, 30001), np.geomspace(1e-17, 1, 500), [0.0]])
-    found = np.array([kernels._exp(value) for value in x])
+    found = np.array([kernels.exp(value) for value in x])
     np.testing.assert_allclose(found, np.exp(x), rtol=5e-16)
-    assert kernels._exp(0.0) == 1.0
-    assert 0 < kernels._exp(-np.inf) < 1e-300
-    assert np.isnan(kernels._exp(np.nan))
+    assert kernels.exp(0.0) == 1.0
+    assert 0 < kernels.exp(-np.inf) < 1e-300
+    assert np.isnan(kernels.exp(np.nan))
 
 
 def test_the_logarithm_is_exact_to_rounding():
     x = np.concatenate([np.linspace(0, 1, 10001), np.geomspace(1e-300, 1, 2000)])
-    found = np.array([kernels._log1p(value) for value in x])
+    found = np.array([kernels.log1p(value) for value in x])
     np.testing.assert_allclose(found, np.log1p(x), rtol=8e-16)
-    assert np.isnan(kernels._log1p(np.nan))
+    assert np.isnan(kernels.log1p(np.nan))
 
 
 # ---------------------------------------------------------------------------------------- softmax
@@ -279,7 +281,7 @@ def test_softmax_prox_is_that_of_the_loss_everywhere(dtype, beta, k):
     for scale in (1.0, 10.0, 100.0, 1000.0):
         v, y = softmax_case(0, 60, k, scale, dtype)
         out = np.full_like(v, np.nan)
-        kernels.softmax_prox(v, y, beta, out)
+        softmax_kernels.softmax_prox(v, y, beta, out)
         atol = 4 * eps * (scale + 1 / beta) + 1e-13 * (1 + 1 / beta)
         np.testing.assert_allclose(out, loss.prox(v, y, beta), rtol=0, atol=atol)
         if dtype == np.float64:
@@ -291,10 +293,10 @@ def test_softmax_prox_is_that_of_the_loss_everywhere(dtype, beta, k):
 def test_softmax_prox_of_a_row_that_is_not_finite_is_nan(bad):
     v, y = softmax_case(2, 3, 20, 5.0)
     expected = np.empty_like(v)
-    kernels.softmax_prox(v, y, 0.5, expected)
+    softmax_kernels.softmax_prox(v, y, 0.5, expected)
     v[1, 7] = bad
     out = np.zeros_like(v)
-    kernels.softmax_prox(v, y, 0.5, out)
+    softmax_kernels.softmax_prox(v, y, 0.5, out)
     assert np.isnan(out[1]).all()
     np.testing.assert_array_equal(out[[0, 2]], expected[[0, 2]])
 
@@ -302,10 +304,10 @@ def test_softmax_prox_of_a_row_that_is_not_finite_is_nan(bad):
 def test_rows_of_softmax_prox_do_not_depend_on_each_other():
     v, y = softmax_case(3, 50, 11, 20.0)
     whole = np.empty_like(v)
-    kernels.softmax_prox(v, y, 0.1, whole)
+    softmax_kernels.softmax_prox(v, y, 0.1, whole)
     for rows in (np.s_[:1], np.s_[10:33]):
         out = np.empty_like(v[rows])
-        kernels.softmax_prox(v[rows], y[rows], 0.1, out)
+        softmax_kernels.softmax_prox(v[rows], y[rows], 0.1, out)
         np.testing.assert_array_equal(out, whole[rows])
 
 
@@ -316,6 +318,6 @@ def test_softmax_prox_of_smoothed_labels_solves_its_condition(seed, log_beta, lo
     v, y = softmax_case(seed, 10, k, scale)
     y = 0.9 * y + 0.1 / k
     z = v.copy()
-    kernels.softmax_prox(z, y, beta, z)
+    softmax_kernels.softmax_prox(z, y, beta, z)
     condition = get_loss("cross_entropy").gradient(z, y) + beta * (z - v)
     np.testing.assert_allclose(condition, 0, atol=1e-12 * (1 + (beta + 1) * scale + 1 / beta))

@@ -32,7 +32,13 @@ from dadmm.app.planner.costs import known, seconds
 from dadmm.app.planner.machine import ROWS, VISITS, WIDE, WIDTHS, Machine, Rates
 from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.engine.timing import PREFIX
-from dadmm.numerics import kernels, nonnegative
+from dadmm.numerics import (
+    layer_kernels,
+    nonnegative,
+    optimizer_kernels,
+    relaxed_kernels,
+    softmax_kernels,
+)
 from dadmm.numerics.activations import TANH, get_activation
 from dadmm.numerics.algebra import inverse_spd, solve_spd
 from dadmm.numerics.losses import get_loss
@@ -238,7 +244,7 @@ def _call(budget: float) -> float:
         for _ in range(20):
             np.matmul(a, other, out=out)
             np.add(a, other, out=out)
-            kernels.step(out, other, 0.0)
+            relaxed_kernels.step(out, other, 0.0)
 
     return timed(calls, budget) / 60
 
@@ -266,11 +272,11 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
     tanh = get_activation("tanh")
 
     def gate() -> None:
-        kernels.bias_piecewise(a, bias, 0.0, b, True, c)
-        kernels.gate_piecewise(a, 0.0, b, c, gradient)
+        layer_kernels.bias_piecewise(a, bias, 0.0, b, True, c)
+        layer_kernels.gate_piecewise(a, 0.0, b, c, gradient)
 
     def adam() -> None:
-        kernels.adam(*flat, 1e-3, 0.9, 0.999, 1.0, 1e-8, 0.0, 1.0)
+        optimizer_kernels.adam(*flat, 1e-3, 0.9, 0.999, 1.0, 1e-8, 0.0, 1.0)
 
     use = np.abs(_random(64, FACTORS))
     gram, cross = use.T @ use, np.abs(_random(512, FACTORS))
@@ -285,20 +291,26 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
     return {
         "pass": (partial(np.add, a, b, out=c), size),
         "smooth": (partial(tanh.value, a, out=c), size),
-        "v_gradient": (partial(kernels.v_gradient, a, b, True, c, b, c, True, d, 1e-3), size),
-        "step": (partial(kernels.step, d, b, 1e-6), size),
+        "v_gradient": (
+            partial(relaxed_kernels.v_gradient, a, b, True, c, b, c, True, d, 1e-3),
+            size,
+        ),
+        "step": (partial(relaxed_kernels.step, d, b, 1e-6), size),
         "u_piecewise": (
-            partial(kernels.u_piecewise, pre, bias, u, a, b, True, 0.0, 1.0, 1.0, 1e-3),
+            partial(relaxed_kernels.u_piecewise, pre, bias, u, a, b, True, 0.0, 1.0, 1.0, 1e-3),
             size,
         ),
         # From where it ended: as in a run, where U is never far from its next value.
         "u_smooth": (
-            partial(kernels.u_smooth, TANH, pre, bias, u, a, b, True, 1.0, 1.0, 1e-3),
+            partial(relaxed_kernels.u_smooth, TANH, pre, bias, u, a, b, True, 1.0, 1.0, 1e-3),
             size,
         ),
-        "prox": (partial(kernels.softmax_prox, scores, targets, 1.0, out), scores.size),
+        "prox": (partial(softmax_kernels.softmax_prox, scores, targets, 1.0, out), scores.size),
         "loss": (losses, scores.size),
-        "softmax": (partial(kernels.softmax_gradient, few, targets[:128], weight, kept), few.size),
+        "softmax": (
+            partial(softmax_kernels.softmax_gradient, few, targets[:128], weight, kept),
+            few.size,
+        ),
         "gate": (gate, 2 * size),
         "adam": (adam, size),
         "code_sweep": (
@@ -309,7 +321,10 @@ def _loops() -> dict[str, tuple[Callable[[], Any], int]]:
             partial(nonnegative.dictionary, gram, cross.T @ cross @ atoms, atoms, 4),
             4 * atoms.size * FACTORS,
         ),
-        "gather": (partial(kernels.gather_scaled, x, rows, centre, factor, picked), picked.size),
+        "gather": (
+            partial(layer_kernels.gather_scaled, x, rows, centre, factor, picked),
+            picked.size,
+        ),
     }
 
 

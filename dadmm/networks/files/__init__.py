@@ -1,7 +1,4 @@
-"""A trained network taken elsewhere: files (safetensors, ONNX), and a module of torch.
-
-Nothing written or read here is a pickle.
-"""
+"""A trained network as a file (safetensors, ONNX) or as a torch module; never a pickle."""
 
 from __future__ import annotations
 
@@ -10,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dadmm.errors import InputError
+from dadmm.networks.files.agreement import Agreement, try_out
 from dadmm.networks.network import network_of
 from dadmm.store.replace import replace_file
 
 if TYPE_CHECKING:
     import torch
-
-    from dadmm.networks.files.onnx_file import Agreement
 
 SUFFIXES = (".safetensors", ".onnx")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
@@ -29,26 +25,27 @@ def save(model: Any, path: str | Path, *, overwrite: bool = False) -> Agreement 
     ----------
     model : Network or fitted estimator
     path : path
-        Ends in ``.safetensors``: parameters, scaling and labels to the bit; `dadmm.load` reads
-        it.  Or in ``.onnx``: a graph (opset 13) from "x", (rows, features) in the units of the
-        data and the dtype of the parameters, to "outputs", what `dadmm.Network.forward` returns,
-        and to "labels" and "probabilities" of classes, or to "targets", what `predict` returns; to
-        "codes" where the network factorises, what `transform` returns.
+        Ends in ``.safetensors`` or ``.onnx``.  A safetensors file holds parameters, scaling and
+        labels to the bit; `dadmm.load` reads it.  An ONNX file holds a graph (opset 13) whose input
+        is "x", (rows, features) in the units of the data and the dtype of the parameters.  Its
+        outputs are "outputs", as of `dadmm.Network.forward`; for classes "labels" and
+        "probabilities", else "targets", as of `predict`; and if the network factorises "codes", as
+        of `transform`.
     overwrite : bool
-        Whether a file that is there may be replaced.
+        Whether to replace a file at `path`.
 
     Returns
     -------
     Agreement or None
-        Of an ONNX file, if ONNX Runtime is installed to try it.
+        The comparison of an ONNX file with the network, if ONNX Runtime is installed.
 
     Raises
     ------
     InputError
-        For another ending, a file in the way, a package that is missing, or a network that the
-        format cannot hold.
+        For another ending, a file in the way, a missing package, or a network that the format
+        cannot hold.
     DadmmError
-        If ONNX Runtime computes something else, or the disk is full: nothing is written.
+        If ONNX Runtime's results differ, or the disk is full: nothing is written.
     """
     network = network_of(model)
     check_place(path, overwrite)
@@ -58,7 +55,7 @@ def save(model: Any, path: str | Path, *, overwrite: bool = False) -> Agreement 
         from dadmm.networks.files import onnx_file
 
         content = onnx_file.encode(network)
-        agreement = onnx_file.agreement(content, network)
+        agreement = try_out(content, network)
     else:
         from dadmm.networks.files import safetensors_file
 
@@ -68,10 +65,10 @@ def save(model: Any, path: str | Path, *, overwrite: bool = False) -> Agreement 
 
 
 def to_torch(model: Any) -> torch.nn.Module:
-    """Return a network as a torch module of its own, in the dtype of the parameters.
+    """Return a network as a new torch module in the dtype of the parameters.
 
-    It maps what `dadmm.Network.forward` maps, (rows, features) in the units of the data, to the
-    same outputs, and can be trained on.
+    It maps (rows, features) in the units of the data to the outputs of `dadmm.Network.forward`, and
+    can be trained further.
 
     Parameters
     ----------

@@ -1,20 +1,20 @@
-"""A network as an ONNX graph, and what ONNX Runtime makes of it.
+"""A network as an ONNX graph.
 
-Of the operators of opset 13 (2020) only those are used that ONNX Runtime has in float64 too:
-softplus and leaky_relu are therefore written in simpler ones.
+It uses only those operators of opset 13 (2020) that ONNX Runtime has in float64 too: softplus and
+leaky_relu are composed of simpler ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dadmm.errors import DadmmError, InputError
+from dadmm.errors import InputError
 from dadmm.networks.blocks import Dense, NMFBlock, Residual
-from dadmm.networks.chain import Chain, as_chain, own
+from dadmm.networks.chain import as_chain, own
+from dadmm.networks.files import answers
 from dadmm.networks.network import Network
 from dadmm.numerics.activations import PIECEWISE, SIGMOID, TANH, get_activation
 from dadmm.numerics.losses import get_loss
@@ -28,25 +28,18 @@ except ModuleNotFoundError as error:
 
 OPSET = 13
 IR_VERSION = 7
-# One message of protobuf holds no more.
-MOST_BYTES = 2**31 - 2**20
-ROWS = 256
-# Largest difference that rounding explains, as a share of the largest output.
-TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
-# Where an entry is within rounding of a jump, its row may come out otherwise.
-JUMPS = ("binary", "k_sparse")
-MOST_JUMPED = 0.05
+MOST_BYTES = 2**31 - 2**20  # of one message of protobuf
 
 
 class Graph:
-    """Nodes and constants of a graph, whose tensors go by their names.
+    """Nodes and constants of a graph; its tensors are names.
 
     Parameters
     ----------
     dtype : dtype
-        Of the constants, unless told.
+        The default dtype of constants.
     within : Graph or None
-        The graph that this one is the body of a loop in: what that one has is known here too.
+        The graph with the loop whose body this graph is; its tensors are visible here.
     """
 
     def __init__(self, dtype: np.dtype[Any], within: Graph | None = None) -> None:
@@ -56,43 +49,40 @@ class Graph:
         self.prefix = "" if within is None else f"loop_{len(within.nodes)}_"
 
     def add(self, op: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
-        """Return the (first) output of a new node, called `out` if that matters."""
+        """Add a node; return its first output, called `out` if given."""
         out = out or f"{self.prefix}{op.lower()}_{len(self.nodes)}"
         outputs = [out, f"{out}_indices"] if op == "TopK" else [out]
         self.nodes.append(helper.make_node(op, inputs, outputs, **attributes))
         return out
 
     def constant(self, value: Any, dtype: Any = None) -> str:
-        """Return a constant."""
+        """Add a constant; return its name."""
         name = f"constant_{len(self.constants)}"
         array = np.asarray(value, dtype or self.dtype)
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
     def cast(self, v: str, dtype: Any) -> str:
-        """Return a tensor in another dtype."""
+        """Add a conversion to another dtype."""
         return self.add("Cast", v, to=_type(dtype))
 
     def scale(self, v: str, factors: Array) -> str:
-        """Return each column times its factor.
+        """Add a product of each column with its factor.
 
-        A product with a single number ONNX Runtime (1.31) would merge into a matrix product beside
-        it, with the number rounded to float32; a matrix product it leaves alone.
+        ONNX Runtime (1.31) would merge the product with a single number into a matrix product
+        beside it, and round the number to float32.  It leaves a matrix product alone.
         """
         if len(factors) == 1:
             return self.add("MatMul", v, self.constant(factors[:, None]))
         return self.add("Mul", v, self.constant(factors))
 
     def total(self, v: str) -> str:
-        """Return the sum of each row, as a column."""
+        """Add the sum of each row, as a column."""
         return self.add("ReduceSum", v, self.constant([1], np.int64), keepdims=1)
 
 
-# ------------------------------------------------------------------------------------ activations
-
-
 def _activate(g: Graph, name: str, u: str) -> str:
-    """Return ``act(u)``, computed as `Activation.value` does."""
+    """Add ``act(u)``, computed as by `Activation.value`."""
     activation = get_activation(name)
     if activation.kind == PIECEWISE:
         if activation.slope == 1.0:
@@ -104,9 +94,6 @@ def _activate(g: Graph, name: str, u: str) -> str:
         return g.add("Tanh" if activation.kind == TANH else "Sigmoid", u)
     e = g.add("Exp", g.add("Neg", g.add("Abs", u)))
     return g.add("Add", g.add("Relu", u), g.add("Log", g.add("Add", g.constant(1.0), e)))
-
-
-# ------------------------------------------------------------------------------------ constraints
 
 
 def _non_negative(g: Graph, v: str, number: float, width: int) -> str:
@@ -142,7 +129,7 @@ def _l2_ball(g: Graph, v: str, radius: float, width: int) -> str:
 
 
 def _simplex(g: Graph, v: str, number: float, width: int) -> str:
-    # As in `prox.simplex`, sums in float64; the threshold sought is the largest of all.
+    # As in `prox.simplex`, sums in float64; the right threshold is the largest.
     x = g.add("Sub", v, g.add("ReduceMax", v, axes=[1], keepdims=1))
     wide = g.cast(x, np.float64)
     falling = g.add("TopK", wide, g.constant([width], np.int64), axis=1)
@@ -157,7 +144,7 @@ def _k_sparse(g: Graph, v: str, number: float, width: int) -> str:
     k = int(number)
     if k >= width:
         return v
-    # Of equal entries both TopK and `prox.k_sparse` keep the first.
+    # Like `prox.k_sparse`, TopK keeps the first of equal entries.
     top = g.add("TopK", g.add("Abs", v), g.constant([k], np.int64), axis=1)
     kept = g.add("GatherElements", v, f"{top}_indices", axis=1)
     zeros = g.add("Mul", v, g.constant(0.0))
@@ -176,13 +163,10 @@ PROJECTIONS: dict[str, Callable[[Graph, str, float, int], str]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------ factors
-
-
 def _codes(g: Graph, block: NMFBlock, s: Array, z: str) -> str:
-    """Return the codes of rows, swept in the order and from the start of `factors.coded`.
+    """Add the codes of rows, with the start and the order of sweeps of `nonnegative.coded`.
 
-    The body of the loop does one factor of one sweep: the graph is small whatever their numbers.
+    The body of the loop does one factor of one sweep, so the graph is small whatever their numbers.
     """
     r = len(s)
     ridge = s @ s.T + s.dtype.type(block.l2) * np.eye(r, dtype=s.dtype)
@@ -227,22 +211,19 @@ def _codes(g: Graph, block: NMFBlock, s: Array, z: str) -> str:
     return g.add("Loop", times, "", start, body=loop)
 
 
-# ---------------------------------------------------------------------------------------- networks
-
-
 def encode(network: Network) -> bytes:
     """Return a network as the content of an ONNX file.
 
     Raises
     ------
     InputError
-        For blocks of torch modules, labels that ONNX has no type for, or more than 2 GiB.
+        For blocks of torch modules, labels without a type in ONNX, or more than 2 GiB.
     """
     if sum(array.nbytes for array in network.params.values()) > MOST_BYTES:
         raise InputError("an ONNX file holds at most 2 GiB: save to .safetensors")
     features = network.architecture.widths[0]
     g = Graph(network.dtype)
-    made = _answers(g, network, _forward(g, network, "x"))
+    made = _outputs(g, network, _forward(g, network, "x"))
     graph = helper.make_graph(
         g.nodes,
         "dadmm",
@@ -265,7 +246,7 @@ def encode(network: Network) -> bytes:
 
 
 def _forward(g: Graph, network: Network, x: str) -> str:
-    """Add what `Network.forward` does."""
+    """Add the computation of `Network.forward`."""
     chain = as_chain(network.architecture)
     if network.form is not None and network.form.encodes:
         raise InputError(
@@ -277,7 +258,7 @@ def _forward(g: Graph, network: Network, x: str) -> str:
         x = g.add("Where", g.add("IsNaN", x), g.constant(fills), x)
     v = g.add("Sub", x, g.constant(network.inputs.centre))
     v = g.scale(v, 1.0 / network.inputs.scale)
-    coded = factors_at(chain)
+    coded = answers.factors_at(chain)
     for i, block in enumerate(chain.blocks, start=1):
         params = own(network.params, i)
         if type(block) is NMFBlock:
@@ -287,8 +268,8 @@ def _forward(g: Graph, network: Network, x: str) -> str:
             v = _layer(g, block, params, v)
         else:
             raise InputError(
-                f"block {i} is a {type(block).__name__}, whose code this does not write as ONNX: "
-                "use torch.onnx.export of what dadmm.to_torch(...) returns"
+                f"block {i} is a {type(block).__name__}, whose code dadmm cannot write as ONNX: "
+                "use torch.onnx.export(dadmm.to_torch(...))"
             )
         constraint = chain.constraint(i)
         if constraint is not None:
@@ -308,29 +289,16 @@ def _layer(g: Graph, block: Dense, params: dict[str, Array], v: str) -> str:
     return g.add("Add", a, v) if block.skip else a
 
 
-def factors_at(chain: Chain) -> int:
-    """Return the number of the first block that factorises, whose output is "codes"; 0 if none."""
-    found = (i for i, block in enumerate(chain.blocks, start=1) if isinstance(block, NMFBlock))
-    return next(found, 0)
-
-
-def _ends_in_codes(network: Network) -> bool:
-    """Whether the codes are what the network was made for."""
-    chain = as_chain(network.architecture)
-    plain = network.target.classes is None and network.outputs is None
-    return plain and factors_at(chain) == chain.depth
-
-
-def _answers(g: Graph, network: Network, v: str) -> dict[str, tuple[int, list[int]]]:
-    """Add the outputs by name; return the type of each, and its shape but for the rows."""
+def _outputs(g: Graph, network: Network, v: str) -> dict[str, tuple[int, list[int]]]:
+    """Add the outputs by name; return the type and the shape, without the rows, of each."""
     target, kind = network.target, _type(network.dtype)
     chain = as_chain(network.architecture)
     width = [chain.widths[-1]]
     found = {}
-    if factors_at(chain):
-        found["codes"] = (kind, [chain.widths[factors_at(chain)]])
-    if _ends_in_codes(network):
-        pass
+    if answers.factors_at(chain):
+        found["codes"] = (kind, [chain.widths[answers.factors_at(chain)]])
+    if answers.ends_in_codes(network):
+        pass  # the codes are the only answer
     elif target.classes is None:
         if target.flat:
             g.add("Squeeze", v, g.constant([1], np.int64), out="targets")
@@ -342,154 +310,20 @@ def _answers(g: Graph, network: Network, v: str) -> dict[str, tuple[int, list[in
         if loss.multi_label:
             likely = g.cast(g.add("Greater", v, g.constant(0.0)), np.int64)
             g.add("Identity", likely, out="labels")
+            g.add("Sigmoid", v, out="probabilities")
             found["labels"] = (_type(np.int64), width)
         else:
-            labels = _labels(target.classes)
+            names = answers.labels(target.classes)
             best = g.add("ArgMax", v, axis=1, keepdims=0)
-            g.add("Gather", g.constant(labels, labels.dtype), best, axis=0, out="labels")
-            found["labels"] = (_type(labels.dtype), [])
-        if loss.multi_label:
-            g.add("Sigmoid", v, out="probabilities")
-        elif loss.has_proba:
-            g.add("Softmax", v, axis=1, out="probabilities")
+            g.add("Gather", g.constant(names, names.dtype), best, axis=0, out="labels")
+            found["labels"] = (_type(names.dtype), [])
+            if loss.has_proba:
+                g.add("Softmax", v, axis=1, out="probabilities")
         if loss.has_proba:
             found["probabilities"] = (kind, width)
     g.add("Identity", v, out="outputs")
     return {**found, "outputs": (kind, width)}
 
 
-def _labels(classes: Array) -> Array:
-    """Return labels in a dtype that ONNX has: int64, float, bool, or objects that are text."""
-    kinds = {type(label) for label in classes.tolist()}
-    if kinds == {str}:
-        return np.array(classes.tolist(), dtype=object)
-    if kinds == {bool} or (kinds == {float} and classes.dtype != np.float16):
-        return np.array(classes.tolist(), dtype=classes.dtype if kinds == {float} else bool)
-    if kinds == {int} and all(-(2**63) <= label < 2**63 for label in classes.tolist()):
-        return np.array(classes.tolist(), dtype=np.int64)
-    names = ", ".join(sorted(kind.__name__ for kind in kinds))
-    raise InputError(f"ONNX has no type for labels such as these ({names}): encode them as text")
-
-
 def _type(dtype: Any) -> int:
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-
-# ------------------------------------------------------------------------------------------- check
-
-
-def agreement(content: bytes, network: Network) -> Agreement | None:
-    """Run an ONNX file on random rows beside its network; None without ONNX Runtime.
-
-    Raises
-    ------
-    DadmmError
-        If they differ by more than rounding explains.
-    """
-    try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        return None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    draws = _draws(network)
-    x = (network.inputs.centre + network.inputs.scale * draws).astype(network.dtype)
-    found = dict(zip(names, session.run(None, {"x": x}), strict=True))
-    chain = as_chain(network.architecture)
-    at, codes = factors_at(chain), None
-    if at:
-        codes = chain.up_to(at).forward(network.params, network.inputs.apply(x, network.dtype))
-    return compare(network, network.forward(x), found, codes)
-
-
-def _draws(network: Network) -> Array:
-    """Return scaled inputs to try; where they are factorised they are not negative."""
-    chain = as_chain(network.architecture)
-    draws = np.random.default_rng(0).standard_normal((ROWS, chain.widths[0]))
-    block = chain.blocks[0]
-    if isinstance(block, NMFBlock):
-        draws = np.abs(draws)
-        explained = float((draws @ network.params["s_1"].T).mean())
-        if explained > 0:  # so large that the penalty leaves codes
-            draws *= 1.0 + 2.0 * block.l1 / explained
-    return draws
-
-
-def compare(
-    network: Network, expected: Array, found: dict[str, Array], codes: Array | None = None
-) -> Agreement:
-    """Compare what a runtime found with what the network gives; errors as `agreement`."""
-    outputs = found["outputs"]
-    if not np.isfinite(expected).all():
-        raise DadmmError("the network's outputs for random rows are not finite: it has diverged")
-    # Log-odds are compared with each other, and codes; targets may be in different units.
-    axis = 0 if network.target.classes is None and not _ends_in_codes(network) else None
-    size = np.maximum(np.abs(expected).max(axis=axis), np.finfo(network.dtype).tiny)
-    difference = (np.abs(outputs - expected) / size).max(axis=1)
-    off = ~(difference <= TOLERANCE[network.dtype.name])  # NaN too
-    chain = as_chain(network.architecture)
-    jumps = any(constraint.name in JUMPS for _, constraint in chain.constraints)
-    if off.mean() > (MOST_JUMPED if jumps else 0.0):
-        cure = ""
-        if factors_at(chain):
-            cure = " (factors that are nearly equal amplify rounding: train in float64)"
-        raise DadmmError(
-            f"nothing is written: for {off.sum()} of {len(off)} random rows ONNX Runtime's outputs "
-            f"are up to {difference.max():.1e} of the largest away from the network's{cure}"
-        )
-    if codes is not None:
-        apart = np.abs(found["codes"] - codes).max(axis=1) / max(
-            codes.max(), np.finfo(network.dtype).tiny
-        )
-        if not (apart[~off] <= TOLERANCE[network.dtype.name]).all():
-            raise DadmmError("nothing is written: ONNX Runtime's codes are not the network's")
-    for name, answer in _expected(network, outputs).items():
-        near = answer == found[name]
-        if answer.dtype.kind == "f":
-            near |= np.isclose(answer, found[name], rtol=0, atol=TOLERANCE[network.dtype.name])
-        if answer.shape != found[name].shape or not near.all():
-            raise DadmmError(f"nothing is written: ONNX Runtime's {name} are not the network's")
-    return Agreement(len(off), int(off.sum()), float(difference[~off].max()))
-
-
-def _expected(network: Network, outputs: Array) -> dict[str, Array]:
-    """Return what an estimator makes of a runtime's outputs."""
-    target = network.target
-    if _ends_in_codes(network):
-        return {"codes": outputs}
-    if target.classes is None:
-        return {"targets": outputs[:, 0] if target.flat else outputs}
-    loss = get_loss(target.loss)
-    if loss.multi_label:
-        return {"labels": (outputs > 0) * 1, "probabilities": loss.predict_proba(outputs)}
-    found = {"labels": _labels(target.classes)[outputs.argmax(axis=1)]}
-    return {**found, "probabilities": loss.predict_proba(outputs)} if loss.has_proba else found
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far ONNX Runtime's outputs are from the network's own.
-
-    Parameters
-    ----------
-    rows : int
-        Random rows that were tried.
-    jumped : int
-        Rows among them where rounding crossed a jump of a constraint, such as "binary".
-    largest : float
-        The largest difference in the others, as a share of the largest output.
-    """
-
-    rows: int
-    jumped: int
-    largest: float
-
-    def __str__(self) -> str:
-        left = f" (but for {self.jumped} at a jump of a constraint)" if self.jumped else ""
-        return (
-            f"{self.rows} random rows in ONNX Runtime{left}: outputs differ by at most "
-            f"{self.largest:.1e} of the largest"
-        )

@@ -1,9 +1,9 @@
 """A network in a safetensors file: parameters and scaling as tensors, the rest as JSON.
 
-The tensors have the names of the parameters, and "inputs.centre", "inputs.scale", and of
-regressions "outputs.centre", "outputs.scale".  The metadata's entry "dadmm" says what the network
-is.  A file may come from anybody: what it claims is checked, field by field, against the tensors
-it has, before any of them is read; safetensors itself checks these against the size of the file.
+The tensors are the parameters, by name, "inputs.centre" and "inputs.scale", and for regressions
+"outputs.centre" and "outputs.scale".  The metadata's entry "dadmm" describes the network.  A file
+may come from anybody: each field of that entry is checked against the tensors before any of them
+is read; safetensors checks the tensors against the size of the file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ try:
     import safetensors.numpy
 except ModuleNotFoundError as error:
     raise InputError(
-        "safetensors files need the package of that name: pip install 'dadmm[export]'"
+        "safetensors files need the package safetensors: pip install 'dadmm[export]'"
     ) from error
 
 KEY = "dadmm"
@@ -69,24 +69,24 @@ def _shape(model: Model) -> dict[str, Any]:
     chain = as_chain(model)
     return {
         "blocks": [block_to_table(block) for block in chain.blocks],
-        # Not as `str` writes them, which rounds their numbers.
+        # `str` would round their numbers.
         "constraints": [[i, c.name, c.number] for i, c in chain.constraints],
     }
 
 
 def decode(path: str | Path, blocks: Sequence[Block] = ()) -> Network:
-    """Read the network that a safetensors file of dadmm holds.
+    """Read a network from a safetensors file.
 
     Parameters
     ----------
     path : path
     blocks : sequence of Block
-        All blocks but the head, where there are some that cannot be rebuilt from plain values.
+        All blocks but the head, needed if plain values cannot rebuild some of them.
 
     Raises
     ------
     InputError
-        If there is no such file, or it is not what `encode` makes.
+        If there is no such file, or `encode` did not write it.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: there is no such file")
@@ -109,7 +109,7 @@ def _network(file: Any, blocks: Sequence[Block]) -> Network:
         raise InputError("its metadata is nested too deeply") from error
     _fields("its metadata", table, "format", "network", "inputs", "target")
     if table["format"] != FORMAT:
-        raise InputError(f"its format is {table['format']!r}, and this version reads {FORMAT}")
+        raise InputError(f"its format is {table['format']!r}, but this version reads {FORMAT}")
     slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     shapes = {name: tuple(found.get_shape()) for name, found in slices.items()}
     model = _model(table["network"], shapes.get("inputs.centre", ()), blocks)
@@ -126,12 +126,12 @@ def _network(file: Any, blocks: Sequence[Block]) -> Network:
     arrays = {name: file.get_tensor(name) for name in shapes}
     for name, array in arrays.items():
         if not np.isfinite(array).all() or (name.endswith(".scale") and not array.all()):
-            raise InputError(f"its tensor {name} has numbers that no network has")
+            raise InputError(f"its tensor {name} has numbers that are not finite, or a scale of 0")
     scalings = {n: Scaling(arrays[f"{n}.centre"], arrays[f"{n}.scale"]) for n in scaled}
     params: dict[str, Array] = {name: arrays[name] for name in model.shapes}
     for i, block in enumerate(as_chain(model).blocks, start=1):
         if isinstance(block, NMFBlock) and params[f"s_{i}"].min() < 0:
-            raise InputError(f"its tensor s_{i} has numbers below 0: a dictionary has none")
+            raise InputError(f"its tensor s_{i} is a dictionary, but has numbers below 0")
     return Network(model, params, scalings["inputs"], scalings.get("outputs"), target, form)
 
 
@@ -140,10 +140,10 @@ def _check_tensors(
 ) -> None:
     for name in sorted({*wanted, *found}):
         if name not in wanted:
-            raise InputError(f"its network has no tensor {name!r}")
+            raise InputError(f"its tensor {name!r} is not in its network")
         if found.get(name) != wanted[name]:
-            has = f"shape {found[name]}" if name in found else "no numbers"
-            raise InputError(f"its tensor {name} has {has}, not shape {wanted[name]}")
+            has = f"has shape {found[name]}" if name in found else "is missing"
+            raise InputError(f"its tensor {name} {has}: use shape {wanted[name]}")
 
 
 def _check_dtypes(found: Mapping[str, str], ends: Mapping[str, Any]) -> None:
@@ -151,17 +151,15 @@ def _check_dtypes(found: Mapping[str, str], ends: Mapping[str, Any]) -> None:
         raise InputError("its scaling is not in float64")
     kinds = {dtype for name, dtype in found.items() if name not in ends}
     if len(kinds) != 1 or not kinds <= set(DTYPES):
-        raise InputError(
-            f"its parameters are in {', '.join(sorted(kinds)) or 'no dtype'}: all must be F32, or "
-            "all F64"
-        )
+        listed = ", ".join(sorted(kinds)) or "no dtype"
+        raise InputError(f"its parameters are in {listed}: use F32 for all, or F64 for all")
 
 
 def _model(table: Any, inputs: tuple[int, ...], blocks: Sequence[Block]) -> Architecture | Chain:
-    """Return the shape of the network for as many features as the inputs' scaling has."""
+    """Return the network's shape; `inputs` is the shape of the scaling of its features."""
     features = inputs[0] if len(inputs) == 1 else 0
     if not features:
-        raise InputError("it does not scale its inputs")
+        raise InputError("it has no scaling of its inputs")
     if isinstance(table, dict) and "blocks" in table:
         return _chain(table, features, blocks)
     _fields("its network", table, "widths", "skips", "activation")
@@ -171,7 +169,7 @@ def _model(table: Any, inputs: tuple[int, ...], blocks: Sequence[Block]) -> Arch
     check_type("activation", table["activation"], str)
     get_activation(table["activation"])
     if min(widths, default=0) < 1 or len(widths) < 2 or widths[0] != features:
-        raise InputError(f"its widths are {widths}, and its inputs are {features}")
+        raise InputError(f"its widths {widths} do not fit its inputs, {features} features")
     steps = list(pairwise(widths))
     fits = [a == b or not skip for (a, b), skip in zip(steps, skips, strict=False)]
     if len(skips) != len(steps) or not all(fits) or skips[-1]:
@@ -185,7 +183,7 @@ def _chain(table: Any, features: int, given: Sequence[Block]) -> Chain:
     _list("blocks", stored, dict)
     _list("constraints", constraints, list)
     if given and stored[:-1] != [block_to_table(block) for block in given]:
-        raise OptionError("it has other blocks than the solver passed")
+        raise OptionError("its blocks differ from those of the solver passed")
     blocks = [*given, *(_block(block) for block in stored[len(given) :])]
     if not blocks:
         raise InputError("it has no blocks")
@@ -201,8 +199,8 @@ def _chain(table: Any, features: int, given: Sequence[Block]) -> Chain:
 def _block(table: Mapping[str, Any]) -> Block:
     try:
         return block_from_table(table)
-    except TypeError as error:  # an option that has to be there is not
-        raise InputError(f"a block has too few options: {error}") from error
+    except TypeError as error:  # a required option is missing
+        raise InputError(f"a block lacks an option: {error}") from error
 
 
 def _target(table: Any, outputs: int) -> Target:
@@ -215,19 +213,19 @@ def _target(table: Any, outputs: int) -> Target:
         if len(classes) != outputs or len(set(classes.tolist())) != outputs:
             raise InputError(f"its {len(classes)} classes do not name its {outputs} outputs")
     elif get_loss(table["loss"]).classification_only:
-        raise InputError(f"its loss, {table['loss']}, is for classes, and it has none")
+        raise InputError(f"its loss, {table['loss']}, is for classes, but it has no classes")
     elif table["flat"] and outputs > 1:
-        raise InputError(f"its {outputs} outputs have more than one dimension")
+        raise InputError(f"its {outputs} outputs cannot be flat")
     get_loss(table["loss"])
     return Target(table["loss"], classes, table["flat"])
 
 
 def _fields(what: str, table: Any, *names: str) -> None:
-    """Raise `InputError` unless a JSON value is an object of just these fields."""
+    """Raise `InputError` unless a JSON value is an object with exactly these fields."""
     if not isinstance(table, dict) or set(table) != set(names):
-        raise InputError(f"{what} does not have the fields {', '.join(names)}, and no other")
+        raise InputError(f"{what} must have the fields {', '.join(names)}, and no others")
 
 
 def _list(name: str, values: Any, kind: type) -> None:
     if not isinstance(values, list) or not all(type(value) is kind for value in values):
-        raise InputError(f"its {name} are no list of {kind.__name__} values")
+        raise InputError(f"its {name} are not a list of {kind.__name__} values")

@@ -1,4 +1,4 @@
-"""A network as a torch module, made of torch's own layers wherever it has them."""
+"""A network as a torch module, built from torch's own layers where they exist."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dadmm.networks.torch_block import TorchBlock
 
 
 def as_module(network: Network) -> torch.nn.Module:
-    """Return a network as a `torch.nn.Sequential` that computes the same."""
+    """Return a network as an equivalent `torch.nn.Sequential`."""
     chain = as_chain(network.architecture)
     parts: dict[str, nn.Module] = {"inputs": Scale(network.inputs, network.dtype)}
     for i, block in enumerate(chain.blocks, start=1):
@@ -48,7 +48,7 @@ def as_module(network: Network) -> torch.nn.Module:
 
 
 class Scale(nn.Module):  # type: ignore[misc]
-    """``(x - centre) * factor``, in the dtype of `factor`; see `Scaling.apply`."""
+    """``(x - centre) * factor`` in the dtype of `factor`, as by `Scaling.apply`."""
 
     def __init__(self, scaling: Scaling, dtype: Any) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Scale(nn.Module):  # type: ignore[misc]
         self.register_buffer("factor", torch.tensor((1.0 / scaling.scale).astype(dtype)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return scaled inputs, centred in what can hold both them and the result."""
+        """Return scaled inputs, centred in a dtype that holds both them and the result."""
         x = x if x.is_floating_point() else x.double()
         wide = torch.promote_types(x.dtype, self.factor.dtype)
         centred = x.to(wide) - self.centre.to(wide)
@@ -87,8 +87,8 @@ class Skip(nn.Sequential):  # type: ignore[misc]
 class Codes(nn.Module):  # type: ignore[misc]
     """The codes of rows in a dictionary, by the sweeps of a `dadmm.NMFBlock`.
 
-    Gradients flow through the sweeps, to the features and to the dictionary; what they keep of each
-    sweep for that is as large as the codes, times the number of factors.
+    Gradients flow through the sweeps to the features and to the dictionary.  For that torch keeps,
+    per sweep, an array as large as the codes for each factor.
     """
 
     def __init__(self, block: NMFBlock, s: Array) -> None:
@@ -97,7 +97,7 @@ class Codes(nn.Module):  # type: ignore[misc]
         self.l1, self.l2, self.sweeps = float(block.l1), float(block.l2), int(block.sweeps)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the codes, (rows, factors), in the order and from the start of NumPy's."""
+        """Return the codes, (rows, factors), with the start and order of `nonnegative.coded`."""
         eye = torch.eye(len(self.s), dtype=self.s.dtype, device=self.s.device)
         gram = self.s @ self.s.T + self.l2 * eye
         curved = gram.diagonal() > 0
@@ -111,7 +111,7 @@ class Codes(nn.Module):  # type: ignore[misc]
         for _ in range(self.sweeps):
             for k in range(len(gram)):
                 new = (v[k] + (b[k] - gram[k] @ v) * inverse[k]).relu()
-                if new.requires_grad:  # what a gradient needs must stay as it is
+                if new.requires_grad:  # a gradient needs the old codes
                     v = torch.cat((v[:k], new[None], v[k + 1 :]))
                 else:
                     v[k] = new
@@ -124,7 +124,7 @@ class Codes(nn.Module):  # type: ignore[misc]
 
 
 class Projection(nn.Module):  # type: ignore[misc]
-    """What a `dadmm.numerics.constraints.Constraint` does to rows."""
+    """A `dadmm.numerics.constraints.Constraint` on rows."""
 
     def __init__(self, constraint: Constraint) -> None:
         super().__init__()
@@ -133,17 +133,17 @@ class Projection(nn.Module):  # type: ignore[misc]
         self._number = 0.0 if constraint.number is None else constraint.number
 
     def forward(self, v: Tensor) -> Tensor:
-        """Return the nearest points."""
+        """Return the constrained rows."""
         return self._project(v, self._number)
 
     def extra_repr(self) -> str:
-        """Return the constraint as it is written."""
+        """Return the constraint as text."""
         return self.constraint
 
 
 def _layer(block: Dense, w: Array, b: Array) -> nn.Module:
     weight = torch.tensor(w.T.copy())
-    # torch would draw starting weights, and change the state of its generator.
+    # Drawing starting weights would change the state of torch's generator.
     linear = nn.utils.skip_init(nn.Linear, *w.shape, dtype=weight.dtype)
     with torch.no_grad():
         linear.weight.copy_(weight)
@@ -159,10 +159,7 @@ def _activation(name: str) -> nn.Module:
         return nn.LeakyReLU(activation.slope) if activation.slope else nn.ReLU()
     if activation.kind in (TANH, SIGMOID):
         return nn.Tanh() if activation.kind == TANH else nn.Sigmoid()
-    return nn.Softplus(threshold=40.0)  # where float64 cannot tell it from the identity
-
-
-# ------------------------------------------------------------------------------------ constraints
+    return nn.Softplus(threshold=40.0)  # above it, float64 cannot tell it from the identity
 
 
 def _binary(v: Tensor, _: float) -> Tensor:
@@ -176,7 +173,7 @@ def _l2_ball(v: Tensor, radius: float) -> Tensor:
 
 
 def _simplex(v: Tensor, _: float) -> Tensor:
-    # As in `dadmm.numerics.prox.simplex`; the threshold sought is the largest of all.
+    # As in `dadmm.numerics.prox.simplex`; the right threshold is the largest.
     x = v - v.amax(dim=-1, keepdim=True)
     falling = torch.sort(x, dim=-1, descending=True).values.double()
     count = torch.arange(1, v.shape[-1] + 1, device=v.device)

@@ -15,7 +15,7 @@ import numpy as np
 
 from dadmm.networks.blocks import Differentiable, Tape
 from dadmm.networks.chain import views
-from dadmm.numerics import kernels
+from dadmm.numerics import optimizer_kernels
 from dadmm.numerics.algebra import square
 from dadmm.numerics.constraints import Constraint
 from dadmm.numerics.losses import Loss, get_loss
@@ -239,13 +239,15 @@ class Span:
         solver = self.solver
         for slot in link.slots:
             if slot.multiplier is not None:
-                kernels.augment(slot.g, slot.multiplier, slot.theta, slot.anchor, solver.sigma)
+                optimizer_kernels.augment(
+                    slot.g, slot.multiplier, slot.theta, slot.anchor, solver.sigma
+                )
             l2 = self.alpha if slot.matrix else 0.0
             shrink = 1.0 - rate * solver.weight_decay if slot.matrix else 1.0
             if solver.optimizer == "sgd":
-                kernels.sgd(slot.theta, slot.g, slot.m, rate, beta1, l2, shrink)
+                optimizer_kernels.sgd(slot.theta, slot.g, slot.m, rate, beta1, l2, shrink)
                 continue
-            kernels.adam(
+            optimizer_kernels.adam(
                 slot.theta,
                 slot.g,
                 slot.m,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dadmm.numerics import kernels
+from dadmm.numerics import relaxed_kernels
 from dadmm.numerics.activations import PIECEWISE, Activation
 from dadmm.numerics.algebra import row_squares, square
 from dadmm.numerics.types import Array
@@ -28,11 +28,11 @@ def u_exact(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """U-update of the proximal 3-splitting, in place; see `kernels.u_piecewise`."""
+    """U-update of the proximal 3-splitting, in place; see `relaxed_kernels.u_piecewise`."""
     blocks = pre, bias, u, v, below if skip else v, skip
     if activation.kind == PIECEWISE:
-        return kernels.u_piecewise(*blocks, activation.slope, mu, nu, tau)
-    return kernels.u_smooth(activation.kind, *blocks, mu, nu, tau)
+        return relaxed_kernels.u_piecewise(*blocks, activation.slope, mu, nu, tau)
+    return relaxed_kernels.u_smooth(activation.kind, *blocks, mu, nu, tau)
 
 
 def u_linearized(
@@ -47,11 +47,13 @@ def u_linearized(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """U-update of the linearized 3-splitting, in place; see `kernels.u_linearized`."""
+    """U-update of the linearized 3-splitting, in place; see `relaxed_kernels.u_linearized`."""
     blocks = pre, bias, u, v, below if skip else v, skip
     piecewise = activation.kind == PIECEWISE
     slope, kind = (activation.slope, None) if piecewise else (None, activation.kind)
-    return kernels.u_linearized(slope, kind, activation.mix, activation.bend, *blocks, mu, nu, tau)
+    return relaxed_kernels.u_linearized(
+        slope, kind, activation.mix, activation.bend, *blocks, mu, nu, tau
+    )
 
 
 @dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dadmm.numerics import kernels
+from dadmm.numerics import relaxed_kernels, softmax_kernels
 from dadmm.numerics.activations import get_activation
 from dadmm.numerics.algebra import square
 from dadmm.numerics.losses import get_loss
@@ -92,7 +92,7 @@ def _head(
     target += a
     if problem.loss == "cross_entropy":
         new = np.empty_like(v)
-        kernels.softmax_prox(target, y, solver.beta, new)
+        softmax_kernels.softmax_prox(target, y, solver.beta, new)
     else:
         new = loss.prox(target, y, solver.beta)
     asked = np.subtract(a, new, out=a)
@@ -133,13 +133,13 @@ def _three(
             v_above = blocks[f"v_{above}"]
             h_above = _work.take("h_above", v.shape, v.dtype)
             activation.value(blocks[f"u_{above}"], out=h_above)
-        split, slope = kernels.v_gradient(
+        split, slope = relaxed_kernels.v_gradient(
             v, below if skip else v, skip, h, v_above, h_above, skip_above, gradient, solver.nu
         )
         direction = np.matmul(
             gradient, weights[f"inverse_{above}"], out=_work.take("h", v.shape, v.dtype)
         )
-        moved, size = kernels.step(v, direction, solver.over_relaxation)
+        moved, size = relaxed_kernels.step(v, direction, solver.over_relaxation)
         sums |= {f"split_{i}": split, f"slope_v_{i}": slope}
         sums |= {f"step_v_{i}": moved, f"size_v_{i}": size}
 
@@ -179,7 +179,7 @@ def _two(
             gradient += mu * (v - target)
             direction = gradient @ weights[f"inverse_{above}"]
             sums[f"slope_v_{i}"] = square(gradient)
-            sums[f"step_v_{i}"], sums[f"size_v_{i}"] = kernels.step(
+            sums[f"step_v_{i}"], sums[f"size_v_{i}"] = relaxed_kernels.step(
                 v, direction, solver.over_relaxation
             )
         else:
