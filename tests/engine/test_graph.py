@@ -102,7 +102,7 @@ def test_training_moves_the_parameters(expected):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_threads_memory_and_a_folder_give_the_same_all_bits(solver, expected, tmp_path):
+def test_threads_memory_and_a_folder_give_the_same_bits(solver, expected, tmp_path):
     with dask.config.set(scheduler="threads", num_workers=4):
         assert all_bits(train(SOLVERS[solver])) == expected(solver)
         assert all_bits(train(SOLVERS[solver], tmp_path / "threads")) == expected(solver)
@@ -112,7 +112,7 @@ def test_threads_memory_and_a_folder_give_the_same_all_bits(solver, expected, tm
 
 @pytest.mark.processes
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_worker_processes_give_the_same_all_bits(solver, expected, tmp_path, client):
+def test_worker_processes_give_the_same_bits(solver, expected, tmp_path, client):
     with client.as_current():
         assert all_bits(train(SOLVERS[solver], tmp_path / "run")) == expected(solver)
 
@@ -130,13 +130,13 @@ def test_what_came_at_an_odd_address_is_multiplied_like_everything_else():
 
 
 @pytest.mark.processes
-def test_worker_processes_share_a_temporary_store_to_the_same_all_bits(expected, client):
+def test_worker_processes_share_a_temporary_store_to_the_same_bits(expected, client):
     with client.as_current():
         assert all_bits(train(SOLVERS["regions"])) == expected("regions")
 
 
 @pytest.mark.processes
-def test_dask_arrays_of_other_blocks_give_the_same_all_bits(expected, client):
+def test_dask_arrays_of_other_blocks_give_the_same_bits(expected, client):
     x, y = digits()
     with client.as_current():
         made = ADMMClassifier(
@@ -147,7 +147,7 @@ def test_dask_arrays_of_other_blocks_give_the_same_all_bits(expected, client):
 
 
 @pytest.mark.parametrize("solver", ["relaxed", "block"])
-def test_regression_of_several_targets_gives_the_same_all_bits(solver, tmp_path):
+def test_regression_of_several_targets_gives_the_same_bits(solver, tmp_path):
     x, _ = digits()
 
     def fit(run=None):
@@ -165,7 +165,7 @@ def test_regression_of_several_targets_gives_the_same_all_bits(solver, tmp_path)
     "solver", ["relaxed", BlockADMM(batch_size=8, agents=4)], ids=["relaxed", "block"]
 )
 @pytest.mark.parametrize("workers", [1, 3, 8])
-def test_many_chunks_on_any_number_of_threads_give_the_same_all_bits(workers, solver):
+def test_many_chunks_on_any_number_of_threads_give_the_same_bits(workers, solver):
     def fit():
         made = ADMMClassifier((8,), solver=solver, max_iter=2, tol=0, chunks=20, random_state=0)
         return all_bits(made.fit(*digits()))

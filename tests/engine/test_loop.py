@@ -143,7 +143,7 @@ def test_a_run_longer_than_a_flush_resumes_with_all_of_its_history(tmp_path, str
 
 
 @pytest.mark.parametrize("iteration", [1, 3, ITERATIONS])
-def test_a_stopped_run_keeps_its_last_iteration_and_resumes_to_the_same_all_bits(
+def test_a_stopped_run_keeps_its_last_iteration_and_resumes_to_the_same_bits(
     tmp_path, straight, iteration
 ):
     model = small(run=tmp_path / "run")
