@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster
 from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, load
-from dadmm.engine import graph, loop, tasks
+from dadmm.engine import graph, loop
 from dadmm.engine.layout import FAN_IN, groups
 from dadmm.engine.plan import Plan, Step
 from dadmm.engine.session import Session
@@ -195,7 +195,7 @@ def plan(solver=RelaxedADMM(), rows=2000, chunk=100, hidden=(6, 6), run=None):  
     return Plan(run or Run.in_memory({}), solver, problem, chunks, 0)
 
 
-def tasks_of(made):
+def tasks(made):
     return dict(made.__dask_graph__())
 
 
@@ -226,7 +226,7 @@ def tree(leaves):
 
 
 def test_an_iteration_is_as_many_tasks_as_documented():
-    found = tasks_of(graph.iteration(plan(), step(3)))
+    found = tasks(graph.iteration(plan(), step(3)))
     layers, chunks = 4, 20  # three layers, and the head that predicts
     assert Counter(map(key_split, found)) == {
         "load-weights": layers,
@@ -238,7 +238,7 @@ def test_an_iteration_is_as_many_tasks_as_documented():
 
 
 def test_regions_are_visited_side_by_side_and_coupled_after_both_their_sides():
-    found = tasks_of(graph.iteration(plan(RelaxedADMM(regions=3)), step(3)))
+    found = tasks(graph.iteration(plan(RelaxedADMM(regions=3)), step(3)))
     count = Counter(map(key_split, found))
     assert count["visit-region"] == 3 * 20
     assert count["couple-chunk"] == 2 * 20
@@ -253,7 +253,7 @@ def test_regions_are_visited_side_by_side_and_coupled_after_both_their_sides():
 
 
 def test_inner_steps_are_more_passes_in_the_same_graph():
-    found = tasks_of(graph.iteration(plan(RelaxedADMM(splitting=2, inner_steps=4)), step(3)))
+    found = tasks(graph.iteration(plan(RelaxedADMM(splitting=2, inner_steps=4)), step(3)))
     count = Counter(map(key_split, found))
     assert count["visit-chunk"] == 20
     assert count["couple-chunk"] == 3 * 20
@@ -261,7 +261,7 @@ def test_inner_steps_are_more_passes_in_the_same_graph():
 
 
 def test_block_admm_is_a_round_of_tasks_for_every_two_agents():
-    found = tasks_of(
+    found = tasks(
         graph.iteration(plan(BlockADMM(agents=2, blocks=3, early_stopping=True)), step(3))
     )
     count = Counter(map(key_split, found))
@@ -271,11 +271,11 @@ def test_block_admm_is_a_round_of_tasks_for_every_two_agents():
 
 
 def test_the_other_graphs_have_readable_keys_too():
-    first = Counter(map(key_split, tasks_of(graph.first(plan()))))
+    first = Counter(map(key_split, tasks(graph.first(plan()))))
     assert set(first) == {
         "load-weights", "start-chunk", "sum-grams", "keep-constants"
     }  # fmt: skip
-    finish = Counter(map(key_split, tasks_of(graph.finish(plan(), 3, 3, 9))))
+    finish = Counter(map(key_split, tasks(graph.finish(plan(), 3, 3, 9))))
     assert finish == {
         "load-weights": 3,
         "evaluate-chunk": (8 + 1) * 20,  # Newton's steps of the refit, and the score
@@ -309,7 +309,7 @@ def test_no_two_tasks_share_a_key_whatever_the_iteration_the_stage_or_the_sessio
             *(graph.iteration(each, step(k)) for k in range(3)),
             *(graph.finish(each, k, k, 9) for k in range(3)),
         )
-        for key in tasks_of(made)
+        for key in tasks(made)
     ]
     assert len(set(keys)) == len(keys)
 
@@ -319,8 +319,8 @@ def test_a_later_session_of_a_run_never_shares_a_key_with_an_earlier_one(tmp_pat
     ADMMClassifier((4,), max_iter=1, random_state=0, run=tmp_path / "run").fit(*digits(60))
     first, second = (Session.open(tmp_path / "run").plan for _ in range(2))
     assert (
-        not tasks_of(graph.iteration(first, step(1))).keys()
-        & tasks_of(graph.iteration(second, step(1))).keys()
+        not tasks(graph.iteration(first, step(1))).keys()
+        & tasks(graph.iteration(second, step(1))).keys()
     )
 
 
@@ -329,7 +329,7 @@ def test_a_task_is_small_however_large_data_and_weights_are(solver, tmp_path):
     run = Run.create(tmp_path / "run", {"config": {"note": "x" * 100_000}})
     large = plan(solver, rows=2000 * 10_000, chunk=10_000, hidden=(512, 512), run=run)
     for made in (graph.first(large), graph.iteration(large, step(3)), graph.finish(large, 3, 3, 9)):
-        found = list(tasks_of(made).values())
+        found = list(tasks(made).values())
         picked = [*found[:200], *found[-50:]]
         assert max(len(cloudpickle.dumps(task)) for task in picked) < 4000
 
@@ -344,7 +344,7 @@ def test_a_plan_travels_without_what_tasks_do_not_need(tmp_path):
 
 @pytest.mark.parametrize("leaves", [1, 7, 8, 9, 64, 65, 130])
 def test_sums_are_added_in_a_tree_that_only_their_number_decides(leaves, monkeypatch):
-    monkeypatch.setattr(tasks, "combine", tuple)
+    monkeypatch.setattr("dadmm.engine.tasks.combine", tuple)
     made = summed(range(leaves))
     shape = list(range(leaves))
     for level in range(20):

@@ -48,7 +48,7 @@ def go(solver, problem, passes=1, chunks=1, seed=0, weight=None):
     rows = []
     for k in range(passes):
         made = [replace(chunk, seed=(seed, k, c)) for c, chunk in enumerate(made)]
-        pace = Pace(k / passes, (k + 1) / passes, solver.factor(rows))
+        pace = Pace(k / passes, (k + 1) / passes, solver.stopping.judge(rows, 0.0).rate)
         params, row = iterate(solver, problem, params, {}, made, pace)
         rows.append(row)
     return params, made, rows
@@ -57,7 +57,7 @@ def go(solver, problem, passes=1, chunks=1, seed=0, weight=None):
 def network(solver, problem, params):
     """Return the network's parameters under their own names."""
     found = {}
-    for t in solver.layers(problem):
+    for t in solver.layout(problem).layers:
         found |= solver.export(problem, t, params)
     return found
 
@@ -70,7 +70,7 @@ def loss_of(solver, problem, params, x, y):
 def gradient(solver, problem, params, x, y):
     """The gradient of the mean loss in all parameters, by central differences."""
     found = {}
-    for t in solver.layers(problem):
+    for t in solver.layout(problem).layers:
         theta = params[f"theta_{t}"]
         slope = np.empty_like(theta)
         for i in range(len(theta)):

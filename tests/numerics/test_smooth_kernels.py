@@ -1,23 +1,22 @@
-"""The compiled U-updates with smooth activations, and the softmax prox, at their extremes."""
+"""The compiled U-updates with smooth activations: global minima, and extremes."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from dadmm.numerics import kernels, relaxed_kernels, softmax_kernels
+from dadmm.numerics import relaxed_kernels
 from dadmm.numerics.activations import ACTIVATIONS, PIECEWISE, get_activation
-from dadmm.numerics.losses import get_loss
 from dadmm.solvers.relaxed.subproblems import u_exact, u_linearized
+from support.kernels import bounded, each_dtype, each_skip, seeds
 
 SMOOTH = ["tanh", "sigmoid", "softplus"]
 
-each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-each_skip = pytest.mark.parametrize("skip", [False, True])
+
 each_smooth = pytest.mark.parametrize("activation", SMOOTH)
+
+
 each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
-bounded = settings(max_examples=30, deadline=None)
-seeds = st.integers(0, 2**32 - 1)
 
 
 def tolerance(dtype):
@@ -43,7 +42,7 @@ def minimiser(activation, a, b, r, start):
     return u
 
 
-# -------------------------------------------------------------------------------- exact U-update
+# ---------------------------------------------------------------------------------- exact U-update
 
 
 @each_dtype
@@ -203,7 +202,7 @@ def test_small_blocks(activation, shape):
     assert sums[3] == pytest.approx(squares(u))
 
 
-# -------------------------------------------------------------------------- linearized, dispatch
+# ---------------------------------------------------------------------------- linearized, dispatch
 
 
 @each_dtype
@@ -242,82 +241,3 @@ def test_u_exact_takes_the_kernel_of_its_activation(skip, activation):
         expected = relaxed_kernels.u_smooth(act.kind, *others, skip, 1.0, 2.0, 0.1)
     assert found == expected
     np.testing.assert_array_equal(arguments[2], others[2])
-
-
-# -------------------------------------------------------------------------------------- functions
-
-
-def test_the_exponential_is_exact_to_rounding():
-    x = np.concatenate([np.linspace(-708, 708, 30001), np.geomspace(1e-17, 1, 500), [0.0]])
-    found = np.array([kernels.exp(value) for value in x])
-    np.testing.assert_allclose(found, np.exp(x), rtol=5e-16)
-    assert kernels.exp(0.0) == 1.0
-    assert 0 < kernels.exp(-np.inf) < 1e-300
-    assert np.isnan(kernels.exp(np.nan))
-
-
-def test_the_logarithm_is_exact_to_rounding():
-    x = np.concatenate([np.linspace(0, 1, 10001), np.geomspace(1e-300, 1, 2000)])
-    found = np.array([kernels.log1p(value) for value in x])
-    np.testing.assert_allclose(found, np.log1p(x), rtol=8e-16)
-    assert np.isnan(kernels.log1p(np.nan))
-
-
-# ---------------------------------------------------------------------------------------- softmax
-
-
-def softmax_case(seed, rows, k, scale, dtype=np.float64):
-    rng = np.random.default_rng(seed)
-    v = (scale * rng.uniform(-1, 1, (rows, k))).astype(dtype)
-    return v, get_loss("cross_entropy").encode(rng.integers(k, size=rows), k, dtype)
-
-
-@each_dtype
-@pytest.mark.parametrize("beta", [1e-3, 1e-2, 0.1, 1.0, 10.0, 1e4])
-@pytest.mark.parametrize("k", [1, 2, 3, 10, 100])
-def test_softmax_prox_is_that_of_the_loss_everywhere(dtype, beta, k):
-    loss = get_loss("cross_entropy")
-    eps = np.finfo(dtype).eps
-    for scale in (1.0, 10.0, 100.0, 1000.0):
-        v, y = softmax_case(0, 60, k, scale, dtype)
-        out = np.full_like(v, np.nan)
-        softmax_kernels.softmax_prox(v, y, beta, out)
-        atol = 4 * eps * (scale + 1 / beta) + 1e-13 * (1 + 1 / beta)
-        np.testing.assert_allclose(out, loss.prox(v, y, beta), rtol=0, atol=atol)
-        if dtype == np.float64:
-            condition = loss.gradient(out, y) + beta * (out - v)
-            np.testing.assert_allclose(condition, 0, atol=1e-13 * (1 + (beta + 1) * scale))
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_softmax_prox_of_a_row_that_is_not_finite_is_nan(bad):
-    v, y = softmax_case(2, 3, 20, 5.0)
-    expected = np.empty_like(v)
-    softmax_kernels.softmax_prox(v, y, 0.5, expected)
-    v[1, 7] = bad
-    out = np.zeros_like(v)
-    softmax_kernels.softmax_prox(v, y, 0.5, out)
-    assert np.isnan(out[1]).all()
-    np.testing.assert_array_equal(out[[0, 2]], expected[[0, 2]])
-
-
-def test_rows_of_softmax_prox_do_not_depend_on_each_other():
-    v, y = softmax_case(3, 50, 11, 20.0)
-    whole = np.empty_like(v)
-    softmax_kernels.softmax_prox(v, y, 0.1, whole)
-    for rows in (np.s_[:1], np.s_[10:33]):
-        out = np.empty_like(v[rows])
-        softmax_kernels.softmax_prox(v[rows], y[rows], 0.1, out)
-        np.testing.assert_array_equal(out, whole[rows])
-
-
-@bounded
-@given(seed=seeds, log_beta=st.floats(-4, 5), log_scale=st.floats(-2, 4), k=st.integers(1, 30))
-def test_softmax_prox_of_smoothed_labels_solves_its_condition(seed, log_beta, log_scale, k):
-    beta, scale = 10.0**log_beta, 10.0**log_scale
-    v, y = softmax_case(seed, 10, k, scale)
-    y = 0.9 * y + 0.1 / k
-    z = v.copy()
-    softmax_kernels.softmax_prox(z, y, beta, z)
-    condition = get_loss("cross_entropy").gradient(z, y) + beta * (z - v)
-    np.testing.assert_allclose(condition, 0, atol=1e-12 * (1 + (beta + 1) * scale + 1 / beta))
