@@ -53,14 +53,7 @@ from dadmm.numerics.types import Array, Arrays
 from dadmm.options import documented
 from dadmm.solvers.counts import register
 from dadmm.solvers.nmf.counts import FactorizationCounts
-from dadmm.solvers.nmf.dictionary import (
-    STAGES,
-    Dictionary,
-    look,
-    looked,
-    negative,
-    settled,
-)
+from dadmm.solvers.nmf.dictionary import STAGES, Dictionary, look, looked, negative, settled
 from dadmm.solvers.nmf.options import ROWS, FactorizationOptions
 from dadmm.solvers.parts import Layout, Part, Pass, Phase, Schedule
 from dadmm.solvers.problem import Chunk, Problem
@@ -123,7 +116,7 @@ class Factorization(FactorizationOptions, Solver):
         return found
 
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
-        """First codes of a chunk, from nothing; and the sum of squares of its rows."""
+        """Return the first codes of a chunk, from nothing, and the sum of squares of its rows."""
         energy, m = 0.0, np.empty((chunk.rows, self.sizes(problem)[1]), problem.dtype)
         for rows, z in _pieces(chunk, ROWS):
             if z.min() < 0:
@@ -176,8 +169,7 @@ class Factorization(FactorizationOptions, Solver):
 
     def _learn(self, problem: Problem, weights: Arrays, chunk: Chunk) -> Sums:
         """Go through a chunk in mini-batches, each of which improves a dictionary of its own."""
-        names = (weights[f"{kind}_1"] for kind in ("s", "gram", "cross", "count"))
-        s, gram, cross, count = names
+        s, gram, cross, count = (weights[f"{kind}_1"] for kind in ("s", "gram", "cross", "count"))
         own = Dictionary(
             s, gram, cross, float(count), self.window, False, **self.penalties(problem)[1]
         )
@@ -211,7 +203,7 @@ class Factorization(FactorizationOptions, Solver):
         gram, cross = sums["gram"] / here, sums["cross"] / here
         begin = (sums["s"] / here).astype(s.dtype) if online else s
         on_codes, on_s = self.penalties(problem)
-        # A factor that a penalty has switched off is meant to be off.
+        # A factor that a penalty has switched off stays off.
         free = not any((*on_codes.values(), *on_s.values()))
         new, dead = settled(begin, gram, cross, False, revive=free, **on_s)
         _check_energy(sums["energy"], problem)
@@ -249,12 +241,12 @@ class Factorization(FactorizationOptions, Solver):
         return {"s_1": (s * np.sqrt(mean / len(s))).astype(s.dtype)}
 
     def report(self, problem: Problem, details: Sums) -> dict[str, float]:
-        """One row of history; the score is the share of the squares that is explained."""
+        """Return one row of history; the score is the share of the squares that is explained."""
         names = ("objective", "train_score", "reseeded", "step", "size")
         return {name: float(details[name]) for name in names}
 
     def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
-        """Half the mean squared error of the codes that prediction gives."""
+        """Return half the mean squared error of the codes that prediction gives."""
         return {"forward_loss": 0.5 * sums["forward_error"] / problem.rows}
 
 
@@ -267,8 +259,7 @@ def _check_energy(energy: float, problem: Problem) -> None:
 def _pieces(chunk: Chunk, length: int) -> Iterator[tuple[slice, Array]]:
     """Yield slices of a chunk's rows, with these rows scaled, in memory that is used again."""
     for rows in batches(chunk.rows, length):
-        picked = np.arange(rows.start, rows.stop)
-        yield rows, chunk.take(picked)
+        yield rows, chunk.take(np.arange(rows.start, rows.stop))
 
 
 register(Factorization, FactorizationCounts())

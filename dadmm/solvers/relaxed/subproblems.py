@@ -1,7 +1,7 @@
 """Updates of single blocks of the relaxed ADMM: U of the 3-splitting, V of the 2-splitting.
 
-Formulas: `method.py`.  All work on a tile of rows, and no row's result depends on
-which others share its tile.
+The formulas are in `method.py`.  All updates work on a tile of rows; no row's result depends on the
+others of its tile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def u_exact(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """U-update of the proximal 3-splitting, in place; see `relaxed_kernels.u_piecewise`."""
+    """Update U in the proximal 3-splitting, in place; see `relaxed_kernels.u_piecewise`."""
     blocks = pre, bias, u, v, below if skip else v, skip
     if activation.kind == PIECEWISE:
         return relaxed_kernels.u_piecewise(*blocks, activation.slope, mu, nu, tau)
@@ -47,7 +47,7 @@ def u_linearized(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """U-update of the linearized 3-splitting, in place; see `relaxed_kernels.u_linearized`."""
+    """Update U in the linearized 3-splitting, in place; see `relaxed_kernels.u_linearized`."""
     blocks = pre, bias, u, v, below if skip else v, skip
     piecewise = activation.kind == PIECEWISE
     slope, kind = (activation.slope, None) if piecewise else (None, activation.kind)
@@ -99,7 +99,7 @@ class TwoSplitBlock:
         return g
 
     def linearized(self, v: Array, a: Array, tau: float) -> tuple[Array, float]:
-        """One gradient step per row, with tau raised fourfold where the model fails to bound phi.
+        """Take one gradient step per row; raise tau fourfold where the model fails to bound phi.
 
         A row whose model still fails after 12 raises stays where it is (at a kink the gradient
         need not be a descent direction).
@@ -136,8 +136,8 @@ class TwoSplitBlock:
     ) -> tuple[Array, float]:
         """Minimise ``phi + tau/2 |v - start|^2`` by damped steps with the curvature's inverse.
 
-        A row's step is halved when it fails to descend, and the row rests once a step is below
-        `tol` times its length: no row depends on which others share its tile.
+        A row's step is halved when it fails to descend.  The row rests once a step is below `tol`
+        times its length.
         """
         v, r = start.copy(), self.residual(start, a)
         r_start = r

@@ -1,8 +1,8 @@
 """One sweep of the relaxed ADMM over the per-sample blocks of a chunk.
 
-The updates, their order and their source are described in `method.py`.  A chunk is
-swept tile by tile of rows, so that the blocks of a layer stay in a core's cache while they are
-worked on, and no temporary grows with the chunk.
+`method.py` describes the updates, their order and their source.  A chunk is swept tile by tile of
+rows: the blocks of a layer stay in a core's cache while they are worked on, and no temporary grows
+with the chunk.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def sweep(
 
 
 def tile_rows(problem: Problem, rows: int) -> int:
-    """Rows whose blocks of one layer stay in a core's cache while they are worked on."""
+    """Return how many rows make a tile: their blocks of one layer stay in a core's cache."""
     return int(min(rows, np.clip(65536 // max(problem.architecture.widths[1:]), 256, 2048)))
 
 
@@ -108,7 +108,7 @@ def _head(
 def _three(
     solver: RelaxedOptions, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
 ) -> Sums:
-    """3-splitting: V_i exactly, then U_i, for i from the region's last layer to its first."""
+    """Update V_i exactly, then U_i, from the region's last layer to its first (3-splitting)."""
     arch = problem.architecture
     activation = get_activation(arch.activation)
     lo, hi = span
@@ -160,7 +160,7 @@ def _three(
 def _two(
     solver: RelaxedOptions, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
 ) -> Sums:
-    """2-splitting: V_i, for i from the region's last layer to its first."""
+    """Update V_i, from the region's last layer to its first (2-splitting)."""
     arch = problem.architecture
     activation = get_activation(arch.activation)
     lo, hi = span
