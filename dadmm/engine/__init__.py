@@ -7,7 +7,7 @@ graph      these tasks as a graph of Dask
 eager      these tasks without Dask, with a store or in plain memory
 compute    compute a graph; turn what stopped it into one line
 loop       iterate, commit, stop, resume
-recovery   when bytes of the store are damaged: go back to what is intact
+recovery   find damaged bytes of the store, and go back to what is intact
 memory     rows per chunk, from the memory of a worker
 stored     from the attributes of a stored run to its plan
 session    a run that is open: its plan, its progress, its results

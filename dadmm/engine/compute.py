@@ -50,8 +50,8 @@ def compute(task: Any) -> Any:
             return _watched(client, task) if isinstance(client, Client) else task.compute()
         except (CancelledError, CommClosedError) as error:  # the latter is an OSError, too
             raise RunError(
-                "the scheduler is gone, or gave up the work that it had; what is committed is "
-                "kept: resume the run on another cluster"
+                "the scheduler is gone, or gave up its tasks; what is committed is kept: resume "
+                "the run on another cluster"
             ) from error
         except (DadmmError, OSError):
             raise

@@ -1,11 +1,11 @@
-"""When bytes of a run store are damaged: find which, and go back to what is intact."""
+"""Find the damaged bytes of a run store, and go back to what is intact."""
 
 from __future__ import annotations
 
 import math
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,7 +124,12 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
     if group == "params" and best and rest.partition("/")[0] != str(at.generation):
         # Only iterations whose parameters are still stored can take its place.
         there = {*run.blocks.names("params")} - {rest.partition("/")[0]}
-        rows = [row if _generation(row) in there else _unscored(row) for row in at.rows]
+        rows = [
+            row
+            if str(int(row.get("generation", -1))) in there
+            else {name: value for name, value in row.items() if name != "validation_score"}
+            for row in at.rows
+        ]
         run.retreat(at.iteration, at.generation, rows, at.previous)
         _warn(f"{damage}; the best of the other iterations takes the place of iteration {best}")
         return replace(at, rows=rows, fresh=fresh)
@@ -136,14 +141,6 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
             at, iteration=k, generation=at.previous, previous=None, rows=rows, fresh=fresh
         )
     return _from_parameters(plan, replace(at, fresh=fresh), damage)
-
-
-def _generation(row: Mapping[str, float]) -> str:
-    return str(int(row.get("generation", -1)))
-
-
-def _unscored(row: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in row.items() if name != "validation_score"}
 
 
 def _from_parameters(plan: Plan, at: Position, damage: DamageError) -> Position:

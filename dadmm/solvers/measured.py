@@ -18,7 +18,7 @@ from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.solver import Solver, Weights, call
 from dadmm.solvers.sums import Sums, combine
 
-# Rows of the two chunks: what grows with the rows is told apart from what does not.
+# Rows of the two chunks, whose difference shows what grows with the rows.
 SIZES = (64, 192)
 
 

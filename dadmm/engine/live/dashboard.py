@@ -77,7 +77,7 @@ def telling(client: Any, plan: Plan, total: int, earlier: Sequence[Mapping[str, 
         try:
             client.log_event(TOPIC, {**about, "first": first, "rows": plain})
         except Exception:  # the next graph reports what happened to the cluster
-            logger.info("iteration %d was not told", first, exc_info=True)
+            logger.info("iteration %d was not sent", first, exc_info=True)
 
     kept = earlier[-EARLIER:]
     tell(len(earlier) - len(kept) + 1, kept)

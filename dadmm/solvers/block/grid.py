@@ -45,7 +45,7 @@ class Task:
 
 
 def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
-    """Return the tasks of a chunk; those that read what another wrote wait for it."""
+    """Return the tasks of a chunk; those that read `fresh` state wait for its writers."""
     layers = solver.layers(problem)
     last = layers[-1]
     memory = {t: tuple(n for n in solver.memory(problem) if n.endswith(f"_{t}")) for t in layers}

@@ -12,15 +12,14 @@ Per mini-batch (see `dadmm.solvers.block.minibatch`):
   parameters of every block take `inner_steps` optimiser steps on the block's own term.  Nothing
   is stored per sample.
 * *batch*: Z, then the parameters, then ``U_t += Z_t - f_t(Z_{t-1})``; Z and U are kept per sample.
-  (Parameters first, which is as valid, learnt markedly slower: they then see what the loss asked
-  for a pass ago.)
+  (Parameters first is as valid, but learnt markedly slower: they follow the loss of a pass ago.)
 
 At the exact minimiser over Z the residuals ``e_t = Z_t - f_t(Z_{t-1})`` obey ``rho e_{t-1} = J_t'
 rho e_t``: backpropagation's recursion.  One short Z step leaves them shrunk by its length, so
 each block's gradient is scaled back by it, one factor per block crossed.  With one Z step online
 (the default) the parameters' problems are taken at the point where that step was taken, where the
 residual is the step itself: the direction is backpropagation's, found block by block, and exactly
-Adam's for T = 1.  With more steps, or constraints, it is not.
+Adam's for T = 1.  With more steps or constraints it is not.
 
 Over data chunks, every agent trains a copy on its chunk, and the copies meet in a consensus
 (`consensus`).  The formulas were rebuilt from the papers' abstracts and published

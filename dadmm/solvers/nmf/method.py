@@ -10,32 +10,32 @@ dictionary ``S >= 0`` (r, d).  The sweeps are in `dadmm.numerics.nonnegative`.
 * *batch*: M is kept per sample.  A visit sweeps over the codes of its rows and returns M'M and M'Z;
   the update sweeps over S on their totals.  Every sweep is exact in its coordinate, so the
   objective never rises: it is scikit-learn's coordinate descent, chunk by chunk.
-* *online*: nothing is kept.  A visit codes its rows a mini-batch at a time, from nothing, and
-  improves a dictionary of its own after each, on sums that forget (Mairal et al. 2010); the update
+* *online*: nothing is kept.  A visit codes its rows a mini-batch at a time, from nothing.  After
+  each it improves its own dictionary, on sums that forget (Mairal et al. 2010).  The update
   averages dictionaries and sums over the chunks, and sweeps on these.  Many chunks are taken in
-  rounds of some, each of which starts from what the round before has learnt.
+  rounds; each starts from what the round before has learnt.
 
 **In a network** (`FactorSpan`: the `dadmm.NMFBlock` of `dadmm.BlockADMM`; arXiv 2105.00339).  The
-block's output is the solution of a problem, so what it is trained by is that problem, with a
-penalty on the distance from what the next block asks for::
+block's output solves a problem, so the block is trained by that problem, with a penalty on the
+distance from what the next block asks for::
 
     M   = argmin_{M >= 0}  1/2 |Z - M S|^2 + l1 sum M
     M+  = argmin_{M >= 0}  1/2 |Z - M S|^2 + l1 sum M + rho/2 |M - T|^2
     T   = M - pull / rho, where pull is rho_Z (M - Z_t - U_t) in batch mode
 
-S is swept on the sums of M+.  What lies below is asked for ``(M - M+) S + gamma (Z - M S)``.  The
+S is swept on the sums of M+.  The block below is asked for ``(M - M+) S + gamma (Z - M S)``.  The
 second part is the gradient in Z of the reconstruction ``gamma/2 |Z - M S|^2``, which makes features
-that factorise.  The first is what the loss asks for: where no code changes between 0 and more,
-``M - M+ = pull (S_a S_a' + rho I)^-1`` on the positive codes a, so that it is ``pull (S_a S_a' +
+that factorise.  The first is what the loss asks for.  While no code turns to or from 0,
+``M - M+ = pull (S_a S_a' + rho I)^-1`` on the positive codes a, so it is ``pull (S_a S_a' +
 rho I)^-1 S_a``: for rho -> 0 the derivative of the codes, and damped where factors are alike.
-Derived; checked against finite differences.  (One gamma for both parts, as
-if the reconstruction were a penalty on Z = M S, drowned the loss: features collapsed onto the
-factors, and digits went from 0.97 to 0.80.)
+Derived; checked against finite differences.  (One gamma for both parts, as for a penalty on
+Z = M S, drowned the loss: features collapsed onto the factors, and the accuracy on digits fell from
+0.97 to 0.80.)
 
 The rows of S have length 1 and a penalty on their products, which keeps ``S S'`` well conditioned.
-Without, they all turn to where features are largest, features grow where rows are, and codes and
-their derivative mean less and less: figures of 9 classes were told apart in 0.5 to 0.7 of cases,
-with it in 0.9.
+Without it all rows turn to where features are largest, features grow along the rows, and codes and
+their derivative mean less and less: the accuracy on 9 classes of figures was 0.5 to 0.7, with it
+0.9.
 """
 
 from __future__ import annotations

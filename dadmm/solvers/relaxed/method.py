@@ -10,11 +10,11 @@ over n samples (rows), with ``r_i = V_i - s_i V_{i-1} - act(.)``:
 
 2-splitting (V auxiliary): the middle sum is ``mu/2 |V_i - s_i V_{i-1} - act(A_i)|^2``.
 
-One iteration is one sweep over the per-sample blocks, from the head down so that what the loss
-asks for reaches the first layer in one sweep, and then the weight solves.  In a sweep each block
+One iteration is one sweep over the per-sample blocks, and then the weight solves.  The sweep goes
+from the head down, so that the loss reaches the first layer in one sweep.  In a sweep each block
 is updated by ``V <- V - gradient M^-1`` with the curvature M of its subproblem, which is the exact
-minimiser where that is quadratic.  The gradients that this needs are, for free, those of the
-stationarity report; each is taken just before its block moves.
+minimiser where that is quadratic.  Its gradients, each taken just before its block moves, are also
+those of the stationarity report.
 
 The formulas were rebuilt from the paper's abstract and published relatives and checked
 numerically against their defining minimisations (tests/solvers); they are derived, not
