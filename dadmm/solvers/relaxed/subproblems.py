@@ -16,7 +16,8 @@ from dadmm.numerics.algebra import row_squares, square
 from dadmm.numerics.types import Array
 
 
-def u_exact(
+def update_u(
+    exact: bool,
     activation: Activation,
     pre: Array,
     bias: Array,
@@ -28,32 +29,20 @@ def u_exact(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """Update U in the proximal 3-splitting, in place; see `relaxed_kernels.u_piecewise`."""
-    blocks = pre, bias, u, v, below if skip else v, skip
-    if activation.kind == PIECEWISE:
-        return relaxed_kernels.u_piecewise(*blocks, activation.slope, mu, nu, tau)
-    return relaxed_kernels.u_smooth(activation.kind, *blocks, mu, nu, tau)
+    """Update U of the 3-splitting in place, exactly or linearized.
 
-
-def u_linearized(
-    activation: Activation,
-    pre: Array,
-    bias: Array,
-    u: Array,
-    v: Array,
-    below: Array,
-    skip: bool,
-    mu: float,
-    nu: float,
-    tau: float,
-) -> tuple[float, float, float, float]:
-    """Update U in the linearized 3-splitting, in place; see `relaxed_kernels.u_linearized`."""
+    See `u_piecewise`, `u_smooth` and `u_linearized` in `dadmm.numerics.relaxed_kernels`.
+    """
     blocks = pre, bias, u, v, below if skip else v, skip
     piecewise = activation.kind == PIECEWISE
     slope, kind = (activation.slope, None) if piecewise else (None, activation.kind)
-    return relaxed_kernels.u_linearized(
-        slope, kind, activation.mix, activation.bend, *blocks, mu, nu, tau
-    )
+    if not exact:
+        return relaxed_kernels.u_linearized(
+            slope, kind, activation.mix, activation.bend, *blocks, mu, nu, tau
+        )
+    if piecewise:
+        return relaxed_kernels.u_piecewise(*blocks, activation.slope, mu, nu, tau)
+    return relaxed_kernels.u_smooth(activation.kind, *blocks, mu, nu, tau)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.relaxed.options import RelaxedOptions
-from dadmm.solvers.relaxed.subproblems import TwoSplitBlock, u_exact, u_linearized
+from dadmm.solvers.relaxed.subproblems import TwoSplitBlock, update_u
 from dadmm.solvers.sums import Sums, combine
 
 _work = lasting()
@@ -147,10 +147,8 @@ def _three(
         np.matmul(below, weights[f"w_{i}"], out=pre)
         border = solver.border(problem, i - 1)
         tau = solver.tau + border * (2 * solver.nu * skip * activation.lipschitz**2 + solver.mu)
-        u_step = u_exact if solver.variant == "proximal" else u_linearized
-        found = u_step(
-            activation, pre, weights[f"b_{i}"], u, v, below, skip, solver.mu, solver.nu, tau
-        )
+        exact, b = solver.variant == "proximal", weights[f"b_{i}"]
+        found = update_u(exact, activation, pre, b, u, v, below, skip, solver.mu, solver.nu, tau)
         for name, value in zip(("pre", "slope_u", "step_u", "size_u"), found, strict=True):
             sums[f"{name}_{i}"] = value
         asked = pre
