@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from distributed import Client
 
 RETRIES = 2
-# Seconds between looks at whether there is still somebody to work.
+# Seconds between checks that the cluster still has workers.
 LOOK_EVERY = 10.0
-# Seconds to wait for what is only good to know.
+# Seconds to wait for answers that a run can do without.
 ANSWER_WITHIN = 2.0
 
 
 def compute(task: Any) -> Any:
-    """Compute a graph where Dask's own rule says: a current client, else threads.
+    """Compute a graph as Dask's own rule says: on the current client, or else on threads.
 
     A task that raises is tried again on a cluster, and one whose worker dies goes to another,
     as often as Dask's setting ``distributed.scheduler.allowed-failures`` says.
@@ -36,9 +36,9 @@ def compute(task: Any) -> Any:
     DadmmError, OSError
         As a task raised them.
     RunError
-        For whatever else stopped the graph: one line that says what, with the original as its
-        cause.  A cluster whose workers are gone, or all paused, for longer than Dask's
-        configuration says under ``dadmm.no-workers-timeout`` (by default "10 minutes") stops it.
+        For any other error: one line that names it, with the original as its cause.  A cluster
+        whose workers are all gone or paused is such an error, after Dask's setting
+        ``dadmm.no-workers-timeout`` (by default "10 minutes").
     """
     from distributed import Client, KilledWorker  # slow to import
     from distributed.comm.core import CommClosedError
@@ -50,8 +50,8 @@ def compute(task: Any) -> Any:
             return _watched(client, task) if isinstance(client, Client) else task.compute()
         except (CancelledError, CommClosedError) as error:  # the latter is an OSError, too
             raise RunError(
-                "the scheduler is gone, or gave up the work that it had; what is committed is "
-                "kept: resume the run on another cluster"
+                "the scheduler is gone, or gave up its tasks; what is committed is kept: resume "
+                "the run on another cluster"
             ) from error
         except (DadmmError, OSError):
             raise
@@ -97,10 +97,9 @@ def _watched(client: Client, task: Any) -> Any:
 
 
 def everywhere(function: Callable[..., Any], *args: Any) -> list[Any]:
-    """Call a function in each process that computes, and return what it returned there.
+    """Call a function in each process that computes; return the answers.
 
-    Processes that do not answer within `ANSWER_WITHIN` seconds are left out: what they would say is
-    not worth a run.
+    Processes that do not answer within `ANSWER_WITHIN` seconds are left out.
     """
     from distributed import Client
 
@@ -109,7 +108,7 @@ def everywhere(function: Callable[..., Any], *args: Any) -> list[Any]:
         return [function(*args)]
 
     async def ask(worker: str) -> list[Any]:
-        # Each for itself: a process that is stuck would keep the answers of the others.
+        # One call for each worker: a stuck one must not hold up the answers of the others.
         answer = client.run(function, *args, workers=[worker], on_error="ignore")
         with suppress(Exception):
             return list((await asyncio.wait_for(answer, ANSWER_WITHIN)).values())
@@ -122,7 +121,7 @@ def everywhere(function: Callable[..., Any], *args: Any) -> list[Any]:
         workers = client.scheduler_info(n_workers=-1)["workers"]
         return [value for found in client.sync(ask_all, workers) for value in found]
     except Exception:
-        return []  # the next graph says what has become of the cluster
+        return []  # the next graph reports what happened to the cluster
 
 
 @contextmanager

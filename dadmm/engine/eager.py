@@ -1,9 +1,10 @@
-"""Iterations without Dask: task by task with a store, or in plain memory."""
+"""Iterations without Dask: task by task, with a store or in plain memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from dadmm.engine import tasks
@@ -12,19 +13,17 @@ from dadmm.engine.plan import WHOLE, Plan, Step
 from dadmm.numerics.types import Arrays
 from dadmm.solvers.parts import Pace, Part
 from dadmm.solvers.problem import Chunk, Problem
-from dadmm.solvers.solver import Solver
+from dadmm.solvers.solver import Solver, call
 from dadmm.solvers.sums import Sums, combine
 from dadmm.store import Run
 
 
 class Eager(TaskLayout):
-    """Tasks that are done as they are laid out, one after another."""
+    """Tasks that run as they are laid out, one after another."""
 
     def add(
         self, function: Any, prefix: str, *ident: Any, spread: bool = False
     ) -> Callable[..., Any]:
-        """Return what does a task: the task's function, given the plan."""
-
         def call(*args: Any) -> Any:
             return tasks.run(function, self.plan, *args)
 
@@ -61,13 +60,12 @@ class Plain(TaskLayout):
             tasks.visit: self._visit,
             tasks.add: combine,
             tasks.solve: self._solve,
-            tasks.report: self._report,
+            tasks.report: partial(tasks.report, self.plan),
         }
 
     def add(
         self, function: Any, prefix: str, *ident: Any, spread: bool = False
     ) -> Callable[..., Any]:
-        """Return what does the task on the arrays in memory."""
         return self._does[function]
 
     def iteration(self, step: Step | None = None, pace: Pace = WHOLE) -> dict[str, float]:
@@ -101,7 +99,7 @@ class Plain(TaskLayout):
         state |= {name: chunk.state[name].copy() for name in part.fresh}
         x, y = chunk.inputs if part.x else None, chunk.y if part.y else None
         seen = replace(chunk, state=state, inputs=x, y=y, pace=pace)
-        sums = tasks.call(self.plan.solver, self.plan.problem, part, merged, seen)
+        sums = call(self.plan.solver, self.plan.problem, part, merged, seen)
         chunk.state.update({name: state[name] for name in part.writes})
         return sums
 
@@ -115,9 +113,6 @@ class Plain(TaskLayout):
         if save is not None:
             self.params |= {name: new[name] for name in plan.layout.layers[layer]}
         return new
-
-    def _report(self, solved: Sequence[dict[str, Any]]) -> dict[str, float]:
-        return tasks.report(self.plan, solved)
 
 
 def iterate(

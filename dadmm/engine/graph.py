@@ -1,14 +1,10 @@
-"""One iteration as a `dask.delayed` graph of coarse tasks.
+"""Graphs of Dask, of coarse tasks: the start, an iteration (see `dadmm.engine.layout`), the end.
 
-    load-weights x layers -> visit-chunk x parts x chunks -> sum-grams (a tree) -> solve-weights x
-    layers -> report
+Tasks carry the run's address, not arrays.  Weights reach visits as task outputs.  Visits write
+state of the next generation and return only their sums.
 
-Tasks carry the run's address, not arrays; weights reach visits as task outputs; sums are added in
-a tree that the number of chunks alone decides, so every scheduler adds in the same order.  Visits
-write state of the next generation and return only their sums.
-
-A task's key starts with its readable name and ends with (session, iteration, ...), so the dashboard
-groups tasks by what they do, and no two runs on one cluster share a key.
+A task's key starts with its readable name and ends with (session, iteration, ...): the dashboard
+groups tasks by name, and no two runs on one cluster share a key.
 """
 
 from __future__ import annotations
@@ -23,32 +19,24 @@ from dask.task_spec import List, Task, TaskRef
 from dadmm.engine import tasks
 from dadmm.engine.layout import TaskLayout
 from dadmm.engine.plan import WHOLE, Plan, Step
-from dadmm.engine.tasks import (
-    begin,
-    carry,
-    chunk_id,
-    done,
-    final_report,
-    keep_constants,
-    solve,
-    start,
-)
 from dadmm.solvers.parts import Pace, Pass
 
 
 def first(plan: Plan, params: int = 0, state: int | None = 0) -> Delayed:
     """Return the graph that makes a generation of state from one of parameters.
 
-    It stores the sums that never change too; `state` None stores nothing else.
+    It also stores the sums that never change; with `state` None it stores nothing else.
     """
     graph = Graph(plan)
     weights = list(graph.load(params, tuple(plan.layout.layers), "start").values())
     sums = [
-        graph.add(start, "start-chunk", params, chunk_id(c), spread=True)(state, c, weights)
+        graph.add(tasks.start, "start-chunk", params, tasks.chunk_id(c), spread=True)(
+            state, c, weights
+        )
         for c in range(len(plan.chunks))
     ]
     total = graph.tree_sum(sums, params, "start")
-    return graph.result(graph.add(keep_constants, "keep-constants", params)(total))
+    return graph.result(graph.add(tasks.keep_constants, "keep-constants", params)(total))
 
 
 def before(plan: Plan, each: Pass, number: int, params: int) -> Delayed:
@@ -59,12 +47,12 @@ def before(plan: Plan, each: Pass, number: int, params: int) -> Delayed:
     weights = graph.load(params, sorted({*needed, *each.updates}), stage)
     totals = graph.visits(each, Step(0, params, params), stage, weights)
     saved = [
-        graph.add(begin, "solve-weights", params, stage, layer)(
+        graph.add(tasks.begin, "solve-weights", params, stage, layer)(
             layer, f"params/{params}", weights[layer], totals.get(layer, totals.get(0, {}))
         )
         for layer in each.updates
     ]
-    return graph.result(graph.add(done, "done", params, stage)(saved))
+    return graph.result(graph.add(tasks.done, "done", params, stage)(saved))
 
 
 def iteration(plan: Plan, step: Step, pace: Pace = WHOLE) -> Delayed:
@@ -79,8 +67,8 @@ def iteration(plan: Plan, step: Step, pace: Pace = WHOLE) -> Delayed:
 def finish(plan: Plan, k: int, generation: int, network: int) -> Delayed:
     """Return the graph of the passes after training, which store the network and score it.
 
-    `k` is the iteration that the generation holds; `network` the number, of this session's own,
-    that the network is stored under.
+    `k` is the iteration that the generation holds.  The network is stored under the number
+    `network`, which this session has claimed.
     """
     graph = Graph(plan)
     step = Step(k, generation, generation)
@@ -90,24 +78,24 @@ def finish(plan: Plan, k: int, generation: int, network: int) -> Delayed:
     for j, each in enumerate(refits):
         totals = graph.visits(each, step, f"finish-{j}", weights)
         for layer in each.updates:
-            call = graph.add(solve, "solve-weights", generation, "finish", j, layer)
+            call = graph.add(tasks.solve, "solve-weights", generation, "finish", j, layer)
             total = totals.get(layer, totals.get(0, {}))
             weights[layer] = call(layer, None, weights[layer], weights[layer], total)
     total = graph.visits(score, step, "score", weights)[0]
     saved = [
-        graph.add(carry, "save-network", generation, layer)(
+        graph.add(tasks.carry, "save-network", generation, layer)(
             layer, f"network/{network}", weights[layer]
         )
         for layer in layers
     ]
-    return graph.result(graph.add(final_report, "report", generation, "finish")(total, saved))
+    return graph.result(graph.add(tasks.final_report, "report", generation, "finish")(total, saved))
 
 
 class Graph(TaskLayout):
     """The tasks of one graph, gathered in one dict.
 
-    A chain of `dask.delayed` calls would merge the graphs of their arguments at every call, which
-    took longer than the tasks from a few hundred chunks on.
+    Chained calls of `dask.delayed` merge the graphs of their arguments each time.  From a few
+    hundred chunks on, that took longer than the tasks.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -117,7 +105,6 @@ class Graph(TaskLayout):
     def add(
         self, function: Any, prefix: str, *ident: Any, spread: bool = False
     ) -> Callable[..., TaskRef]:
-        """Return what takes a task's arguments to a reference to its result."""
         key = "-".join([prefix, self.plan.session, *(str(i) for i in ident)])
 
         def call(*args: Any) -> TaskRef:

@@ -1,9 +1,9 @@
-"""The tasks of one iteration, who waits for whom: written once, whatever is made of it.
+"""The tasks of one iteration, and which waits for which: written once, with Dask or without.
 
     load-weights x layers -> visit-chunk x parts x chunks -> sum-grams (a tree) -> solve-weights x
     layers -> report
 
-Sums are added in a tree that the number of chunks alone decides, so all add in the same order.
+The number of chunks alone decides the tree, so sums are added in the same order everywhere.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ FAN_IN = 8
 
 
 class TaskLayout:
-    """Tasks that wait for each other; subclasses say what a task is made of.
+    """Tasks that wait for each other; subclasses say what becomes of a task.
 
-    `dadmm.engine.graph.Graph` makes a graph that Dask computes, `dadmm.engine.eager.Eager` does
-    each task at once, `dadmm.engine.eager.Plain` does without a store, and the planner records
-    who waits for whom.
+    `dadmm.engine.graph.Graph` puts it into a graph that Dask computes, `dadmm.engine.eager.Eager`
+    runs it at once, `dadmm.engine.eager.Plain` does so without a store, and the planner records
+    which tasks it waits for.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -33,11 +33,11 @@ class TaskLayout:
     def add(
         self, function: Any, prefix: str, *ident: Any, spread: bool = False
     ) -> Callable[..., Any]:
-        """Return what takes a task's arguments, or lists of them, to a reference to its result.
+        """Return a function from a task's arguments, or lists of them, to its result's reference.
 
-        The scheduler sends a task to a worker that has something it needs; one to `spread` goes
-        to the least busy worker instead.  Visits need little that is not read from the store,
-        and two that need the same weights would queue up on one worker beside an idle one.
+        The scheduler sends a task to a worker that has one of its arguments, or with `spread` to
+        the least busy worker.  Visits are spread: they read nearly all from the store, and two
+        with the same weights would queue up on one worker beside an idle one.
         """
         raise NotImplementedError
 
@@ -99,10 +99,10 @@ class TaskLayout:
 
 
 def groups(found: Sequence[Any], level: int) -> list[Sequence[Any]]:
-    """Return what is added up together on a level of the tree: visits by eights, then by pairs.
+    """Group what is added up on a level of the tree: visits by eights, then totals by pairs.
 
-    A total that waits for the others of its group waits in a worker's memory.  By pairs it is one
-    on each level; by eights it was up to seven, which showed: the peak grew with the rows.
+    A total waits in a worker's memory for the others of its group.  By pairs one waits on each
+    level; by eights it was up to seven, and the peak of memory grew with the rows.
     """
     size = 2 if level else FAN_IN
     return [found[i : i + size] for i in range(0, len(found), size)]

@@ -23,7 +23,7 @@ FALL_BACKS = 3
 
 @dataclass(frozen=True)
 class Until:
-    """How long to iterate, and whom to tell.
+    """How long to iterate, and what to call on the way.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Until:
 
 
 def train(plan: Plan, until: Until) -> str:
-    """Train from wherever the run's commit record says, until done.
+    """Train from the run's commit record on, until done.
 
     Returns
     -------
@@ -58,12 +58,12 @@ def train(plan: Plan, until: Until) -> str:
     DivergenceError
         If a number of the report is not finite; the last good iteration stays committed.
     DamageError
-        If bytes of the store are damaged.  A session that resumes first goes back to what is
-        intact, and warns.
+        If bytes of the store are damaged.  A session that resumes warns and goes back to what is
+        intact, at most `FALL_BACKS` times.
     RunError
         If a task failed for a reason outside the method: disk full, workers gone.
     KeyboardInterrupt
-        As it came; the last whole iteration is committed by then.
+        Passed on; the last whole iteration is committed by then.
     """
     run = plan.run
     with tasks.one_blas_thread():
@@ -101,14 +101,14 @@ def _go(plan: Plan, at: Position, until: Until, resumed: bool = False) -> str:
     with store_errors():
         best, kept = at.best(plan.judge(at.rows).keep)
         if resumed and (found := damages(run, plan.parameters(kept))):
-            raise found[0]  # finishing would not read all of them
+            raise found[0]  # finishing would not read all arrays
         final = compute(graph.finish(plan, best, kept, at.fresh))
         run.finish(status, final, at.fresh)
     return status
 
 
 def _begin_or_resume(plan: Plan) -> tuple[Position, bool]:
-    """Return where to go on, and whether an earlier session got there."""
+    """Return the position to go on from, and whether an earlier session reached it."""
     run = plan.run
     with store_errors():
         resumed = last_record(run) is not None
@@ -117,7 +117,7 @@ def _begin_or_resume(plan: Plan) -> tuple[Position, bool]:
         rows = whole_rows(run)
         at = Position.of(run.committed() or {}, rows)
         if resumed:
-            # Tasks of earlier sessions may still write into any number that those had claimed.
+            # Late tasks of earlier sessions may still write into generations that these claimed.
             at.fresh += 1
             run.claim(at.fresh)
             run.tidy()
@@ -126,13 +126,13 @@ def _begin_or_resume(plan: Plan) -> tuple[Position, bool]:
 
 
 def _sweep(plan: Plan, at: Position) -> None:
-    """Delete what is not needed to go on, or to go back by one iteration."""
+    """Delete the generations not needed to go on, or to go back by one iteration."""
     before = [] if at.previous is None or not plan.run.blocks.spare else [at.previous]
     plan.run.sweep([at.generation, *before], at.held(plan.judge(at.rows).keep) + before)
 
 
 def _start(plan: Plan) -> None:
-    """Make the first generation, from parameters that were given or from new ones; commit it."""
+    """Make the first generation, from given parameters or drawn ones; commit it."""
     run, first = plan.run, plan.run.first
     given = run.blocks.names("initial")
     params = {name: run.blocks.get(f"initial/{name}") for name in given}

@@ -1,4 +1,4 @@
-"""What a run will need, before it starts: rows per chunk from the memory of a worker."""
+"""The memory that a run will need, and from it the rows per chunk, before it starts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ from dadmm.solvers.solver import Solver
 SMALLEST = 256
 MOST_MEMORY = 2**62
 ROUNDS = 1024
-# At a millisecond of the scheduler for each, an iteration over as many would take half an hour.
+# The scheduler takes a millisecond for each: an iteration over so many takes half an hour.
 MOST_CHUNKS = 2 * 10**6
-# What arrays cost beside their own bytes: holes in the heap, and BLAS's buffers.  Measured: up to
-# a tenth.
+# What arrays cost beside their bytes: holes in the heap, BLAS's buffers.  Measured: up to a tenth.
 HEAP = 0.1
-# What may be used of a worker's memory.  Dask pauses a worker at 80 % of it, and one whose buffers
-# are kept would stay paused for ever; at 95 % its nanny ends it.
+# Share of a worker's memory to use.  At 80 % Dask pauses a worker, for ever because its buffers
+# are kept; at 95 % its nanny ends it.
 USABLE = 0.75
-# Blocks of a user's dask array that a worker may hold for each of its threads: two that are made,
-# and what making and measuring them takes.  What else the user's graph needs is not known.
+# Blocks of a user's dask array that a worker holds for each thread: two, and what making and
+# measuring them takes.  What else the user's graph needs is not known.
 STREAMED = 4
-# Blocks that reading the user's own zarr array takes: up to two chunks beyond the rows that are
-# wanted, decoded and put together.
+# Blocks that reading a user's zarr array takes: the rows wanted, and up to two chunks beyond them,
+# decoded and put together.
 DECODED = 3
 
 
@@ -58,7 +57,7 @@ def worker_bytes(
     inputs : int
         Bytes of one number of the inputs, as they are stored.
     in_place : bool
-        Whether they are read from a zarr array of the user's, whose chunks are decoded in visits.
+        Whether inputs are read from a user's zarr array, whose chunks are decoded in visits.
     """
     fixed, per_row = _needs(solver, problem, -(-problem.rows // max(rows, 1)), threads, inputs)
     decoded = threads * DECODED * problem.architecture.widths[0] * inputs if in_place else 0
@@ -84,13 +83,13 @@ def check_workers(plan: Plan, memory_limit: int | str | None, threads: int) -> N
 def _needs(
     solver: Solver, problem: Problem, chunks: int, threads: int, inputs: int
 ) -> tuple[int, int]:
-    """Return the bytes that a worker needs whatever the rows, and those per row of a chunk.
+    """Return the bytes that a worker needs for any number of rows, and those per row of a chunk.
 
-    Every thread keeps the buffers of its visits.  Beside them there are the sums that wait to be
-    added up while visits go on; or, later, the total and what solving for the weights takes.
+    Every thread keeps the buffers of its visits.  To these are added the sums that wait while
+    visits go on; or, later, the total and the memory of the weight solves.
     """
     need = footprint(solver, problem, inputs, chunks)
-    # Rounds are all alike: as many as there may be in large data would take long to list.
+    # Rounds are all alike, and large data may have more than can be listed quickly.
     rounds = solver.passes(problem, min(chunks, ROUNDS)).iteration
     passes = [each for each in rounds if each.updates]
     waiting = max(_waiting(need, each, chunks, threads) for each in passes)
@@ -103,7 +102,7 @@ _measured: dict[str, Footprint] = {}
 
 
 def footprint(solver: Solver, problem: Problem, inputs: int, chunks: int) -> Footprint:
-    """Return what a run holds in memory: as the method counts it, or else as it is measured."""
+    """Return what a run holds in memory: counted by the method, or else measured."""
     known = counts_of(solver)
     if known is not None:
         return known.footprint(solver, problem, inputs, chunks)
@@ -116,12 +115,11 @@ def footprint(solver: Solver, problem: Problem, inputs: int, chunks: int) -> Foo
 def _waiting(need: Footprint, each: Pass, chunks: int, threads: int) -> int:
     """Return the most bytes of a pass's sums that wait to be added up in the tree.
 
-    The scheduler adds up what it can before it visits more: what waits is one group of results
-    and those of the other threads, the total that they are added to, and on every level the one
-    that waits for its other half.
+    The scheduler adds up what it can before it visits more.  So these wait: one group of results
+    and those of the other threads, their total, and on every level a total for its other half.
     """
     visited = chunks if each.chunks is None else len(each.chunks)
-    # Of the group that is filled by the most chunks: in the grid, a layer's own.
+    # Of the group that takes the most chunks to fill: in the grid, a layer's own.
     parts = min(Counter(part.group for part in each.parts).values())
     results = min(visited, -(-FAN_IN // parts) + threads - 1)
     groups = -(-visited * parts // FAN_IN)
@@ -208,7 +206,7 @@ def _given(chunks: Any, n: int) -> tuple[int, ...]:
 
 
 def memory_bytes(memory_limit: int | str) -> int:
-    """Return a memory limit in bytes; `OptionError` if it is none."""
+    """Return a memory limit in bytes; raise `OptionError` if it is none."""
     try:
         return min(int(parse_bytes(memory_limit)), MOST_MEMORY)
     except (ValueError, OverflowError, AttributeError, TypeError) as error:
@@ -216,7 +214,7 @@ def memory_bytes(memory_limit: int | str) -> int:
 
 
 def _check_fits(solver: Solver, problem: Problem, memory: int | None) -> None:
-    """Refuse a network that would take all memory of this machine before training could fail."""
+    """Refuse a network that needs more memory than this machine or a worker has."""
     from distributed.system import MEMORY_LIMIT
 
     needed, _ = _needs(solver, problem, 1, 1, 8)
@@ -243,14 +241,14 @@ def _usable(memory_limit: int | str) -> int:
 
 
 def _mib(needed: int) -> str:
-    """Return the memory limit under which so many bytes may be used."""
+    """Return the least memory limit that lets so many bytes be used."""
     return f"{math.ceil(needed / USABLE / MIB)} MiB"
 
 
 def _first_that_fits(
     candidates: Sequence[int], memory_limit: int | str, need: Callable[[int], int]
 ) -> int:
-    """Return the first of some numbers of rows per chunk that a worker has memory for.
+    """Return the first candidate, in rows per chunk, that a worker has memory for.
 
     Fewer rows need not use less memory: more chunks mean a deeper sum tree.
     """
@@ -279,7 +277,7 @@ def _auto(
     memory_limit: int | str | None,
     need: Callable[[int], int],
 ) -> int:
-    """Return as many rows as storage and the number of chunks like best, if they fit."""
+    """Return the rows per chunk that the method prefers; if they do not fit, others."""
     n = problem.rows
     widest = max(problem.architecture.widths) * np.dtype(problem.dtype).itemsize
     known = counts_of(solver)
@@ -295,7 +293,7 @@ def _auto(
 
 
 def _evenly(n: int, rows: int, multiple: int) -> int:
-    """Return how many rows a chunk has if as many chunks as a multiple share all of them."""
+    """Return the rows per chunk, fewer so that the number of chunks is a multiple."""
     if rows * multiple >= n:
         return rows
     count = -(-n // rows)

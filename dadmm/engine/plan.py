@@ -46,12 +46,12 @@ class Plan:
     chunks : tuple of int
         Rows of each data chunk.
     seed : int
-        Whatever a visit draws at random comes from (seed, iteration, chunk).
+        Visits draw at random from (seed, iteration, chunk).
     session : str
-        Part of every task's key: on a cluster that still works on what an interrupted session
-        asked for, a later one must not be given those tasks, whose blocks it has swept away.
+        Part of every task's key.  A cluster may still run tasks of an interrupted session: a
+        later session must not be given these, because it has deleted the blocks they wrote.
     budget : dict of str to float
-        Columns of history that say what memory a worker was given and is expected to need.
+        Columns of history: the memory that a worker was given, and is expected to need.
     """
 
     run: Run
@@ -90,11 +90,11 @@ class Plan:
         return self.solver.passes(self.problem, len(self.chunks))
 
     def judge(self, rows: Sequence[Mapping[str, float]], tol: float = 0.0) -> Verdict:
-        """Return what the history says: whether to stop, and which iteration to keep."""
+        """Judge the history: whether to stop, and which iteration to keep."""
         return self.solver.stopping.judge(rows, tol)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Every task pickles the plan; tasks do not need the chunk sizes, nor what follows from it.
+        # Every task pickles the plan; tasks need neither the chunk sizes nor cached values.
         kept = {field.name: getattr(self, field.name) for field in fields(self)}
         return kept | {"chunks": ()}
 
@@ -123,7 +123,7 @@ class Position:
 
     @classmethod
     def of(cls, record: Mapping[str, Any], rows: list[dict[str, float]]) -> Position:
-        """Return the position that a commit record and its history say."""
+        """Return the position that follows from a commit record and its history."""
         iteration, generation = int(record["iteration"]), int(record["generation"])
         return cls(iteration, generation, record["previous"], rows, int(record["next"]))
 

@@ -1,21 +1,21 @@
-"""When bytes of a run store are damaged: find which, and go back to what is intact."""
+"""Find the damaged bytes of a run store, and go back to what is intact."""
 
 from __future__ import annotations
 
 import math
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xarray as xr
 from dask.delayed import delayed
 
 from dadmm.engine import graph
 from dadmm.engine.compute import compute
-from dadmm.engine.plan import Plan
+from dadmm.engine.plan import Plan, Position
 from dadmm.engine.result import load_network
 from dadmm.engine.tasks import chunk_id
 from dadmm.errors import DamageError, RecoveryWarning, StoreError
@@ -24,11 +24,7 @@ from dadmm.store.arrays import COMMIT, PREVIOUS
 from dadmm.store.lock import LOCK
 from dadmm.store.metadata import ArraySpec
 
-if TYPE_CHECKING:
-    from dadmm.engine.plan import Position
-
-
-# What claims more chunks was forged: that many files would not be looked through in a day.
+# An array that claims more chunks is forged: reading so many files would take over a day.
 MOST_CHUNKS = 10**7
 
 
@@ -61,7 +57,7 @@ def last_record(run: Run) -> dict[str, Any] | None:
 
 
 def whole_rows(run: Run) -> list[dict[str, float]]:
-    """Return the history of a run; without what is damaged, which is then forgotten for good."""
+    """Return the history of a run; drop damaged columns, for good."""
     try:
         return rows_of(run.history())
     except DamageError as damage:
@@ -73,10 +69,10 @@ def whole_rows(run: Run) -> list[dict[str, float]]:
 
 
 def check_forms(plan: Plan) -> None:
-    """Raise `StoreError` if arrays of the committed iteration have not the form that they must.
+    """Raise `StoreError` if arrays of the committed iteration have a wrong shape.
 
-    Compiled code trusts their shapes, and others may have made the store.  What is missing or
-    damaged is left for whoever reads it.
+    Compiled code trusts shapes, and others may have made the store.  Arrays that are missing or
+    damaged fail later, when they are read.
     """
     run, problem, solver = plan.run, plan.problem, plan.solver
     blocks = run.blocks
@@ -85,7 +81,7 @@ def check_forms(plan: Plan) -> None:
         if record is None or not isinstance(blocks, ZarrBlocks):
             return
         with suppress(DamageError):
-            load_network(plan)  # raises for one that does not fit; so its size is known
+            load_network(plan)  # raises if it does not fit: its size is known then
         g, chunks = record["generation"], plan.chunks
         forms: dict[str, tuple[tuple[int, ...], int]] = {
             f"params/{g}/{name}": (array.shape, 0)
@@ -106,7 +102,7 @@ def check_forms(plan: Plan) -> None:
 
 
 def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
-    """Go back to what is intact, commit that, and say so; raise the damage if nothing is.
+    """Go back to what is intact, commit that, and warn; raise the damage if nothing is.
 
     In this order: sums that never change are formed again; the last iteration is done again, from
     the generation before it, to the same bits unless the options have changed since; state is made
@@ -126,9 +122,14 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
         raise damage
     best = plan.judge(at.rows).keep
     if group == "params" and best and rest.partition("/")[0] != str(at.generation):
-        # Only those whose parameters are still there can take its place.
+        # Only iterations whose parameters are still stored can take its place.
         there = {*run.blocks.names("params")} - {rest.partition("/")[0]}
-        rows = [row if _generation(row) in there else _unscored(row) for row in at.rows]
+        rows = [
+            row
+            if str(int(row.get("generation", -1))) in there
+            else {name: value for name, value in row.items() if name != "validation_score"}
+            for row in at.rows
+        ]
         run.retreat(at.iteration, at.generation, rows, at.previous)
         _warn(f"{damage}; the best of the other iterations takes the place of iteration {best}")
         return replace(at, rows=rows, fresh=fresh)
@@ -140,14 +141,6 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
             at, iteration=k, generation=at.previous, previous=None, rows=rows, fresh=fresh
         )
     return _from_parameters(plan, replace(at, fresh=fresh), damage)
-
-
-def _generation(row: Mapping[str, float]) -> str:
-    return str(int(row.get("generation", -1)))
-
-
-def _unscored(row: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in row.items() if name != "validation_score"}
 
 
 def _from_parameters(plan: Plan, at: Position, damage: DamageError) -> Position:
@@ -191,7 +184,7 @@ class Examination:
     damaged : list of str
         One line for each array, chunk or file that is damaged or missing.
     left : list of str
-        Files that belong to nothing: a run that was killed leaves some, and resuming sweeps those.
+        Files that belong to no array: a killed run leaves some, and resuming deletes them.
     """
 
     arrays: int
@@ -230,7 +223,7 @@ def examine(plan: Plan) -> Examination:
 
 
 def _node(blocks: ZarrBlocks, path: str) -> ArraySpec | str | None:
-    """Return what an array is, None for a group, or what is wrong with the metadata."""
+    """Return the form of an array, None for a group, or a line on what is wrong."""
     try:
         text = blocks.files.text(path)
         if metadata.is_array(text):
@@ -242,7 +235,7 @@ def _node(blocks: ZarrBlocks, path: str) -> ArraySpec | str | None:
 
 
 def _changed(plan: Plan) -> list[str]:
-    """Return what is wrong with inputs that lie outside the store."""
+    """Return one line for each damaged chunk of inputs outside the store."""
     if "x" not in plan.run.attributes.get("sources", {}):
         return []
     key = _key(plan.run)
@@ -293,7 +286,7 @@ def _damage(run: Run, name: str, chunk: int) -> DamageError | None:
 
 
 def _key(run: Run) -> str:
-    """Return what the keys of one check begin with: no other on the cluster may share them."""
+    """Return the start of the keys of one check, which no other on the cluster shares."""
     return f"check-{run.attributes['id']}-{uuid.uuid4().hex[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""What a run has come to: its network and its scaling, from and to the store."""
+"""The network and the scaling of a run, from and to the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dadmm.store import Run
 
 
 def load_network(plan: Plan, generation: int | None = None) -> Network:
-    """Return the finished network; before it is, that of a generation, by default the last.
+    """Return the finished network; before the end that of a generation, by default the last.
 
     Raises
     ------

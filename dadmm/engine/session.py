@@ -1,4 +1,4 @@
-"""A run that is open: who it is, how far it has come, and what it has made."""
+"""A run that is open: its plan, its progress, its results."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from dadmm.store.lock import refuse_locked
 
 
 class Session:
-    """A run that is open: who it is, how far it has come, and what it has made.
+    """A run that is open: its plan, its progress, its results.
 
-    Who it is (`plan`, `solver`, `problem`) is read and checked once.  The rest is read from the
-    store each time somebody asks, because a driver may be at work on the run.
+    The plan is read and checked once.  All else is read from the store at each call, because a
+    driver may be at work on the run.
 
     Parameters
     ----------
     run : Run
     solver : Solver or None
-        The run's solver, where the store cannot make it: nothing stored holds code.
+        The run's solver, if it is not dadmm's own: a store holds no code.
     """
 
     def __init__(self, run: Run, solver: Solver | None = None) -> None:
@@ -59,11 +59,9 @@ class Session:
         found.plan = plan
         return found
 
-    # ------------------------------------------------------------------------------- who it is
-
     @cached_property
     def plan(self) -> Plan:
-        """What to go on with: solver, problem, chunks and seed.
+        """The plan that the run goes on with: solver, problem, chunks and seed.
 
         Raises
         ------
@@ -74,22 +72,22 @@ class Session:
 
     @property
     def solver(self) -> Solver:
-        """The method that trains it."""
+        """The method that trains."""
         return self.plan.solver
 
     @property
     def problem(self) -> Problem:
-        """What it minimises."""
+        """What the method minimises."""
         return self.plan.problem
 
     @property
     def has_data(self) -> bool:
-        """Whether all that it needs is stored, so that it can go on by itself."""
+        """Whether the run can go on by itself, because its data are stored."""
         return self.run.has_data
 
     @property
     def pipeline(self) -> dict[str, Any]:
-        """The tables of the config that it was started with, not checked; {} if there was none.
+        """The tables of the config that started the run, not checked; {} if there was none.
 
         Raises
         ------
@@ -106,8 +104,6 @@ class Session:
         if isinstance(self.run.blocks, ZarrBlocks):
             refuse_locked(self.run.blocks, "")
 
-    # ------------------------------------------------------------------------ how far it has come
-
     @property
     def record(self) -> dict[str, Any] | None:
         """The commit record, None before the first commit; `DamageError` if it is damaged."""
@@ -120,19 +116,19 @@ class Session:
 
     @property
     def position(self) -> Position | None:
-        """How far it is, None before the first commit."""
+        """How far the run is, None before the first commit."""
         record = self.record
         return None if record is None else Position.of(record, self.rows())
 
     def is_done(self, max_iter: int) -> bool:
-        """Whether nothing is left to do, with a limit on the iterations."""
+        """Whether the run is finished, and has converged or come to `max_iter`."""
         record = self.record or {}
         return bool(record.get("final")) and (
             record["iteration"] >= max_iter or record["status"] == "converged"
         )
 
     def history(self, mend: bool = False) -> xr.Dataset:
-        """Return the history of the committed iterations; see `Run.history`."""
+        """Return the history of the committed iterations; `mend` leaves damaged arrays out."""
         return self.run.history(mend)
 
     def rows(self, mend: bool = False) -> list[dict[str, float]]:
@@ -140,12 +136,10 @@ class Session:
         return recovery.rows_of(self.history(mend))
 
     def graph(self) -> Delayed:
-        """Return Dask's graph of the next iteration, to look at: its `visualize` draws it."""
+        """Return Dask's graph of the next iteration: its method `visualize` draws it."""
         at = self.position
         step = Step(0, 0, 1) if at is None else Step(at.iteration, at.generation, at.fresh)
         return iteration(self.plan, step)
-
-    # -------------------------------------------------------------------------- what it has made
 
     def best(self) -> int:
         """Return the generation that the solver would finish with now."""
@@ -155,7 +149,7 @@ class Session:
         return generation
 
     def network(self, generation: int | None = None) -> Network:
-        """Return the finished network; before it is, that of a generation, by default the best.
+        """Return the finished network; before the end that of a generation, by default the best.
 
         Raises
         ------
@@ -174,14 +168,12 @@ class Session:
         """How inputs ("x") and targets ("y") are scaled."""
         return load_scaling(self.run)
 
-    # ---------------------------------------------------------------------------------- damage
-
     def check_forms(self) -> None:
-        """Raise `StoreError` if committed arrays have not the form that compiled code trusts."""
+        """Raise `StoreError` if committed arrays have a wrong shape, which compiled code trusts."""
         recovery.check_forms(self.plan)
 
     def mend(self) -> None:
-        """Go back to the commit record before the last, and warn, if the last is damaged."""
+        """Go back by one commit record, and warn, if the last is damaged."""
         recovery.last_record(self.run)
 
     def examine(self) -> recovery.Examination:

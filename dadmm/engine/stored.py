@@ -1,4 +1,4 @@
-"""From the attributes of a stored run to its plan; what no fit would have stored is refused."""
+"""From the attributes of a stored run to its plan; what no fit stores is refused."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from dadmm.store import Run
 
 
 def stored_plan(run: Run, solver: Solver | None = None) -> Plan:
-    """Return the plan of a stored run: what to resume it with.
+    """Return the plan of a stored run, to resume it with.
 
     Parameters
     ----------
     run : Run
     solver : Solver or None
-        The run's solver, where the store cannot make it; see `dadmm.solvers.registry`.
+        The run's solver, if it is not dadmm's own: a store holds no code.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def stored_plan(run: Run, solver: Solver | None = None) -> Plan:
 
 
 def _check(problem: Problem, stored: Mapping[str, Any]) -> None:
-    """Raise `InputError` for what no fit would have stored: others may have made the store."""
+    """Raise `InputError` for what no fit stores: others may have made the store."""
     arch = problem.architecture
     for name, number in (
         *(("width", width) for width in arch.widths),

@@ -16,19 +16,18 @@ from dadmm.networks.scaling import Scaling
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Arrays
 from dadmm.numerics.workspace import lasting
-from dadmm.solvers.parts import Pace, Part, Phase
+from dadmm.solvers.parts import Pace, Part
 from dadmm.solvers.problem import Chunk, Problem
-from dadmm.solvers.solver import Solver, Weights, summary
+from dadmm.solvers.solver import Solver, Weights, call, summary
 from dadmm.solvers.sums import Sums, combine
 
 CHUNK = "chunk"
-
 
 _work = lasting()
 
 
 def load_weights(plan: Plan, generation: int, layer: int, training: bool = True) -> Arrays:
-    """Read a layer's arrays and prepare what visits need of it, or evaluations alone."""
+    """Read a layer's arrays and prepare them for visits; or, after training, for evaluations."""
     layout = plan.layout
     names = (layout.layers if training else layout.exported)[layer]
     with phase(plan.session, "load"):
@@ -51,11 +50,11 @@ def visit(
     Parameters
     ----------
     then : int or None
-        A chunk that will be visited soon: reading it overlaps with the computation of this one.
+        A chunk that will be visited soon: it is read while this one is computed.
     weights : sequence of dict
         Of the layers that the part needs.
     after : sequence
-        Outputs of tasks that must be done before (they wrote what this one reads).
+        Outputs of the tasks that wrote what this one reads.
     """
     merged = _merged(weights)
     if rests(part, merged):
@@ -76,21 +75,15 @@ def visit(
 
 
 def rests(part: Part, weights: Arrays) -> bool:
-    """Whether the updates of all of a part's layers have said that they are settled."""
+    """Whether the updates have settled all layers of a part."""
     return bool(part.layers) and all(f"settled_{layer}" in weights for layer in part.layers)
 
 
-def call(solver: Solver, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
-    """Call the solver for a part of a pass."""
-    evaluates = part.phase is Phase.EVALUATE
-    return (solver.evaluate if evaluates else solver.visit)(problem, part, weights, chunk)
-
-
 def aligned(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arrays at addresses that their numbers may have; others are copied.
+    """Return arrays that are aligned in memory: copies of those that are not.
 
-    What came over a connection lies wherever it was in its message, and NumPy multiplies matrices
-    at odd addresses without BLAS: slowly, and to other last bits.
+    An array from a connection lies anywhere in its message, and NumPy multiplies matrices that
+    are not aligned without BLAS: slowly, and to other last bits.
     """
     return {
         name: np.require(each, requirements="A") if isinstance(each, np.ndarray) else each
@@ -104,12 +97,9 @@ def _merged(weights: Sequence[Arrays]) -> Arrays:
 
 
 def _expect(plan: Plan, part: Part, step: Step, chunk: int) -> None:
-    """Let a chunk be read that will be visited soon."""
-    for name, wanted in (
-        ("x", part.x),
-        ("y", part.y),
-        ("weight", plan.problem.weighted and part.y),
-    ):
+    """Have a chunk read that will be visited soon."""
+    weighted = plan.problem.weighted and part.y
+    for name, wanted in (("x", part.x), ("y", part.y), ("weight", weighted)):
         if wanted:
             plan.run.expect_data(name, chunk)
     for name in part.reads:
@@ -131,17 +121,12 @@ def update(
     solver: Solver, problem: Problem, layer: int, start: Arrays, weights: Arrays, sums: Sums
 ) -> dict[str, Any]:
     """Call the solver for a layer's new arrays; numbers for the report are under "details"."""
-    now = Weights({k: v for k, v in weights.items() if k != "details"}, start, details_of(weights))
+    before: Any = weights.get("details", {})
+    now = Weights({k: v for k, v in weights.items() if k != "details"}, start, before)
     new, details = solver.update(problem, layer, now, sums)
     if type(solver).report is Solver.report:
         details = summary(layer, now, new, sums) | details
     return {**now, **new, "details": now.details | details}
-
-
-def details_of(weights: Mapping[str, Any]) -> Sums:
-    """Return the numbers for the report that ride along with a layer's arrays."""
-    found: Sums = weights.get("details", {})
-    return found
 
 
 def solve(
@@ -154,8 +139,8 @@ def solve(
 ) -> dict[str, Any]:
     """Update a layer's weights from the total, and return them for the next pass.
 
-    After the last pass they are stored in the group `save`, and only the layer's numbers for the
-    report are returned.
+    After the last pass, store them in the group `save` and return only the layer's numbers for
+    the report.
     """
     with phase(plan.session, "solve"):
         names = plan.layout.constants_of(layer)
@@ -170,7 +155,7 @@ def solve(
 
 
 def begin(plan: Plan, layer: int, save: str, weights: dict[str, Any], sums: Sums) -> None:
-    """Change a layer's starting arrays by what a pass before training has found; store them."""
+    """Update a layer's starting arrays from a pass before training; store them."""
     given = (aligned(arrays) for arrays in (weights, sums))
     new = update(plan.solver, plan.problem, layer, weights, *given)
     plan.run.save_params(save, {name: new[name] for name in plan.layout.layers[layer]})
@@ -190,7 +175,7 @@ def report(plan: Plan, solved: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def done(plan: Plan, saved: Sequence[Any]) -> None:
-    """Wait for tasks that store something."""
+    """Do nothing, once the tasks that store something are done."""
 
 
 def final_report(plan: Plan, total: Sums, saved: Sequence[None]) -> dict[str, float]:
@@ -230,7 +215,7 @@ _kept_scaling: tuple[str, dict[str, Scaling]] = "", {}
 
 
 def _scaling(plan: Plan) -> dict[str, Scaling]:
-    """Return how inputs and targets are scaled, which a process reads once for a session."""
+    """Return how inputs and targets are scaled; a process reads it once for a session."""
     global _kept_scaling
     session, scaling = _kept_scaling
     if session != plan.session:
@@ -264,12 +249,12 @@ def limit_blas() -> None:
 
 
 def chunk_id(chunk: int) -> str:
-    """Return what the key of a task that works on a chunk ends in."""
+    """Return the end of the key of a task that works on a chunk."""
     return f"{CHUNK}{chunk}"
 
 
 def task_of(key: str) -> str | None:
-    """Say in words which chunk a task works on; None for another task's key."""
+    """Return in words which chunk the task of a key works on; None if on none."""
     _, found, number = key.rpartition(f"-{CHUNK}")
     return f"{CHUNK} {number} ({key})" if found and number.isdecimal() else None
 
@@ -281,7 +266,7 @@ def add(plan: Plan, parts: Sequence[Sums]) -> Sums:
 
 
 def run(function: Any, plan: Plan, *args: Any) -> Any:
-    """Do a task: one BLAS thread, and no warnings, for the report tells of numbers not finite."""
+    """Run a task, on one BLAS thread, without warnings: the report shows what is not finite."""
     limit_blas()
     with np.errstate(all="ignore"):
         return function(plan, *args)

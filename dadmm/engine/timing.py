@@ -1,7 +1,7 @@
-"""What a run's tasks spend their time on, and the most memory that a process has had.
+"""The time that a run's tasks take by phase, and the most memory that a process has had.
 
 Each process adds up its own; the driver collects it after every iteration.
-Nothing here touches what tasks return, so results do not depend on it.
+Results do not depend on it: nothing here touches what tasks return.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# A worker that serves many runs forgets those that ended.
+# Sessions that a worker keeps: one that serves many runs forgets those that ended.
 SESSIONS = 32
 PREFIX = "seconds_"
 
@@ -62,9 +62,9 @@ def columns(found: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def is_measured(column: str) -> bool:
-    """Whether a column of history tells of the machine: it differs from one run to its repetition.
+    """Whether a column of history measures the machine, so that it differs when a run is repeated.
 
-    The wall time, ``seconds``, is not meant.
+    The wall time, ``seconds``, does not count.
     """
     return column.startswith((PREFIX, "memory_"))
 
@@ -72,8 +72,7 @@ def is_measured(column: str) -> bool:
 def peak_memory() -> int:
     """Return the most memory that this process has had, in bytes."""
     try:
-        # What the kernel counts for `getrusage` outlives exec: a small child of a large parent
-        # would report the parent's.
+        # Not `getrusage`: its peak outlives exec, so a small child reports its large parent's.
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):

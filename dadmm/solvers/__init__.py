@@ -1,6 +1,20 @@
-"""How a network is trained: the seam (`Solver`), and one folder for each method; no Dask, no files.
+"""Train a network: the seam (`Solver`), and one folder for each method; no Dask, no files.
 
-The names here are those that a method of one's own needs.
+solver      the seam: what a training method is
+parts       what a method asks for: the layout of its arrays, a schedule of passes
+problem     what a method is given: the problem, and one chunk of data at a time
+sums        what visits return, and how it is added up
+evaluate    losses and scores of the network that predicts
+stopping    when training stops, which iteration is kept
+counts      what a method costs, counted by itself
+measured    the memory of a method that counts nothing
+rows        rows, a few at a time
+registry    solvers by name, and their options as plain tables
+block/      stochastic Block-ADMM
+relaxed/    relaxed ADMM for residual networks
+nmf/        non-negative matrix factorisation
+
+This package exports the names that a method of one's own needs.
 """
 
 from typing import TYPE_CHECKING
@@ -24,34 +38,15 @@ if TYPE_CHECKING:
     )
     from dadmm.solvers.sums import Sums
 
-_HOMES = {
-    "Chunk": "problem",
-    "Counts": "counts",
-    "Footprint": "counts",
-    "Granularity": "counts",
-    "HeldOut": "stopping",
-    "Layout": "parts",
-    "NoBetterLoss": "stopping",
-    "ObjectiveFlat": "stopping",
-    "Pace": "parts",
-    "Part": "parts",
-    "Pass": "parts",
-    "Phase": "parts",
-    "Problem": "problem",
-    "Schedule": "parts",
-    "Solver": "solver",
-    "StepBelow": "stopping",
-    "Stopping": "stopping",
-    "Sums": "sums",
-    "Verdict": "stopping",
-    "Weights": "solver",
-    "Work": "counts",
-    "batches": "rows",
-    "measure": "evaluate",
-    "register": "counts",
-    "scores": "evaluate",
-    "scoring": "solver",
-    "summary": "solver",
+_NAMES = {
+    "counts": ("Counts", "Footprint", "Granularity", "Work", "register"),
+    "evaluate": ("measure", "scores"),
+    "parts": ("Layout", "Pace", "Part", "Pass", "Phase", "Schedule"),
+    "problem": ("Chunk", "Problem"),
+    "rows": ("batches",),
+    "solver": ("Solver", "Weights", "scoring", "summary"),
+    "stopping": ("HeldOut", "NoBetterLoss", "ObjectiveFlat", "StepBelow", "Stopping", "Verdict"),
+    "sums": ("Sums",),
 }
 __all__ = [
     "Chunk",
@@ -83,4 +78,5 @@ __all__ = [
     "summary",
 ]
 
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __getattr__, __dir__ = lazy(__name__, _HOMES)

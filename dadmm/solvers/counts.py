@@ -1,8 +1,7 @@
-"""What a task computes, counted: the solvers say it, the planner prices it.
+"""What a task computes: solvers count it, the planner prices it.
 
-Products are told apart by their shape, elementwise passes by the loop that makes them, for each of
-these runs at a rate of its own.  Counts are of operations as executed: a symmetric product
-counts half.
+Products are counted by shape and elementwise passes by loop, because each has a rate of its own.
+Counts are of operations as executed: a symmetric product counts half.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class Work:
         self.calls += 1
 
     def add(self, other: Work, times: float = 1.0) -> None:
-        """Count another's work so many times; its result and constants are no part of it."""
+        """Count other work so many times, without its result and constants."""
         for shape, count in other.products.items():
             self.products[shape] += count * times
         for name, count in other.loops.items():
@@ -135,9 +134,9 @@ class Footprint:
 
 
 class Counts(Protocol):
-    """What a method can say of its costs before it runs: memory for every run, the rest for plans.
+    """The costs of a method, before it runs: memory for every run, the rest for plans.
 
-    A method needs none: its memory is measured on one small chunk then, and there are no plans.
+    A method may have none: its memory is then measured on small chunks, and it cannot be planned.
 
     Attributes
     ----------
@@ -162,20 +161,20 @@ class Counts(Protocol):
         """
 
     def visit(self, solver: Any, problem: Problem, part: Part, rows: int) -> Work:
-        """Return what a visit of a chunk of so many rows computes, counted."""
+        """Count what a visit of a chunk of so many rows computes."""
 
     def weights(self, solver: Any, problem: Problem, layer: int) -> tuple[Work, Work]:
-        """Return what preparing and updating a layer's weights compute, counted."""
+        """Count what preparing a layer's weights computes, and what updating them does."""
 
 
 @dataclass(frozen=True)
 class Granularity:
-    """How many chunks a method wants; what the data's size and the memory allow goes before.
+    """How many chunks a method wants; the data's size and the memory go before.
 
     Parameters
     ----------
     fewest, multiple : int
-        The fewest chunks, and what their number is a multiple of.  They must not depend on the
+        The fewest chunks, and what their number is a multiple of.  Neither may depend on the
         workers, or results would.
     most_bytes : int
         Of a chunk's widest layer.
@@ -190,12 +189,12 @@ _known: dict[type, Counts] = {}
 
 
 def register(method: type, counts: Counts) -> None:
-    """Say what the runs of a method, and of its subclasses, cost."""
+    """Register the costs of a method and of its subclasses."""
     _known[method] = counts
 
 
 def counts_of(solver: Any) -> Counts | None:
-    """Return what is known of a method's costs; None where nothing is."""
+    """Return the costs that are registered for a method, or None."""
     return next((_known[kind] for kind in type(solver).__mro__ if kind in _known), None)
 
 

@@ -1,4 +1,4 @@
-"""What a method's visits hold in memory, measured on small chunks of random data."""
+"""The memory that a method's visits hold, measured on small chunks of random data."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import release
 from dadmm.solvers.counts import Footprint, target_bytes
-from dadmm.solvers.parts import Part, Phase
 from dadmm.solvers.problem import Chunk, Problem
-from dadmm.solvers.solver import Solver, Weights
+from dadmm.solvers.solver import Solver, Weights, call
 from dadmm.solvers.sums import Sums, combine
 
-# Rows of the two chunks: what grows with the rows is told apart from what does not.
+# Rows of the two chunks, whose difference shows what grows with the rows.
 SIZES = (64, 192)
 
 
 def measure(solver: Solver, problem: Problem, inputs: int) -> Footprint:
-    """Return what a run holds in memory, as far as two small chunks show it.
+    """Measure on two small chunks what a run holds in memory.
 
-    The memory that Python and NumPy allocate is counted, and not that of compiled libraries.
+    Memory that Python and NumPy allocate is counted, that of compiled libraries is not.
 
     Parameters
     ----------
@@ -78,15 +77,10 @@ def _visits(
         chunk.state.update(state)
         for each in (*passes.before, *passes.iteration, *passes.after):
             for part in each.parts:
-                found = _call(solver, problem, part, merged, chunk)
+                found = call(solver, problem, part, merged, chunk)
                 if each in passes.iteration:
                     sums |= found
     return peak(), constants | sums
-
-
-def _call(solver: Solver, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
-    evaluates = part.phase is Phase.EVALUATE
-    return (solver.evaluate if evaluates else solver.visit)(problem, part, weights, chunk)
 
 
 def _data(problem: Problem, inputs: int, rows: int) -> tuple[Array, Array | None]:
@@ -111,7 +105,7 @@ def _bytes(arrays: dict[str, Any]) -> int:
 
 @contextmanager
 def _peak() -> Iterator[Callable[[], int]]:
-    """Yield what returns the most memory, in bytes, that the block held beyond what was there."""
+    """Yield a function that returns the most bytes that the block held beyond those before."""
     tracing = tracemalloc.is_tracing()
     if not tracing:
         tracemalloc.start()

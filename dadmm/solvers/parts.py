@@ -84,10 +84,10 @@ class Part:
     x, y : bool
         Whether the part needs the inputs and the targets.
     group : int
-        Sums are added up among parts of one group: that of the layer that they are for, or 0 for
-        those that all layers need.
+        Sums are added up among parts of one group.  Its number is the layer that needs them, or
+        0 if all layers do.
     work : object
-        Whatever tells the method what to do; nobody else looks at it.  It must be hashable.
+        Tells the method what to do; only the method reads it.  It must be hashable.
     """
 
     name: str
@@ -130,7 +130,7 @@ class Schedule:
     iteration : tuple of Pass
         Of each iteration.
     before : tuple of Pass
-        Before the first iteration, one after another: updates of these change the starting
+        Before the first iteration, one after another: their updates change the starting
         parameters.
     after : tuple of Pass
         Once training is over, on the arrays that predictions need.  The last one updates
@@ -151,7 +151,7 @@ class Pace:
     begin, end : float
         Shares of the run done before and after this visit, 0 to 1.
     factor : float
-        What the learning rate is multiplied by beside its schedule.
+        A multiplier of the learning rate, beside its schedule.
     """
 
     begin: float = 0.0

@@ -18,7 +18,7 @@ _work = lasting()
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be minimised, apart from the data.
+    """The problem to minimise, apart from the data.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What a visit is given of one chunk of data: rows of everything, in one order.
+    """One chunk of data as a visit gets it: rows of everything, in one order.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Chunk:
     state : dict of str to (rows, width) array
         Owned by the visit, which updates it in place.  What is kept per chunk has one row.
     seed : tuple of int
-        (seed, iteration, chunk), for whatever a visit draws at random.
+        (seed, iteration, chunk), the seed of all that a visit draws at random.
     pace : Pace
         How much of the run is done, for methods that slow down.
     weight : (rows,) array or None
@@ -73,7 +73,7 @@ class Chunk:
     scaling : Scaling or None
         How the inputs are scaled; None for inputs that are scaled already.
     dtype : str
-        What they are scaled to.
+        Of the scaled inputs.
     """
 
     inputs: Array | None
@@ -93,7 +93,7 @@ class Chunk:
 
     @cached_property
     def x(self) -> Array | None:
-        """The inputs of all rows, scaled: formed when they are first asked for."""
+        """The inputs of all rows, scaled on first use."""
         if self.scaling is None or self.inputs is None:
             return self.inputs
         out = _work.take("x", self.inputs.shape, self.dtype)

@@ -17,7 +17,7 @@ from dadmm.solvers.relaxed.method import RelaxedADMM
 from dadmm.solvers.solver import Solver
 
 SOLVERS: dict[str, type] = {"block": BlockADMM, "relaxed": RelaxedADMM}
-# That of `dadmm.NMF` too, which is no choice of other estimators.
+# Also that of `dadmm.NMF`, which other estimators cannot choose.
 STORED: dict[str, type] = {**SOLVERS, "nmf": Factorization}
 DEFAULT = "block"
 
@@ -25,7 +25,7 @@ DEFAULT = "block"
 def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
     """Return the solver that a name, an object, or a config's table stands for.
 
-    Any object of a subclass of `Solver` is one; names are those of dadmm's own.
+    An object may be of any subclass of `Solver`; names are those of dadmm's own.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
 
 
 def _check(solver: object) -> None:
-    """Raise `OptionError` unless this is a solver, whose options may be what they are."""
+    """Raise `OptionError` unless this is a solver whose options are in their ranges."""
     if isinstance(solver, type) and issubclass(solver, Solver):
         name = solver.__name__
         raise OptionError(f"solver={name} is a class: use an object, {name}()")
@@ -73,8 +73,8 @@ def _check(solver: object) -> None:
 def solver_table(solver: Solver) -> dict[str, Any]:
     """Return a solver as a run stores it, made of plain values only.
 
-    One of dadmm's own is what `make_solver` takes.  Another is named by its class too: nothing
-    stored holds code, so whoever loads the run passes the solver.
+    `make_solver` takes the table of one of dadmm's own.  Another's table also names its class: a
+    store holds no code, so whoever loads the run must pass the solver.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def stored_solver(table: Mapping[str, Any], solver: Solver | None) -> Solver:
     Raises
     ------
     OptionError
-        If the run has a solver that is not dadmm's own, and none was passed; or another one was.
+        If the run's solver is not dadmm's own and none was passed, or if another one was.
     """
     if solver is None:
         if "class" in table:

@@ -29,7 +29,7 @@ from dadmm.solvers.sums import Sums, numbers
 
 
 class Weights(dict[str, Any]):
-    """One layer's arrays by name, as `Solver.update` is given them.
+    """One layer's arrays by name, as `Solver.update` gets them.
 
     Attributes
     ----------
@@ -70,13 +70,11 @@ class Solver(ABC):
     dtype: str = "float32"
     stopping: Stopping = StepBelow()
 
-    # ------------------------------------------------------------------------------- required
-
     @abstractmethod
     def layout(self, problem: Problem) -> Layout:
         """Return the arrays of the method, and the network that predicts.
 
-        Called often, in the driver and in every task: it must be cheap, and follow from the
+        It is called in the driver and in every task, so it must be cheap.  It may depend on the
         options and the problem alone.
         """
 
@@ -116,16 +114,14 @@ class Solver(ABC):
         weights : Weights
             The layer's arrays as they are now.
         sums : dict
-            Totals over the chunks, of the layer's group, and the layer's constants.  They lack
-            what this pass has not formed.
+            Totals over the chunks, of the layer's group, and the layer's constants.  Sums that
+            this pass has not formed are missing.
         """
-
-    # ------------------------------------------------------------------------------- optional
 
     def check(self, problem: Problem) -> None:  # noqa: B027 - by default nothing is refused
         """Raise `OptionError` for options that cannot work on this problem.
 
-        What each option may be by itself is checked by its description (`dadmm.options`).
+        The range of each option by itself is checked by its description (`dadmm.options`).
         """
 
     def initial(self, problem: Problem, seed: int) -> Arrays:
@@ -135,7 +131,7 @@ class Solver(ABC):
         return drawn
 
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
-        """Return the first state of a chunk, and sums that never change: zeros, and no sums."""
+        """Return the first state of a chunk, by default zeros, and sums that never change."""
         layout = self.layout(problem)
         state = {name: np.zeros((chunk.rows, w), problem.dtype) for name, w in layout.state.items()}
         state |= {name: np.zeros((1, size), problem.dtype) for name, size in layout.memory.items()}
@@ -158,7 +154,7 @@ class Solver(ABC):
     def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
         """Return what visits need of a layer: its arrays, and what is derived from them.
 
-        After training it is called with the arrays that predictions need alone.
+        After training, `params` has only the arrays that predictions need.
         """
         return params
 
@@ -180,8 +176,8 @@ class Solver(ABC):
 
         By default `objective` and `train_score`, where visits return the sums of
         `dadmm.solvers.scores`, and `step` and `size`, the norms of what moved and of all
-        parameters.  (`summary` adds these numbers; an own `report` is given what `update`
-        returns.)
+        parameters.  `summary` adds these numbers for this report; one of a subclass gets only
+        what `update` returns.
         """
         row = evaluate.training_row(problem, details) if "mass" in details else {}
         for name in ("step", "size"):
@@ -196,6 +192,12 @@ class Solver(ABC):
     def incremental(self) -> Solver | None:
         """Return the method that `partial_fit` uses for one pass; None where it cannot."""
         return None
+
+
+def call(solver: Solver, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
+    """Call `Solver.evaluate` or `Solver.visit`, by the phase of the part."""
+    evaluates = part.phase is Phase.EVALUATE
+    return (solver.evaluate if evaluates else solver.visit)(problem, part, weights, chunk)
 
 
 def scoring(layout: Layout) -> Pass:
@@ -213,6 +215,6 @@ def summary(layer: int, weights: Weights, new: Arrays, sums: Sums) -> Sums:
 
 
 def check_weights(solver: Solver, problem: Problem) -> None:
-    """Raise `OptionError` where samples have weights that the method would not heed."""
+    """Raise `OptionError` if samples have weights that the method does not heed."""
     if problem.weighted and not solver.weighted:
         raise OptionError("sample_weight and class_weight need solver='block'")

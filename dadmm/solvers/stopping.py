@@ -29,7 +29,7 @@ class Verdict:
     keep : int or None
         The iteration, counted from 1, whose parameters to keep; None for the last.
     rate : float
-        What the learning rate is multiplied by from now on.
+        The multiplier of the learning rate from now on.
     """
 
     stop: bool = False
@@ -43,7 +43,7 @@ class Stopping(Protocol):
     def judge(self, rows: Rows, tol: float) -> Verdict:
         """Judge the rows of history so far; 0 for `tol` never stops.
 
-        A row may lack columns that damage to the run's store has taken.
+        A row may lack columns if the run's store was damaged.
         """
 
 

@@ -1,6 +1,8 @@
-"""What a user sees of a run while it goes on: a line, curves in a notebook, a page in a dashboard.
+"""Show a run while it goes on.
 
-`progress` is the line in a terminal and the display in a notebook, `dashboard` the page on Dask's
-dashboard.  `curves` says what is drawn of a history; `charts` draws it by matplotlib, `templates`
-fills in HTML: both for the pages of dadmm.app, too.
+progress    the line in a terminal, the display in a notebook
+dashboard   the page on Dask's dashboard
+curves      which columns of history are drawn, in which colours
+charts      charts by matplotlib; for reports, too
+templates   HTML from templates; for reports, too
 """

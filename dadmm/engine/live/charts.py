@@ -25,7 +25,7 @@ from dadmm.numerics.types import Array
 WIDTH, PLOT = 360.0, 150.0
 LEFT, RIGHT, TOP, BOTTOM = 50.0, 16.0, 6.0, 36.0
 TITLE, LINE, FONT = 20.0, 16.0, 11.0
-BUCKETS = 200  # bars of a longer history are the means of so many parts of it
+BUCKETS = 200  # most bars: those of a longer history are means
 CELLS = (74, 36)
 LOGS = (1e-100, 1e100)  # beyond, matplotlib's logarithmic axes overflow
 INK = "#202122"  # in SVG, the colour of the text around it
@@ -64,7 +64,7 @@ class Chart:
     words : str
         What it shows, for those who cannot see it.
     labels : sequence of str
-        Of its legend, which one alone does not need.
+        Of its legend; a single label needs none.
     marks : callable
         Puts lines, areas or an image on the axes that it gets.
     across : str
@@ -87,7 +87,7 @@ class Chart:
 
     @cached_property
     def svg(self) -> str:
-        """What stands in its ``svg`` element, in the font and the colour of the text around it.
+        """The contents of its ``svg`` element, in the font and the colour of the text around it.
 
         The same chart gives the same bytes, and charts of different titles have no id in common.
 
@@ -124,7 +124,7 @@ def lines(
     x : (points,) array
         Iterations, unless `across` says otherwise.
     series : dict of str to (points,) array
-        Label to values; what is not finite, or has no place on the axis, leaves a gap.
+        Values by label; one that is not finite, or not on the axis, leaves a gap.
     zero : bool
         Whether the vertical axis starts at 0.
     doubling : bool
@@ -154,7 +154,7 @@ def lines(
 def stacked(title: str, x: Array, series: Mapping[str, Array], unit: str = "") -> Chart | None:
     """Return a chart of bars on top of each other, of iterations; None if there is nothing to draw.
 
-    Bars that dwarf the others, such as a first iteration's, are cut off, and said to be.
+    Bars that dwarf the others, such as a first iteration's, are cut off; the axis says so.
     """
     known = {one_line(label): np.nan_to_num(values) for label, values in series.items()}
     shown = {label: values for label, values in known.items() if values.any()}
@@ -207,7 +207,7 @@ def density(title: str, x: Array, y: Array, across: str, up: str) -> Chart | Non
 
 
 def save(charts: Sequence[Chart], path: str | Path, width: float = 300.0) -> None:
-    """Draw charts side by side into a file, of the kind that its name ends in.
+    """Draw charts side by side into a file of the kind that its name ends in.
 
     Raises
     ------
@@ -300,9 +300,9 @@ def _height(chart: Chart, width: float) -> float:
 
 
 def _inlined(svg: str) -> str:
-    """Return what stands in a file's ``svg`` element, without what would change a page around it.
+    """Return the contents of a file's ``svg`` element, except what would change the page around it.
 
-    Of ids only those that are used are left, and of coordinates one digit behind the point.
+    Ids without use go; coordinates keep one digit behind the point.
     """
     inner = svg.partition("<svg")[2].partition(">")[2].rpartition("</svg>")[0]
     inner = re.sub(r"<style.*?</style>", "", inner)

@@ -1,4 +1,4 @@
-"""What is drawn of a run's history, and in which colours: in reports, files and live displays."""
+"""Which columns of history are drawn, in which colours: in reports, files and live displays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from dadmm.numerics.types import Array
 
-# Lines are told apart on white and on black, and by their dashes.
+# Lines differ on white and on black, and by their dashes.
 COLOURS = (
     "#3b82c4", "#d9772b", "#3f9b5f", "#b4548f", "#8a7ac8", "#b09023", "#c25450", "#4f959c",
 )  # fmt: skip
@@ -36,7 +36,7 @@ class Curves:
     log: bool = False
 
     def of(self, columns: Mapping[Any, Any]) -> dict[str, Array]:
-        """Return label to values, (iterations,), for those columns that there are."""
+        """Return the values, (iterations,), by label, of the columns that are there."""
         return {
             label: np.asarray(columns[name], float)
             for label, name in self.series.items()

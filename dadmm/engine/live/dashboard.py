@@ -2,8 +2,8 @@
 
 The scheduler serves it, with bokeh, as it does its own pages.  The driver tells the scheduler of
 each committed iteration as an event; the page reads the events, of which the scheduler keeps the
-last thousand or so, and what the scheduler knows of its workers.  A run without the page is a run
-all the same: whatever goes wrong here is left at that.
+last thousand or so, and what the scheduler knows of its workers.  No error here stops a run: it is
+only logged.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from dadmm.engine.plan import Plan
 
 PATH, TOPIC = "/dadmm", "dadmm"
-PERIOD = 1000  # milliseconds between looks at what is new
-EARLIER = 500  # iterations of earlier sessions that are told of
+PERIOD = 1000  # milliseconds between updates of the page
+EARLIER = 500  # iterations of earlier sessions, at most, that the page shows
 MOST_WORKERS = 40
 MIB = 2**20
 NEWEST = "newest"
@@ -38,22 +38,22 @@ CHARTS = (*CONVERGENCE, RATE, PEAK)
 logger = logging.getLogger(__name__)
 
 
-# -------------------------------------------------------------------------------- by the driver
-
-
 def open_page(client: Any) -> str | None:
-    """Put the page on a cluster's dashboard, if it has one; return the page's address."""
+    """Put the page on a cluster's dashboard, if there is one; return the page's address.
+
+    This and `telling` run in the driver, all else in the scheduler.
+    """
     try:
         if client is None or not client.run_on_scheduler(install):
             return None
         return re.sub(r"status$", PATH.strip("/"), str(client.dashboard_link))
-    except Exception:  # bokeh or dadmm not there, pickles refused, a scheduler of another version
+    except Exception:  # no bokeh or dadmm there, pickles refused, a scheduler of another version
         logger.info("the page %s is not there", PATH, exc_info=True)
         return None
 
 
 def telling(client: Any, plan: Plan, total: int, earlier: Sequence[Mapping[str, float]]) -> Show:
-    """Return what tells a cluster's page of each iteration, and tell it of those before.
+    """Return a function that sends each iteration to a cluster's page; send the earlier ones.
 
     Parameters
     ----------
@@ -76,15 +76,12 @@ def telling(client: Any, plan: Plan, total: int, earlier: Sequence[Mapping[str, 
         plain = [{name: float(value) for name, value in row.items()} for row in rows]
         try:
             client.log_event(TOPIC, {**about, "first": first, "rows": plain})
-        except Exception:  # the next graph says what has become of the cluster
-            logger.info("iteration %d was not told", first, exc_info=True)
+        except Exception:  # the next graph reports what happened to the cluster
+            logger.info("iteration %d was not sent", first, exc_info=True)
 
     kept = earlier[-EARLIER:]
     tell(len(earlier) - len(kept) + 1, kept)
     return lambda iteration, row: tell(iteration, [row])
-
-
-# ----------------------------------------------------------------------------- by the scheduler
 
 
 def install(dask_scheduler: Any) -> bool:
@@ -112,7 +109,7 @@ def install(dask_scheduler: Any) -> bool:
 
 
 class Told:
-    """What the events say of one run.
+    """One run, as the events describe it.
 
     Attributes
     ----------
@@ -139,7 +136,7 @@ class Told:
         return f"{self.name}: iteration {max(self.rows, default=0)} of {self.total}"
 
     def line(self) -> str:
-        """Return the numbers of the last iteration, as the terminal has them."""
+        """Return the numbers of the last iteration, as the terminal shows them."""
         last = self.rows[max(self.rows)] if self.rows else {}
         rate = self.data / last["seconds"] if last.get("seconds") else 0.0
         parts = [numbers(last), f"{number(rate)} rows/s" if rate else ""]
@@ -164,7 +161,7 @@ class Told:
 
 
 def told(events: Sequence[tuple[float, Mapping[str, Any]]]) -> dict[str, Told]:
-    """Return session to what the scheduler was told of it, the newest session last."""
+    """Return the runs that the events describe, by session, the newest last."""
     found: dict[str, Told] = {}
     for _, event in events:
         found.setdefault(event["session"], Told()).add(event)
@@ -172,7 +169,7 @@ def told(events: Sequence[tuple[float, Mapping[str, Any]]]) -> dict[str, Told]:
 
 
 class _Page:
-    """The models of one visitor's page, and how they follow the scheduler."""
+    """The models of one visitor's page, which follow the scheduler."""
 
     def __init__(self, scheduler: Any) -> None:
         from bokeh.models.sources import ColumnDataSource
@@ -256,7 +253,7 @@ class _Page:
         made = self._figure(chart.title, y_axis_type="log" if chart.log else "linear")
         made.xaxis.axis_label = "iteration"
         legend: list[Any] = []
-        # The first is what was found: it lies on top of what it is compared with.
+        # The first curve is the result: it lies on top of those that it is compared with.
         for i, (label, name) in reversed(list(enumerate(chart.series.items()))):
             line = made.line(
                 "iteration",
@@ -266,7 +263,7 @@ class _Page:
                 line_width=2,
                 line_dash=list(DASHES[i]),
             )
-            # One iteration alone is no line.
+            # A single iteration makes no line.
             dots = made.scatter("iteration", name, source=self.source, color=COLOURS[i], size=4)
             legend.insert(0, LegendItem(label=label, renderers=[line, dots]))
             self.items.append((name, legend[0]))

@@ -8,12 +8,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dadmm.engine.live import charts
 from dadmm.engine.live.curves import CONVERGENCE
@@ -24,17 +19,17 @@ Show = Callable[[int, Mapping[str, float]], None]
 
 LINES = 10
 SEND = 0.5  # seconds between updates of a notebook's display
-SHARE = 0.05  # of the time that curves are drawn in, at most
+SHARE = 0.05  # of the time, at most, goes into drawing curves
 
 
 @contextmanager
 def progress(
     total: int, enabled: bool = True, console: Console | None = None, link: str | None = None
 ) -> Iterator[Show]:
-    """Show progress while the block runs; what it yields takes (iteration, row of history).
+    """Show progress while the block runs; yield a function of (iteration, row of history).
 
-    A bar on a terminal; in a notebook the same with curves and a link to the dashboard; a line for
-    about every tenth iteration elsewhere.  It goes to the standard error unless a console is given.
+    A terminal shows a bar; a notebook also curves and a link to the dashboard; a log gets a line
+    for about every tenth iteration.  It goes to the standard error unless a console is given.
     """
     console = console or Console(stderr=True, highlight=False)
     if not enabled:
@@ -54,7 +49,7 @@ def nothing(iteration: int, row: Mapping[str, float]) -> None:
 
 
 def numbers(row: Mapping[str, float]) -> str:
-    """Return the main numbers of an iteration in words."""
+    """Return the main numbers of an iteration as a line of text."""
     shown = {"objective": ".4g", "primal_residual": ".2g", "train_score": ".4f"}
     words = {"primal_residual": "residual", "train_score": "score"}
     return "  ".join(
@@ -100,7 +95,7 @@ def _curves(total: int, link: str | None) -> Iterator[Show]:
 
 
 class _Display:
-    """What a notebook shows of a run: one display, which is replaced as the run goes on."""
+    """The display of a run in a notebook, which is replaced as the run goes on."""
 
     def __init__(self, total: int, link: str | None) -> None:
         from IPython.display import display
@@ -112,7 +107,7 @@ class _Display:
         self.handle = display(self.content(), raw=True, display_id=True)
 
     def show(self, iteration: int, row: Mapping[str, float]) -> None:
-        """Take note of an iteration, and show it unless another was shown just now."""
+        """Keep an iteration, and show it unless another was shown just now."""
         self.at = iteration
         if row:
             self.rows[iteration] = dict(row)
@@ -126,7 +121,7 @@ class _Display:
         self.due = max(self.due, self.sent + (self.sent - now) / SHARE)
 
     def curves(self) -> None:
-        """Take up the curves so far; there are none where matplotlib is missing."""
+        """Renew the curves; there are none if matplotlib is missing."""
         with suppress(InputError):
             charts.figure_class()
             names = {name for row in self.rows.values() for name in row}
@@ -135,11 +130,11 @@ class _Display:
             self.charts = [charts.lines(c.title, x, c.of(columns), log=c.log) for c in CONVERGENCE]
 
     def send(self) -> None:
-        """Replace what is shown."""
+        """Replace the display."""
         self.handle.update(self.content(), raw=True)
 
     def content(self) -> dict[str, str]:
-        """Return the display by type: for a browser, and for what shows only text."""
+        """Return the display as HTML and as plain text, by media type."""
         line = f"iteration {self.at}/{self.total}  {numbers(self.rows.get(self.at, {}))}".strip()
         page = render("engine/live/progress.html.jinja", display=self, line=line)
         return {"text/plain": line, "text/html": page}

@@ -14,14 +14,14 @@ from dadmm.store.replace import replace_file
 def render(template: str, **values: Any) -> str:
     """Return a template, named by its path in the package, with values filled in.
 
-    Text among the values, wherever it came from, is never taken for markup; it becomes one line
-    without control characters, cut if it is long.
+    Text among the values is never taken for markup.  It becomes one line without control
+    characters, cut if it is long.
     """
     return str(_templates().get_template(template).render(values))
 
 
 def write_page(path: str | Path, page: Callable[[], str]) -> None:
-    """Write what `page` returns into a file that ends in .html.
+    """Write the text that `page` returns into a file that ends in .html.
 
     Raises
     ------

@@ -9,10 +9,10 @@ For a round in which the chunks S are visited, with ``a_c = rows_c / rows_S``::
                w   += sum_c rows_c / n (s_c - s_c as it was last sent)
 
 The second is consensus ADMM as in BADM (arXiv 2407.01640): after every round w is ``sum_c
-rows_c/n (w_c + pi_c / sigma)`` over all chunks, whether they were all visited or only some (as in
-FedADMM, arXiv 2204.03529, with its server step of |S| / C; a step of 1 counts what the others did
-twice, and diverged here).  Adam's moments are averaged over S either way, as are dictionaries of
-factorisations and their sums, and the longest count of steps is kept.
+rows_c/n (w_c + pi_c / sigma)`` over all chunks, however many were visited (as in FedADMM, arXiv
+2204.03529, with its server step of |S| / C; a step of 1 counts the work of the others twice, and
+diverged here).  Either way, Adam's moments are averaged over S, as are dictionaries of
+factorisations and their sums, and the largest count of steps is kept.
 Derived from the papers' abstracts, checked by tests/solvers/test_consensus.py.
 """
 

@@ -1,4 +1,4 @@
-"""What the tasks of Block-ADMM compute, counted; the code that is counted is beside it."""
+"""What the tasks of Block-ADMM compute, counted; the counted code is beside this file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dadmm.networks.chain import size
 from dadmm.numerics.activations import PIECEWISE, get_activation
 from dadmm.solvers.block.grid import Task
 from dadmm.solvers.block.options import HELD_OUT, BlockOptions
-from dadmm.solvers.counts import Footprint, Granularity, Work, target_bytes
+from dadmm.solvers.counts import Counts, Footprint, Granularity, Work, target_bytes
 from dadmm.solvers.evaluate import EVALUATED
 from dadmm.solvers.nmf import counts
 from dadmm.solvers.nmf.dictionary import SWEEPS
@@ -22,7 +22,7 @@ from dadmm.solvers.problem import Problem
 PER_BATCH = 25
 
 
-class BlockCounts:
+class BlockCounts(Counts):
     """What a run of Block-ADMM costs."""
 
     whole_inputs = False
@@ -34,7 +34,6 @@ class BlockCounts:
     def footprint(
         self, solver: BlockOptions, problem: Problem, inputs: int, chunks: int
     ) -> Footprint:
-        """Return what a run holds in memory."""
         size = np.dtype(problem.dtype).itemsize
         chain, spans = solver.chain(problem), solver.spans(problem)
         widths, grid = chain.widths, solver.schedule == "grid"
@@ -84,7 +83,6 @@ class BlockCounts:
         return Footprint(row, visit, weights, sums, total, solve, share)
 
     def visit(self, solver: BlockOptions, problem: Problem, part: Part, rows: int) -> Work:
-        """Return the work of a part on a chunk."""
         work = Work()
         if part.phase is Phase.EVALUATE:
             share = solver.validation_fraction if part.work == HELD_OUT else 1.0
@@ -116,27 +114,15 @@ class BlockCounts:
         return work
 
     def weights(self, solver: BlockOptions, problem: Problem, layer: int) -> tuple[Work, Work]:
-        """Return what preparing a block's parameters and their consensus compute."""
-        return prepare(solver, problem, layer), solve(solver, problem, layer)
-
-
-def prepare(solver: BlockOptions, problem: Problem, layer: int) -> Work:
-    """Return the work of making a block's parameters ready: none, but for reading them."""
-    bytes_ = np.dtype(problem.dtype).itemsize * _kept(solver, problem, layer)
-    return Work(moved=bytes_, result=bytes_)
-
-
-def solve(solver: BlockOptions, problem: Problem, layer: int) -> Work:
-    """Return the work of a block's consensus, see `dadmm.solvers.block.consensus.update`."""
-    item = np.dtype(problem.dtype).itemsize
-    kept = _kept(solver, problem, layer)
-    moved = _learnt(solver, problem, layer) * (8 + 2 * item) + 2 * item * kept
-    work = Work(moved=moved, calls=20, result=item * kept)
-    found = _factors(solver, problem, layer)
-    if found is not None:
-        features, r = found
-        counts.settled(work, features, r, SWEEPS)
-    return work
+        """Count reading a block's parameters, and their consensus: see `consensus.update`."""
+        item = np.dtype(problem.dtype).itemsize
+        kept = item * _kept(solver, problem, layer)
+        moved = _learnt(solver, problem, layer) * (8 + 2 * item) + 2 * kept
+        update = Work(moved=moved, calls=20, result=kept)
+        factors = _factors(solver, problem, layer)
+        if factors is not None:
+            counts.settled(update, *factors, SWEEPS)
+        return Work(moved=kept, result=kept), update
 
 
 def _factors(solver: BlockOptions, problem: Problem, t: int) -> tuple[int, int] | None:
@@ -169,7 +155,7 @@ def _trained(solver: BlockOptions, rows: int) -> int:
 
 
 def _inputs(work: Work, problem: Problem, rows: float, batches: float) -> None:
-    """Rows that are picked, scaled, and targets beside them."""
+    """Count picking and scaling rows, and picking their targets."""
     widths = problem.architecture.widths
     work.loop("gather", rows * (widths[0] + widths[-1]), 4 * batches)
 
@@ -256,7 +242,7 @@ def _learn(
 
 
 def _online(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> None:
-    """One mini-batch, see `Local._online`."""
+    """Count one mini-batch, see `Local._online`."""
     chain, spans = solver.chain(problem), solver.spans(problem)
     work.calls += PER_BATCH
     _forward(work, solver, problem, 1, chain.depth, rows)
@@ -269,7 +255,7 @@ def _online(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> No
 
 
 def _sweeps(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> None:
-    """One mini-batch, see `Local._sweeps` and `Local._batch`."""
+    """Count one mini-batch, see `Local._sweeps` and `Local._batch`."""
     chain, spans = solver.chain(problem), solver.spans(problem)
     inner = [chain.widths[hi] for _, hi in spans[:-1]]
     work.calls += PER_BATCH
@@ -298,7 +284,7 @@ def _sweeps(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> No
 def _contribution(
     work: Work, solver: BlockOptions, problem: Problem, layers: tuple[int, ...]
 ) -> None:
-    """Count copies of the parameters at a visit's begin, and their sums at its end."""
+    """Count the copies of parameters when a visit begins, and their sums when it ends."""
     item = np.dtype(problem.dtype).itemsize
     kept = sum(_kept(solver, problem, t) for t in layers)
     learnt = sum(_learnt(solver, problem, t) for t in layers)
@@ -309,7 +295,7 @@ def _contribution(
 
 
 def _grid(solver: BlockOptions, problem: Problem, work: Work, task: Task, rows: int) -> None:
-    """One block of one chunk, see `dadmm.solvers.block.grid`."""
+    """Count a task on one block of one chunk, see `dadmm.solvers.block.grid`."""
     t = task.block
     chain, spans = solver.chain(problem), solver.spans(problem)
     lo, hi = spans[t - 1]

@@ -20,7 +20,7 @@ NOT_NEGATIVE = ("non_negative", "simplex")
 
 
 def frozen(value: Any) -> Any:
-    """Return an option such that it can be compared and hashed: a tuple for a list."""
+    """Return an option in a form that can be hashed: a tuple for a list."""
     if isinstance(value, np.integer):
         return int(value)
     return tuple(value) if isinstance(value, list) else value
@@ -78,17 +78,18 @@ def chain_of(
 
 
 def _check_reads(chain: Chain, at: Mapping[int, Constraint], i: int) -> None:
-    """Refuse a factorisation of what may be negative, as far as the network says."""
+    """Refuse a factorisation whose input may be negative, as far as the network shows."""
     if i == 1 or (i - 1 in at and at[i - 1].name in NOT_NEGATIVE):
         return
     if i - 1 in at and at[i - 1].name == "binary":
         raise OptionError(
-            f"NMFBlock as block {i} factorises nothing below 0, and binary is -1 and 1"
+            f"NMFBlock as block {i} factorises nothing below 0, and binary is -1 and 1: use "
+            "constraints='non_negative' there"
         )
     below = chain.blocks[i - 2]
     activation = getattr(below, "activation", None)
     if activation is not None and activation not in POSITIVE:
         raise OptionError(
             f"NMFBlock as block {i} factorises what block {i - 1} gives, which {activation} may "
-            f"make negative: use activation='relu' there, or constraints='non_negative'"
+            "make negative: use activation='relu' there, or constraints='non_negative'"
         )

@@ -18,18 +18,14 @@ from dadmm.solvers.sums import Sums
 
 
 class FactorSpan:
-    """A block of Block-ADMM that is a factorisation: what `Span` is to others.
+    """A block of Block-ADMM that is a factorisation, as `Span` is for other blocks.
 
-    Parameters and attributes are those of `Span`; the moments' place is taken by the sums behind
-    the dictionary.
+    Parameters and attributes are those of `Span`, with the sums behind the dictionary in place of
+    the moments.
     """
 
     def __init__(
-        self,
-        solver: BlockOptions,
-        problem: Problem,
-        weights: Arrays,
-        number: int,
+        self, solver: BlockOptions, problem: Problem, weights: Arrays, number: int
     ) -> None:
         chain, at = solver.chain(problem), solver.spans(problem)[number - 1][0]
         block = chain.blocks[at - 1]
@@ -56,7 +52,7 @@ class FactorSpan:
 
     @property
     def count(self) -> float:
-        """Mini-batches behind it."""
+        """Mini-batches behind the dictionary."""
         return self._learner.count
 
     def learnt(self) -> dict[str, Array]:
@@ -64,7 +60,7 @@ class FactorSpan:
         return {"theta": self.theta, "gram": self._learner.gram, "cross": self._learner.cross}
 
     def numbers(self) -> Sums:
-        """Return squared errors of the reconstruction, and what they are of, as sums."""
+        """Return the squared error of the reconstruction, and the squares of its input, as sums."""
         t = self.number
         return {f"factor_error_{t}": self.error, f"factor_energy_{t}": self.energy}
 
@@ -107,8 +103,8 @@ class FactorSpan:
     def bend(self, upstream: Any, pull: Any, curvature: float) -> Any:
         """Return a bound of the curvature of the block's term in its input.
 
-        That of what the next block asks is ``c S_a' (S_a S_a')^-1 (S_a S_a' + rho I)^-1 S_a``,
-        with c the `curvature` above; its eigenvalues ``c / (lambda + rho)`` are below c / rho.
+        What the next block asks has the curvature ``c S_a' (S_a S_a')^-1 (S_a S_a' + rho I)^-1
+        S_a``, with c the `curvature` above, and eigenvalues ``c / (lambda + rho)`` below c / rho.
         """
         return pull * 0.0 + (curvature / self.rho + self.block.weight)
 

@@ -45,7 +45,7 @@ class Task:
 
 
 def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
-    """Return the tasks of a chunk; those that read what another wrote wait for it."""
+    """Return the tasks of a chunk; those that read `fresh` state wait for its writers."""
     layers = solver.layers(problem)
     last = layers[-1]
     memory = {t: tuple(n for n in solver.memory(problem) if n.endswith(f"_{t}")) for t in layers}
@@ -123,7 +123,7 @@ def visit(solver: BlockOptions, problem: Problem, task: Task, span: Learner, chu
     """Do one of the tasks that need a block's parameters."""
     below = chunk.inputs if task.block == 1 else chunk.state[f"z_{task.block - 1}"]
     assert below is not None
-    visit = _Visit(solver, problem, span, below, chunk, np.dtype(problem.dtype))
+    visit = _Visit(solver, problem, span, below, chunk)
     if task.does == "forward":
         visit.forward()
         return {}
@@ -134,7 +134,7 @@ def visit(solver: BlockOptions, problem: Problem, task: Task, span: Learner, chu
 
 
 def move(solver: BlockOptions, problem: Problem, t: int, chunk: Chunk) -> None:
-    """One gradient step on Z_t, at the length that the row's curvature allows."""
+    """Take one gradient step on Z_t, as long as each row's curvature allows."""
     state, train = chunk.state, solver.split(chunk)[0]
     rho = np.dtype(problem.dtype).type(solver.rho)
     constraint = solver.boundaries(problem)[t - 1]
@@ -153,16 +153,10 @@ class _Visit:
     """A task on one block of one chunk."""
 
     def __init__(
-        self,
-        solver: BlockOptions,
-        problem: Problem,
-        span: Learner,
-        below: Array,
-        chunk: Chunk,
-        dtype: np.dtype[Any],
+        self, solver: BlockOptions, problem: Problem, span: Learner, below: Array, chunk: Chunk
     ) -> None:
         self.solver, self.problem, self.span = solver, problem, span
-        self.below, self.chunk, self.dtype = below, chunk, dtype
+        self.below, self.chunk, self.dtype = below, chunk, np.dtype(problem.dtype)
         self.t, self.last = span.number, len(solver.layers(problem))
         self.constraint = solver.boundaries(problem)[self.t - 1]
         self.lower = solver.boundaries(problem)[self.t - 2] if self.t > 1 else None
@@ -188,14 +182,14 @@ class _Visit:
             yield rows, v, self.span.forward(v)
 
     def forward(self) -> None:
-        """``Z_t = P(f_t(Z_{t-1}))``."""
+        """Set ``Z_t = P(f_t(Z_{t-1}))``."""
         z = self._new(self.span.width)
         for rows, _, out in self._pieces():
             z[rows] = project(self.constraint, out)
         self.chunk.state[f"z_{self.t}"] = z
 
     def pull(self) -> None:
-        """``f_t(Z_{t-1})``, and what the block asks of Z_{t-1}."""
+        """Set ``f_t(Z_{t-1})``, and what the block asks of Z_{t-1}."""
         state, t = self.chunk.state, self.t
         f = self._new(self.span.width)
         pull, bend = self._new(self.below.shape[1] if t > 1 else 0), self._new(1)
@@ -213,7 +207,7 @@ class _Visit:
             state[f"pull_{t - 1}"], state[f"bend_{t - 1}"] = pull, bend
 
     def _upstream(self, out: Array, rows: Array) -> Array:
-        """Gradient of the block's own term in its output, row by row."""
+        """Return the gradient of the block's own term in its output, row by row."""
         chunk, t = self.chunk, self.t
         if t == self.last:
             assert chunk.y is not None
@@ -247,7 +241,7 @@ class _Visit:
                 u[rows] += z[rows] - out
         sums: Sums = {f"residual_{t}": self.local.residual}
         if t == self.last:
-            sums |= self.local.scores()
+            sums |= self.local.measured
         return sums | consensus.contribution(solver, [self.span], len(self.train), self.chunk)
 
     def _mini_batches(self) -> None:

@@ -11,7 +11,7 @@ SCHEDULES = ("constant", "cosine", "one_cycle", "plateau")
 # to next to nothing, both along half a cosine; Adam's momentum goes the other way.
 WARM, START, END = 0.3, 1 / 25, 1e-5
 HIGH, LOW = 0.95, 0.85
-# Plateau: a tenth after so many passes without a better loss.
+# Plateau: a tenth of the rate after so many passes without a better loss.
 PATIENCE, FACTOR = 5, 0.1
 
 
@@ -25,7 +25,7 @@ def rate(schedule: str, done: float) -> float:
 
 
 def momentum(schedule: str, done: float, beta1: float) -> float:
-    """Return Adam's beta1 at that point; it is `beta1` but for one cycle."""
+    """Return Adam's beta1 at that point: `beta1`, except in one cycle."""
     if schedule != "one_cycle":
         return beta1
     return _between(HIGH, LOW, done / WARM) if done < WARM else _fall(LOW, HIGH, done)

@@ -12,15 +12,14 @@ Per mini-batch (see `dadmm.solvers.block.minibatch`):
   parameters of every block take `inner_steps` optimiser steps on the block's own term.  Nothing
   is stored per sample.
 * *batch*: Z, then the parameters, then ``U_t += Z_t - f_t(Z_{t-1})``; Z and U are kept per sample.
-  (Parameters first, which is as valid, learnt markedly slower: they then see what the loss asked
-  for a pass ago.)
+  (Parameters first is as valid, but learnt markedly slower: they follow the loss of a pass ago.)
 
 At the exact minimiser over Z the residuals ``e_t = Z_t - f_t(Z_{t-1})`` obey ``rho e_{t-1} = J_t'
 rho e_t``: backpropagation's recursion.  One short Z step leaves them shrunk by its length, so
 each block's gradient is scaled back by it, one factor per block crossed.  With one Z step online
 (the default) the parameters' problems are taken at the point where that step was taken, where the
 residual is the step itself: the direction is backpropagation's, found block by block, and exactly
-Adam's for T = 1.  With more steps, or constraints, it is not.
+Adam's for T = 1.  With more steps or constraints it is not.
 
 Over data chunks, every agent trains a copy on its chunk, and the copies meet in a consensus
 (`consensus`).  The formulas were rebuilt from the papers' abstracts and published
@@ -95,7 +94,7 @@ class BlockADMM(BlockOptions, Solver):
         return NoBetterLoss(self.n_iter_no_change, rate)
 
     def incremental(self) -> BlockADMM:
-        """Return the method for one pass: no schedule, and no rows held out of so few."""
+        """Return the method for one pass: without a schedule, and without rows held out."""
         return replace(self, learning_rate_schedule="constant", early_stopping=False)
 
     def passes(self, problem: Problem, chunks: int) -> Schedule:
@@ -152,7 +151,6 @@ class BlockADMM(BlockOptions, Solver):
         return found
 
     def export(self, problem: Problem, layer: int, weights: Mapping[str, Any]) -> Arrays:
-        """Return a block's parameters under their names in the network."""
         return views(weights[f"theta_{layer}"], self.shapes(problem, layer))
 
     def _network(self, problem: Problem, weights: Arrays) -> Arrays:
@@ -186,10 +184,6 @@ class BlockADMM(BlockOptions, Solver):
             return FactorSpan(self, problem, weights, t)
         return Span(self, problem, weights, t, per_chunk(state, f"pi_{t}"), slot)
 
-    def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
-        """Return the parameters as they are."""
-        return {name: params[name] for name in self.parameters(problem, layer) if name in params}
-
     def visit(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Train a copy of the parameters on a chunk; or look at what a factorisation reads."""
         if part.phase is Phase.LOOK:
@@ -206,11 +200,11 @@ class BlockADMM(BlockOptions, Solver):
         train, _ = self.split(chunk)
         local = Local(self, problem, spans)
         local.run(chunk, train, chunk.pace)
-        sums: Sums = {**local.scores(), "residual": local.residual}
+        sums: Sums = {**local.measured, "residual": local.residual}
         return sums | consensus.contribution(self, spans, len(train), chunk)
 
     def _look(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
-        """Add up, over a chunk, what the start of a factorisation needs to know of its features."""
+        """Add up over a chunk what the start of a factorisation needs of its features."""
         *below, t = part.layers
         at = self.spans(problem)[t - 1][0] - 1
         (shape,) = self.shapes(problem, t).values()
@@ -230,7 +224,7 @@ class BlockADMM(BlockOptions, Solver):
         """Run the network forward on the rows that are held out, or on all."""
         rows = self.split(chunk)[1] if part.work == HELD_OUT else None
         if rows is not None and chunk.weight is not None:
-            rows = rows[chunk.weight[rows] > 0]  # of the others no label may be known
+            rows = rows[chunk.weight[rows] > 0]  # the others may have no known label
         params = self._network(problem, weights)
 
         def predict(x: Array) -> Array:
@@ -275,7 +269,7 @@ class BlockADMM(BlockOptions, Solver):
         return {**weights, f"theta_{t}": s.reshape(-1)}
 
     def report(self, problem: Problem, details: Sums) -> dict[str, float]:
-        """One row of history: the loss and the score are those seen while training."""
+        """Return one row of history, with the loss and the score seen while training."""
         seen = max(details["seen"], 1)
         row = training_row(problem, details)
         layers = self.layers(problem)
@@ -298,7 +292,7 @@ class BlockADMM(BlockOptions, Solver):
         return {name: float(value) for name, value in row.items()}
 
     def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
-        """Mean loss and score of the network on the rows that it was run forward on."""
+        """Return the mean loss and the score on the rows of the forward pass."""
         if not sums["forward_rows"]:
             raise OptionError("early_stopping needs chunks of 2 rows or more: none can be held out")
         return final_scores(problem, sums)

@@ -65,10 +65,8 @@ class Learner(Protocol):
         t.
     width : int
         Of the block's output.
-    anchor, theta : (size,) arrays
-        The parameters of the consensus, and this copy's.
-    count : float
-        Optimiser steps behind the copy.
+    anchor : (size,) array
+        The parameters of the consensus.
     """
 
     number: int
@@ -181,10 +179,8 @@ class Span:
         return {"theta": self.theta, "m": self.m, **({"v": self.v} if adam else {})}
 
     def numbers(self) -> Sums:
-        """Return what was measured, as sums: nothing."""
+        """Return nothing: all that is measured is in `Local`."""
         return {}
-
-    # ------------------------------------------------------------------------------ the function
 
     def forward(self, v: Array) -> Array:
         """Return ``f_t(v)``, not projected; it stays until the next call."""
@@ -208,8 +204,6 @@ class Span:
         the squared norms of both, of all rows together or of each.
         """
         return curvature * pull / np.maximum(upstream, 1e-30)
-
-    # --------------------------------------------------------------------------------- learning
 
     def learn(self, g: Array, rate: float, beta1: float, pull: bool) -> Array | None:
         """Take one optimiser step along the gradient ``J' g``; return the pull, if wanted.
@@ -301,14 +295,8 @@ class Local:
             else:
                 self._sweeps(x, y, w, now, beta1)
 
-    def scores(self) -> Sums:
-        """Return what was measured, as sums."""
-        return dict(self.measured)
-
-    # --------------------------------------------------------------------------- per mini-batch
-
     def _forward(self, x: Array) -> tuple[list[Array], list[Array]]:
-        """Return the outputs of all blocks, each given the one before it projected, and those."""
+        """Return the outputs of all blocks, as they are and projected; a block reads the latter."""
         outs: list[Array] = []
         projected = [x]
         for span, constraint in zip(self.spans, self.constraints, strict=True):
@@ -317,7 +305,7 @@ class Local:
         return outs, projected[1:]
 
     def _online(self, x: Array, y: Array, w: Array | None, rate: float, beta1: float) -> None:
-        """One Z step from the forward pass, and one step of the parameters, block by block.
+        """Take one Z step from the forward pass and one step of the parameters, block by block.
 
         ``Z_t = P(F_t - pull / rho)``, and block t learns from ``rho (F_t - Z_t)``, which is the
         pull itself where there is no constraint: it needs no second forward pass.
@@ -339,7 +327,7 @@ class Local:
                 g = pull
 
     def _sweeps(self, x: Array, y: Array, w: Array | None, rate: float, beta1: float) -> None:
-        """Several Z steps from the forward pass, then several steps of the parameters."""
+        """Take several Z steps from the forward pass, then several steps of the parameters."""
         outs, projected = self._forward(x)
         self.measure(outs[-1], y, w)
         z = [block.copy() for block in projected[:-1]]  # outputs lie in memory used again
@@ -351,7 +339,7 @@ class Local:
     def _batch(
         self, x: Array, y: Array, w: Array | None, kept: Arrays, rate: float, beta1: float
     ) -> None:
-        """Z, then the parameters, then U; Z and U are kept per sample."""
+        """Update Z, then the parameters, then U; Z and U are kept per sample."""
         last = len(self.spans) - 1
         z = [kept[f"z_{t + 1}"] for t in range(last)]
         u = [kept[f"u_{t + 1}"] for t in range(last)]
@@ -418,7 +406,7 @@ class Local:
         rate: float,
         beta1: float,
     ) -> None:
-        """One step of every block on its own problem, given Z and U."""
+        """Take one step of every block on its own problem, given Z and U."""
         for t, span in enumerate(self.spans):
             out = span.forward(x if t == 0 else z[t - 1])
             if t < len(z):

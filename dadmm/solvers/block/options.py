@@ -19,7 +19,7 @@ from dadmm.solvers.nmf.dictionary import check_features
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.stopping import HeldOut
 
-# The work of parts that evaluate on the rows held out.
+# `Part.work` of parts that evaluate on the rows held out.
 HELD_OUT = "held out"
 
 
@@ -185,9 +185,9 @@ class BlockOptions:
     def boundaries(self, problem: Problem) -> list[Constraint | None]:
         """Return the constraint on the output of each block; the last has none.
 
-        What a factorisation reads and gives is not negative.  Where Z does not move before it is
-        read, that holds of itself, and to project what is asked for onto it would let features
-        grow but not shrink.
+        A factorisation reads and gives what is not negative.  If Z is not updated before it is
+        read, it is non-negative already; projecting the target as well would let features grow
+        but never shrink.
         """
         chain = self.chain(problem)
         found = [chain.constraint(hi) for _, hi in self.spans(problem)]
@@ -204,7 +204,7 @@ class BlockOptions:
         return self.mode == "online" and self.z_steps == 1 and self.inner_steps == 1
 
     def variables(self, problem: Problem) -> dict[str, int]:
-        """Z_t and U_t in batch mode; nothing online; in a grid, what lies between tasks too."""
+        """Return the widths of the state: Z_t, U_t in batch mode, none online; more in a grid."""
         if self.schedule == "grid":
             return self.between(problem)
         if self.mode == "online":
@@ -218,7 +218,7 @@ class BlockOptions:
         }
 
     def memory(self, problem: Problem) -> dict[str, int]:
-        """Multipliers, and what was last sent, of each chunk in consensus ADMM."""
+        """Return what consensus ADMM keeps of each chunk: multipliers, and what was last sent."""
         return {
             f"{kind}_{t}": self.size(problem, t)
             for t in self.multiplied(problem)
@@ -271,14 +271,13 @@ class BlockOptions:
         return self.batch_size or int(np.clip(problem.rows // (16 * self.agents), 8, 128))
 
     def between(self, problem: Problem) -> dict[str, int]:
-        """Name and width of what lies between the tasks, beside Z and U in batch mode."""
+        """Return the state's widths by name in a grid: what tasks hand on, Z and U included."""
         chain, spans = self.chain(problem), self.spans(problem)
         widths = {t: chain.widths[hi] for t, (_, hi) in enumerate(spans[:-1], start=1)}
         if self.mode == "online":
             return {f"{kind}_{t}": width for t, width in widths.items() for kind in ("z", "target")}
-        found = {
-            f"{kind}_{t}": width for t, width in widths.items() for kind in ("z", "u", "f", "pull")
-        }
+        kinds = ("z", "u", "f", "pull")
+        found = {f"{kind}_{t}": width for t, width in widths.items() for kind in kinds}
         return found | {f"bend_{t}": 1 for t in widths}
 
     def split(self, chunk: Chunk) -> tuple[Array, Array]:

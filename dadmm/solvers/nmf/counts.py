@@ -1,10 +1,10 @@
-"""What factorisations compute, counted; the code that is counted is beside it."""
+"""What factorisations compute, counted; the counted code is beside this file."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from dadmm.solvers.counts import Footprint, Granularity, Work
+from dadmm.solvers.counts import Counts, Footprint, Granularity, Work
 from dadmm.solvers.nmf.dictionary import SWEEPS
 from dadmm.solvers.nmf.options import ROWS, FactorizationOptions
 from dadmm.solvers.parts import Part, Phase
@@ -49,7 +49,7 @@ def pulled(work: Work, rows: int, features: int, r: int, sweeps: int, pull: bool
         work.loop("pass", 2 * rows * features + rows * r, 3)
 
 
-class FactorizationCounts:
+class FactorizationCounts(Counts):
     """What a run of a factorisation costs."""
 
     whole_inputs = False
@@ -61,7 +61,6 @@ class FactorizationCounts:
     def footprint(
         self, solver: FactorizationOptions, problem: Problem, inputs: int, chunks: int
     ) -> Footprint:
-        """Return what a run holds in memory."""
         size = np.dtype(problem.dtype).itemsize
         d, r = solver.sizes(problem)
         row = inputs * d + size * r * (solver.mode == "batch") + 8
@@ -77,10 +76,9 @@ class FactorizationCounts:
         return Footprint(row, visit, weights, sums, sums, solve)
 
     def visit(self, solver: FactorizationOptions, problem: Problem, part: Part, rows: int) -> Work:
-        """Return the work of a part on a chunk."""
         each = min(solver.batch_size if solver.mode == "online" else ROWS, rows)
         work, item = Work(), np.dtype(problem.dtype).itemsize
-        features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
+        features, r = solver.sizes(problem)
         online = solver.mode == "online"
         piece = Work(calls=10)
         piece.loop("gather", each * features, 4)
@@ -106,27 +104,11 @@ class FactorizationCounts:
     def weights(
         self, solver: FactorizationOptions, problem: Problem, layer: int
     ) -> tuple[Work, Work]:
-        """Return what preparing and improving the dictionary compute."""
-        return prepare(solver, problem), solve(solver, problem, SWEEPS)
-
-
-def prepare(solver: FactorizationOptions, problem: Problem) -> Work:
-    """Return the work of making the dictionary ready: none, but for reading it."""
-    kept = _kept(solver, problem)
-    return Work(moved=kept, result=kept)
-
-
-def solve(solver: FactorizationOptions, problem: Problem, sweeps: int) -> Work:
-    """Return the work of an update of the dictionary, see `Factorization.solve`."""
-    features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
-    work = Work(result=_kept(solver, problem), constants=8.0)
-    settled(work, features, r, sweeps)
-    work.dense(r, 2.0 * r * r * features)
-    return work
-
-
-def _kept(solver: FactorizationOptions, problem: Problem) -> float:
-    """Return the bytes of the dictionary, and of the sums behind it."""
-    features, r = problem.architecture.widths[0], problem.architecture.widths[-1]
-    numbers = r * features if solver.mode == "batch" else r * (2 * features + r)
-    return float(np.dtype(problem.dtype).itemsize * numbers)
+        """Count reading the dictionary with the sums behind it, and `Factorization.update`."""
+        features, r = solver.sizes(problem)
+        numbers = r * features if solver.mode == "batch" else r * (2 * features + r)
+        kept = float(np.dtype(problem.dtype).itemsize * numbers)
+        update = Work(result=kept, constants=8.0)
+        settled(update, features, r, SWEEPS)
+        update.dense(r, 2.0 * r * r * features)
+        return Work(moved=kept, result=kept), update

@@ -14,12 +14,8 @@ from dadmm.solvers.sums import Sums
 # The looks at the data that a start from its singular vectors takes.
 STAGES = ("gram", "signs")
 RECENT = 16.0
-
-
 # Sweeps over the dictionary per update.
 SWEEPS = 4
-
-
 # A start from the data's singular vectors needs the whole of Z'Z, (features, features).
 MOST_FEATURES = 4096
 
@@ -33,7 +29,7 @@ class Dictionary:
     gram, cross : (r, r), (r, d) arrays
         Means over rows of M'M and M'Z, of the mini-batches so far.
     count : float
-        How many these were.
+        How many mini-batches there were.
     window : int
         Mini-batches that the means remember, and a sixteenth of those so far: codes of long ago
         belong to another dictionary (Mairal et al. 2010, section 3.4.3).
@@ -92,7 +88,7 @@ def settled(
     wide = swept(np.asarray(s, np.float64), gram, cross, SWEEPS, unit, **penalty)
     if not revive:
         return wide.astype(s.dtype), 0
-    # What is drawn follows from the dictionary: the same after a resume, another one next time.
+    # The dictionary is the seed: the draw is the same after a resume, and another one next time.
     wide, dead = nonnegative.revive(gram, wide, (crc32(s.tobytes()),))
     if unit and dead:
         wide[dead] /= np.maximum(np.linalg.norm(wide[dead], axis=1, keepdims=True), 1e-30)
@@ -100,7 +96,7 @@ def settled(
 
 
 def negative(z: Array, first: bool) -> str:
-    """Return the message about features below 0, read by the `first` block or a later one."""
+    """Return the message on features below 0 that the `first` block reads, or a later one."""
     if first:
         return (
             f"x has numbers as low as {z.min():.3g}, and a factorisation has none below 0: shift "
@@ -109,7 +105,7 @@ def negative(z: Array, first: bool) -> str:
         )
     return (
         f"an NMFBlock reads features as low as {z.min():.3g}, and factorises none below 0: put a "
-        "relu, or constraints='nonnegative', before it"
+        "relu, or constraints='non_negative', before it"
     )
 
 
@@ -123,7 +119,7 @@ def check_features(count: int) -> None:
 
 def look(features: Array, stage: object, s: Array) -> Sums:
     """Return what a start from the data needs of some rows, as sums: see `nonnegative.nndsvd`."""
-    # Some hundred rows at a time: their products in the features' dtype, added up in float64.
+    # Of some hundred rows: products are in the features' dtype, and are added up in float64.
     if stage == "gram":
         return {"look": (features.T @ features).astype(np.float64)}
     scores = (features @ s.T).astype(np.float64)

@@ -14,8 +14,8 @@ from dadmm.solvers.problem import Problem
 
 # Rows of a mini-batch online, and of what is coded at once: z of 784 float32 stays in the cache.
 ROWS = 512
-# Chunks of a round online, or the root of their number if that is more: more at once are more
-# workers' work, more rounds a better dictionary after a pass.
+# Chunks of a round online, or the root of their number if that is more.  More at once keep more
+# workers busy; more rounds give a better dictionary after a pass.
 TOGETHER = 8
 
 

@@ -1,4 +1,4 @@
-"""What the tasks of relaxed ADMM compute, counted; the code that is counted is beside it."""
+"""What the tasks of relaxed ADMM compute, counted; the counted code is beside this file."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from dadmm.networks.scaling import SCALED
 from dadmm.numerics.activations import PIECEWISE, get_activation
-from dadmm.solvers.counts import Footprint, Granularity, Work, target_bytes
+from dadmm.solvers.counts import Counts, Footprint, Granularity, Work, target_bytes
 from dadmm.solvers.parts import Part, Phase
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.relaxed.options import RelaxedOptions, Task
 from dadmm.solvers.relaxed.sweep import tile_rows
 
-# Steps on a subproblem without a closed form, per row and sweep, as a rule: a row rests once it
-# has settled, but its tile goes on.
+# Usual steps per row and sweep on a subproblem without a closed form: a row rests once it has
+# settled, but its tile goes on.
 STEPS = 4
 TRIALS = 1.3
 
 
-class RelaxedCounts:
+class RelaxedCounts(Counts):
     """What a run of relaxed ADMM costs."""
 
     whole_inputs = True
@@ -32,7 +32,6 @@ class RelaxedCounts:
     def footprint(
         self, solver: RelaxedOptions, problem: Problem, inputs: int, chunks: int
     ) -> Footprint:
-        """Return what a run holds in memory."""
         size = np.dtype(problem.dtype).itemsize
         arch = problem.architecture
         widths, hidden, outputs = arch.widths, arch.widths[1:-1], arch.widths[-1]
@@ -79,7 +78,6 @@ class RelaxedCounts:
         return Footprint(row, visit, weights, size * sums, 8 * sums, max(solve))
 
     def visit(self, solver: RelaxedOptions, problem: Problem, part: Part, rows: int) -> Work:
-        """Return the work of a part on a chunk."""
         work, keeps = Work(), solver.state == "keep"
         if part.phase is Phase.EVALUATE:
             _evaluate(solver, problem, work, rows, forward=keeps)
@@ -88,7 +86,7 @@ class RelaxedCounts:
         assert isinstance(does, Task)
         if not keeps and does.sweep is not None:
             _forward(work, problem, rows, rows, to=problem.architecture.depth)
-            loss_passes(work, problem, rows, 1)
+            _loss_passes(work, problem, rows, 1)
         if does.evaluate:
             _evaluate(solver, problem, work, rows, forward=keeps)
         if does.sweep is not None:
@@ -99,12 +97,11 @@ class RelaxedCounts:
         return work
 
     def weights(self, solver: RelaxedOptions, problem: Problem, layer: int) -> tuple[Work, Work]:
-        """Return what preparing and solving for a layer's weights compute."""
-        return prepare(solver, problem, layer), solve(solver, problem, layer)
+        return _prepare(solver, problem, layer), _solve(solver, problem, layer)
 
 
-def prepare(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
-    """Return the work of making a layer's weights ready, see `weights.prepare`."""
+def _prepare(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
+    """Count `dadmm.solvers.relaxed.weights.prepare`."""
     arch, size = problem.architecture, np.dtype(problem.dtype).itemsize
     work = Work()
     index = min(layer, arch.depth)
@@ -120,8 +117,8 @@ def prepare(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
     return work
 
 
-def solve(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
-    """Return the work of a layer's weight update, see `dadmm.solvers.relaxed.weights.solve`."""
+def _solve(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
+    """Count `dadmm.solvers.relaxed.weights.solve`."""
     arch = problem.architecture
     work = Work()
     index = min(layer, arch.depth)
@@ -136,8 +133,8 @@ def solve(solver: RelaxedOptions, problem: Problem, layer: int) -> Work:
     return work
 
 
-def loss_passes(work: Work, problem: Problem, rows: int, times: float) -> None:
-    """Count evaluations of the loss on as many rows: its value, its gradient, or right answers."""
+def _loss_passes(work: Work, problem: Problem, rows: int, times: float) -> None:
+    """Count evaluations of the loss on so many rows: its value, its gradient, or right answers."""
     work.loop("loss", times * rows * problem.architecture.widths[-1], 6)
 
 
@@ -173,7 +170,7 @@ def _evaluate(
         work.moved += size * rows * width
     work.product(rows, width, out)
     work.moved += size * rows * width
-    loss_passes(work, problem, rows, 3)
+    _loss_passes(work, problem, rows, 3)
     work.result += 32
     if solver.head_refit:
         _gram(work, problem, rows, width)
@@ -223,7 +220,7 @@ def _sweep(
             work.loop("prox", rows * out)
         else:
             work.loop("loss", 4 * rows * out)
-        loss_passes(work, problem, rows, 3)
+        _loss_passes(work, problem, rows, 3)
         work.moved += size * rows * widths[-2]
     elif hi == depth - 1:
         work.product(rows, widths[hi], out)
@@ -293,6 +290,6 @@ def _two(
         work.product(tile, width, width, steps * tiles)
     work.product(tile, width, above, steps * tiles)
     _activation(work, problem, 2 * (1 + steps) * wide, 2 * (1 + steps) * tiles)
-    # Of both kinds of steps most of the time goes into picking rows and comparing them.
+    # Most of the time of both kinds of steps goes into picking and comparing rows.
     around, each = (15, 30) if solver.variant == "proximal" else (16, 24)
     work.loop("pass", (around + each * steps) * elements, (around + each * steps) * tiles)

@@ -10,11 +10,11 @@ over n samples (rows), with ``r_i = V_i - s_i V_{i-1} - act(.)``:
 
 2-splitting (V auxiliary): the middle sum is ``mu/2 |V_i - s_i V_{i-1} - act(A_i)|^2``.
 
-One iteration is one sweep over the per-sample blocks, from the head down so that what the loss
-asks for reaches the first layer in one sweep, and then the weight solves.  In a sweep each block
+One iteration is one sweep over the per-sample blocks, and then the weight solves.  The sweep goes
+from the head down, so that the loss reaches the first layer in one sweep.  In a sweep each block
 is updated by ``V <- V - gradient M^-1`` with the curvature M of its subproblem, which is the exact
-minimiser where that is quadratic.  The gradients that this needs are, for free, those of the
-stationarity report; each is taken just before its block moves.
+minimiser where that is quadratic.  Its gradients, each taken just before its block moves, are also
+those of the stationarity report.
 
 The formulas were rebuilt from the paper's abstract and published relatives and checked
 numerically against their defining minimisations (tests/solvers); they are derived, not
@@ -43,7 +43,7 @@ from dadmm.solvers.relaxed import weights as weight_step
 from dadmm.solvers.relaxed.counts import RelaxedCounts
 from dadmm.solvers.relaxed.options import RelaxedOptions, Task
 from dadmm.solvers.relaxed.sweep import sweep, tile_rows
-from dadmm.solvers.solver import Solver, Weights
+from dadmm.solvers.solver import Solver, Weights, scoring
 from dadmm.solvers.sums import Sums
 
 _work = lasting()
@@ -75,20 +75,15 @@ class RelaxedADMM(RelaxedOptions, Solver):
 
         For the proximal 2-splitting there are more passes, which repeat only the weight step.
         """
-        refit = self._evaluation(problem)
-        after = (*(Pass((refit,), (self.readout(problem),)),) * self._refits(problem),)
-        return Schedule(self._iteration(problem), after=(*after, Pass((refit,), ())))
+        score = scoring(self.layout(problem))
+        refits = (Pass(score.parts, (self.readout(problem),)),) * self._refits(problem)
+        return Schedule(self._iteration(problem), after=(*refits, score))
 
     def _refits(self, problem: Problem) -> int:
         """Return 0 without a refit, 1 where it is exact in one step, else 8 Newton-like steps."""
         if not self.head_refit:
             return 0
         return 1 if problem.loss in ("squared", "hinge") else 8
-
-    def _evaluation(self, problem: Problem) -> Part:
-        """Run the network forward: losses, scores, and the sums of the head refit."""
-        layers = (*range(1, problem.architecture.depth), self.readout(problem))
-        return Part("evaluate-chunk", Phase.EVALUATE, layers=layers, x=True, y=True)
 
     def _iteration(self, problem: Problem) -> tuple[Pass, ...]:
         depth = problem.architecture.depth
@@ -117,7 +112,7 @@ class RelaxedADMM(RelaxedOptions, Solver):
         if len(spans) > 1:
             # The first layer of a region couples to the newest V of the region on its left.
             parts += [self._coupling(problem, (lo, lo)) for lo, _ in spans[1:]]
-            parts.append(self._evaluation(problem))
+            parts += scoring(self.layout(problem)).parts
         first = Pass(tuple(parts), layers)
         if not self.refines:
             return (first,)
@@ -126,12 +121,12 @@ class RelaxedADMM(RelaxedOptions, Solver):
         return (first, *(refine for _ in range(self.inner_steps - 1)))
 
     def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
-        """Return a layer's parameters; those of the refitted head as the last layer's."""
+        """Return a layer's parameters, and those of the refitted head as the last layer's."""
         number = min(layer, problem.architecture.depth)
         return {f"{kind}_{number}": weights[f"{kind}_{layer}"] for kind in "wb"}
 
     def _names(self, problem: Problem, i: int) -> tuple[str, ...]:
-        """Per-sample blocks that belong to layer i; none beyond the head."""
+        """Return the per-sample blocks of layer i; none beyond the head."""
         depth = problem.architecture.depth
         if i > depth:
             return ()
@@ -166,7 +161,7 @@ class RelaxedADMM(RelaxedOptions, Solver):
         return params
 
     def start(self, problem: Problem, weights: Arrays, chunk: Chunk) -> tuple[Arrays, Sums]:
-        """Forward pass: U_i = A_i, V_i, V_N = A_N, L = gradient of the loss; and X~'X~."""
+        """Run forward: U_i = A_i, V_i, V_N = A_N, L = gradient of the loss; and return X~'X~."""
         assert chunk.x is not None
         state = self._forward(problem, weights, chunk) if self.state == "keep" else {}
         return state, {"gram_1": gram(chunk.x)}
@@ -196,7 +191,7 @@ class RelaxedADMM(RelaxedOptions, Solver):
         return state
 
     def _room(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return room for a block of state: new, unless the visit's end is that of the block."""
+        """Return room for a block of state: new if it is kept, or memory that is used again."""
         return np.empty(shape, dtype) if self.state == "keep" else _work.take(name, shape, dtype)
 
     def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
@@ -266,7 +261,7 @@ class RelaxedADMM(RelaxedOptions, Solver):
         return found, most
 
     def evaluate(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
-        """Forward pass: loss and score of the network that would predict, sums of the refit."""
+        """Run the network that predicts forward: its loss and score, and sums for the refit."""
         arch = problem.architecture
         loss = get_loss(problem.loss)
         assert chunk.x is not None
@@ -305,11 +300,11 @@ class RelaxedADMM(RelaxedOptions, Solver):
         return weight_step.solve(self, problem, layer, weights, sums)
 
     def report(self, problem: Problem, details: Sums) -> dict[str, float]:
-        """One row of history; per-sample quantities are means over the samples.
+        """Return one row of history; per-sample quantities are means over the samples.
 
         Everything but `step` and `size` describes the point that the iteration started from;
-        `stationarity` is made of each block's gradient just before the block moved, which is zero
-        for all of them at stationary points only.
+        `stationarity` is made of each block's gradient just before the block moved.  All of these
+        are zero at stationary points only.
         """
         depth = problem.architecture.depth
         n = problem.rows
@@ -345,7 +340,6 @@ class RelaxedADMM(RelaxedOptions, Solver):
         return row
 
     def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
-        """Mean loss of the network that predicts, and its accuracy or R^2, on the training data."""
         if problem.classes:
             score = sums["correct"] / problem.rows
         else:

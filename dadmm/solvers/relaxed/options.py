@@ -114,14 +114,13 @@ class RelaxedOptions:
         return {**blocks, f"v_{arch.depth}": widths[-1], "l": widths[-1]}
 
     def spans(self, problem: Problem) -> list[tuple[int, int]]:
-        """First and last layer of each region, from the first layer to the head."""
+        """Return the first and last layer of each region, from the first layer to the head."""
         groups = np.array_split(np.arange(1, problem.architecture.depth + 1), self.regions)
         return [(int(group[0]), int(group[-1])) for group in groups]
 
     def layers(self, problem: Problem) -> tuple[int, ...]:
-        """Layers 1 to N and, as N+1, the refitted head that predicts."""
-        last = problem.architecture.depth + int(self.head_refit)
-        return tuple(range(1, last + 1))
+        """Return the layers: 1 to N and, as N+1, the refitted head that predicts."""
+        return tuple(range(1, self.readout(problem) + 1))
 
     def readout(self, problem: Problem) -> int:
         """Return the number of the layer that turns the last features into predictions."""

@@ -1,7 +1,7 @@
 """Updates of single blocks of the relaxed ADMM: U of the 3-splitting, V of the 2-splitting.
 
-Formulas: `method.py`.  All work on a tile of rows, and no row's result depends on
-which others share its tile.
+The formulas are in `method.py`.  All updates work on a tile of rows; no row's result depends on the
+others of its tile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dadmm.numerics.algebra import row_squares, square
 from dadmm.numerics.types import Array
 
 
-def u_exact(
+def update_u(
+    exact: bool,
     activation: Activation,
     pre: Array,
     bias: Array,
@@ -28,32 +29,20 @@ def u_exact(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """U-update of the proximal 3-splitting, in place; see `relaxed_kernels.u_piecewise`."""
-    blocks = pre, bias, u, v, below if skip else v, skip
-    if activation.kind == PIECEWISE:
-        return relaxed_kernels.u_piecewise(*blocks, activation.slope, mu, nu, tau)
-    return relaxed_kernels.u_smooth(activation.kind, *blocks, mu, nu, tau)
+    """Update U of the 3-splitting in place, exactly or linearized.
 
-
-def u_linearized(
-    activation: Activation,
-    pre: Array,
-    bias: Array,
-    u: Array,
-    v: Array,
-    below: Array,
-    skip: bool,
-    mu: float,
-    nu: float,
-    tau: float,
-) -> tuple[float, float, float, float]:
-    """U-update of the linearized 3-splitting, in place; see `relaxed_kernels.u_linearized`."""
+    See `u_piecewise`, `u_smooth` and `u_linearized` in `dadmm.numerics.relaxed_kernels`.
+    """
     blocks = pre, bias, u, v, below if skip else v, skip
     piecewise = activation.kind == PIECEWISE
     slope, kind = (activation.slope, None) if piecewise else (None, activation.kind)
-    return relaxed_kernels.u_linearized(
-        slope, kind, activation.mix, activation.bend, *blocks, mu, nu, tau
-    )
+    if not exact:
+        return relaxed_kernels.u_linearized(
+            slope, kind, activation.mix, activation.bend, *blocks, mu, nu, tau
+        )
+    if piecewise:
+        return relaxed_kernels.u_piecewise(*blocks, activation.slope, mu, nu, tau)
+    return relaxed_kernels.u_smooth(activation.kind, *blocks, mu, nu, tau)
 
 
 @dataclass
@@ -99,7 +88,7 @@ class TwoSplitBlock:
         return g
 
     def linearized(self, v: Array, a: Array, tau: float) -> tuple[Array, float]:
-        """One gradient step per row, with tau raised fourfold where the model fails to bound phi.
+        """Take one gradient step per row; raise tau fourfold where the model fails to bound phi.
 
         A row whose model still fails after 12 raises stays where it is (at a kink the gradient
         need not be a descent direction).
@@ -136,8 +125,8 @@ class TwoSplitBlock:
     ) -> tuple[Array, float]:
         """Minimise ``phi + tau/2 |v - start|^2`` by damped steps with the curvature's inverse.
 
-        A row's step is halved when it fails to descend, and the row rests once a step is below
-        `tol` times its length: no row depends on which others share its tile.
+        A row's step is halved when it fails to descend.  The row rests once a step is below `tol`
+        times its length.
         """
         v, r = start.copy(), self.residual(start, a)
         r_start = r

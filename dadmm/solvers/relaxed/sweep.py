@@ -1,8 +1,8 @@
 """One sweep of the relaxed ADMM over the per-sample blocks of a chunk.
 
-The updates, their order and their source are described in `method.py`.  A chunk is
-swept tile by tile of rows, so that the blocks of a layer stay in a core's cache while they are
-worked on, and no temporary grows with the chunk.
+`method.py` describes the updates, their order and their source.  A chunk is swept tile by tile of
+rows: the blocks of a layer stay in a core's cache while they are worked on, and no temporary grows
+with the chunk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.relaxed.options import RelaxedOptions
-from dadmm.solvers.relaxed.subproblems import TwoSplitBlock, u_exact, u_linearized
+from dadmm.solvers.relaxed.subproblems import TwoSplitBlock, update_u
 from dadmm.solvers.sums import Sums, combine
 
 _work = lasting()
@@ -63,7 +63,7 @@ def sweep(
 
 
 def tile_rows(problem: Problem, rows: int) -> int:
-    """Rows whose blocks of one layer stay in a core's cache while they are worked on."""
+    """Return how many rows make a tile: their blocks of one layer stay in a core's cache."""
     return int(min(rows, np.clip(65536 // max(problem.architecture.widths[1:]), 256, 2048)))
 
 
@@ -108,7 +108,7 @@ def _head(
 def _three(
     solver: RelaxedOptions, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
 ) -> Sums:
-    """3-splitting: V_i exactly, then U_i, for i from the region's last layer to its first."""
+    """Update V_i exactly, then U_i, from the region's last layer to its first (3-splitting)."""
     arch = problem.architecture
     activation = get_activation(arch.activation)
     lo, hi = span
@@ -147,10 +147,8 @@ def _three(
         np.matmul(below, weights[f"w_{i}"], out=pre)
         border = solver.border(problem, i - 1)
         tau = solver.tau + border * (2 * solver.nu * skip * activation.lipschitz**2 + solver.mu)
-        u_step = u_exact if solver.variant == "proximal" else u_linearized
-        found = u_step(
-            activation, pre, weights[f"b_{i}"], u, v, below, skip, solver.mu, solver.nu, tau
-        )
+        exact, b = solver.variant == "proximal", weights[f"b_{i}"]
+        found = update_u(exact, activation, pre, b, u, v, below, skip, solver.mu, solver.nu, tau)
         for name, value in zip(("pre", "slope_u", "step_u", "size_u"), found, strict=True):
             sums[f"{name}_{i}"] = value
         asked = pre
@@ -160,7 +158,7 @@ def _three(
 def _two(
     solver: RelaxedOptions, problem: Problem, span: tuple[int, int], weights: Arrays, blocks: Arrays
 ) -> Sums:
-    """2-splitting: V_i, for i from the region's last layer to its first."""
+    """Update V_i, from the region's last layer to its first (2-splitting)."""
     arch = problem.architecture
     activation = get_activation(arch.activation)
     lo, hi = span

@@ -1,4 +1,4 @@
-"""What relaxed ADMM does once per iteration: curvatures of V, and the weight solves."""
+"""The work of relaxed ADMM once per iteration: curvatures of V, and the weight solves."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def solve(
     details: Sums = dict(weights.details)
     if layer == solver.layers(problem)[-1]:
         details = {**numbers(sums), **details}  # of the first pass, which alone sweeps
-    if f"cross_{layer}" not in sums:  # not visited, or settled: stays as it is
+    if f"cross_{layer}" not in sums:  # not visited, or settled: unchanged
         return {name: weights[name] for name in (*names, settled) if name in weights}, details
     n = problem.rows
     g = np.asarray(sums[f"gram_{layer}"], np.float64) / n
