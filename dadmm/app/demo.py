@@ -31,12 +31,12 @@ CONFIG: dict[str, Any] = {
 
 
 def run_demo(path: str, workers: int, out: Console) -> None:
-    """Train, compare, draw, and say what to try next.
+    """Train, compare, draw, and print what to try next.
 
     Parameters
     ----------
     path : str
-        Where the run is kept; a run of an earlier demo there is replaced.
+        Where to keep the run; it replaces that of an earlier demo.
     workers : int
         Worker processes; 0 runs on threads.
     """
@@ -95,7 +95,7 @@ def run_demo(path: str, workers: int, out: Console) -> None:
 
 
 def _is_demo(path: str) -> bool:
-    """Whether what lies at `path` is an earlier demo, which may be replaced."""
+    """Whether `path` holds the run of an earlier demo, which may be replaced."""
     try:
         stored = Session.open(path).pipeline
     except StoreError:
