@@ -1,4 +1,4 @@
-"""Amounts as people write them: 1GB/s, 10Gbit, 1ms."""
+"""Read amounts as people write them: 1GB/s, 10Gbit, 1ms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rate(text: str, option: str) -> float:
     Raises
     ------
     OptionError
-        If it is neither, or no rate that anything has.
+        If the text is neither, or the rate is out of range.
     """
     amount = text.strip().removesuffix("/s").strip()
     try:
@@ -41,7 +41,7 @@ def duration(text: str, option: str) -> float:
     Raises
     ------
     OptionError
-        If it is no time, or longer than a minute.
+        If the text is no time, or the time is longer than a minute.
     """
     try:
         found = float(parse_timedelta(text, default="s"))
