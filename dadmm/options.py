@@ -115,7 +115,8 @@ class Option:
         if kind in (list, Sequence, np.ndarray):
             of = self.items or (object,)
             flat = getattr(value, "ndim", 1) == 1
-            return flat and self._holds(len(value)) and all(_is_any(item, of) for item in value)
+            good = all(any(_is_a(item, kind) for kind in of) for item in value)
+            return flat and self._holds(len(value)) and good
         return True
 
     def _holds(self, size: float) -> bool:
@@ -169,10 +170,6 @@ class Option:
         if kind is list and self.items:
             return f"{python} of {either([KINDS[item].python for item in self.items])}"
         return f"{python}, {self.bounds}" if kind in (int, float) and self.bounds else python
-
-
-def _is_any(value: object, kinds: tuple[type, ...]) -> bool:
-    return any(_is_a(value, kind) for kind in kinds)
 
 
 def _is_a(value: object, kind: type) -> bool:

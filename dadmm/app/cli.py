@@ -366,7 +366,8 @@ def show(path: str, picture: str | None, page: str | None, digest: bool) -> None
     out.print(_summary(summary(estimator, session)))
     if history.sizes["iteration"]:
         out.print()
-        out.print(_history_table(history))
+        header, *rows = history_rows(history, 12)
+        out.print(plain_table(header, rows))
     if picture:
         from dadmm.app.report.plot import plot_history
 
@@ -384,11 +385,6 @@ def _summary(facts: Mapping[str, str]) -> Table:
     for name, value in facts.items():
         table.add_row(Text(name, style="bold"), value)
     return table
-
-
-def _history_table(history: Any) -> Table:
-    header, *rows = history_rows(history, 12)
-    return plain_table(header, rows)
 
 
 @commands.command(short_help="Print a config with every key, or check one.")

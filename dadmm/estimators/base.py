@@ -269,7 +269,7 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         if "reseeded" in self.history_ and (died := self.history_["reseeded"]).sum() > 0:
             where = ", ".join(str(k) for k in died["iteration"].values[died.values > 0][:8])
             warnings.warn(
-                f"{int(died.sum())} factors died, which no row used, and were seeded again, in "
+                f"{int(died.sum())} factors died (no row used them) and were seeded again, in "
                 f"iteration {where}",
                 FactorWarning,
                 stacklevel=4,
@@ -359,19 +359,15 @@ class _Predict:
         self.network, self.finish = network, finish
 
     def __call__(self, block: Array, name: str) -> Array:
-        return self.finish(_forward(self.network, block, name))
-
-
-def _forward(network: Network, x: Array, name: str) -> Array:
-    outputs = network.forward(x)
-    good = np.isfinite(outputs).all(axis=1)
-    if not good.all():
-        raise DataError(
-            f"{name} has no finite prediction in row {good.argmin()}: its numbers, or those of "
-            f"training, are too large for {network.dtype}; scale them down, or use "
-            "dtype='float64'"
-        )
-    return outputs
+        outputs = self.network.forward(block)
+        good = np.isfinite(outputs).all(axis=1)
+        if not good.all():
+            raise DataError(
+                f"{name} has no finite prediction in row {good.argmin()}: its numbers, or those of "
+                f"training, are too large for {self.network.dtype}; scale them down, or use "
+                "dtype='float64'"
+            )
+        return self.finish(outputs)
 
 
 def same(outputs: Array) -> Array:

@@ -32,7 +32,7 @@ from dadmm.app.planner.loop_rates import (
 )
 from dadmm.app.planner.machine import Machine, Rates
 from dadmm.app.planner.store_rates import store_rates
-from dadmm.app.planner.timing import Effort, join, together
+from dadmm.app.planner.timing import Effort, join, meet
 
 BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -98,16 +98,16 @@ def _mean(values: list[Any]) -> Any:
 
 def _measure(disk: str, effort: Effort) -> Rates:
     with threadpool_limits(1), np.errstate(all="ignore"):
-        together()
+        meet()
         products = {
             rows: {width: product_rate(rows, width, effort.each) for width in effort.widths}
             for rows in effort.rows
         }
-        together()
+        meet()
         loops = loop_rates(effort)
         call = call_seconds(effort.each)
         memory = memory_rate(effort)
-        together()
+        meet()
         wide = {width: wide_rate(width, effort.each) for width in effort.wide}
         place = Path("/dev/shm")
         with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as folder:

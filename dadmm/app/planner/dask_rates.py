@@ -93,7 +93,7 @@ def of_dask(disk: str, effort: Effort) -> dict[str, float]:
         with client.as_current():
             shared = _driver(None, effort)
             stored = _driver(f"{disk}/driver", effort)
-    # Five tasks wait for each other: load, visit, sum, solve, report. A solve stores four arrays.
+    # Five tasks wait for each other: load, visit, sum, solve, report. The parameters are 4 arrays.
     return {
         "task": task,
         "overhead": task / 2,

@@ -90,15 +90,6 @@ def simulate(tasks: Tasks, costs: Sequence[Cost], cluster: Cluster) -> Trace:
     return _Simulation(tasks, costs, cluster).run()
 
 
-def critical_path(tasks: Tasks, costs: Sequence[Cost]) -> float:
-    """Return the seconds of the longest chain of tasks: no number of workers is faster."""
-    done = [0.0] * len(tasks)
-    for task, needs in enumerate(tasks.needs):
-        begin = max((done[need] for need in needs), default=0.0)
-        done[task] = begin + costs[tasks.kind[task]].seconds
-    return max(done)
-
-
 class _Sender:
     """Which workers have a result that many want, and when each could send it."""
 

@@ -10,7 +10,7 @@ from statistics import median
 
 import numpy as np
 
-from dadmm.app.planner.timing import Effort, timed_once, together
+from dadmm.app.planner.timing import Effort, meet, timed_once
 from dadmm.store.arrays import ZarrBlocks
 
 
@@ -33,7 +33,7 @@ def store_rates(folder: str, durable: bool, effort: Effort) -> dict[str, float]:
     for generation in range(effort.generations):
         group = f"state/{generation}"
         blocks.create(f"{group}/v", (len(block) * count, 1024), len(block), "<f4", ("a", "b"))
-        together()
+        meet()
         last = generation == effort.generations - 1
         began = time.perf_counter()
         for chunk in range(count):
@@ -55,7 +55,7 @@ def store_rates(folder: str, durable: bool, effort: Effort) -> dict[str, float]:
     files = [timed_once(partial(blocks.write, few, c, small)) for c in range(count)]
     files += [timed_once(partial(blocks.read, few, chunk)) for chunk in range(count)]
     _forget(Path(folder))
-    together()
+    meet()
     cold = [timed_once(partial(blocks.read, kept, chunk)) for chunk in range(count)]
     seeks = [timed_once(partial(blocks.read, few, chunk)) for chunk in range(count)]
     unlinked = timed_once(partial(blocks.delete, few))

@@ -66,7 +66,7 @@ def join(barrier: Any) -> None:
     _barrier = barrier
 
 
-def together() -> None:
+def meet() -> None:
     """Wait until all processes are here, so that all measure the same thing at the same time."""
     if _barrier is not None:
         _barrier.wait(PATIENCE)

@@ -11,7 +11,6 @@ from dadmm.errors import OptionError
 
 BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 BIT = re.compile(r"([0-9.]+) ?([kmgt]?)bits?", re.IGNORECASE)
-LEAST, MOST = 1.0, 1e15
 
 
 def rate(text: str, option: str) -> float:
@@ -28,7 +27,7 @@ def rate(text: str, option: str) -> float:
         found = float(parse_bytes(amount)) if bits is None else _bits(bits)
     except (ValueError, OverflowError) as error:
         raise OptionError(f"{option} {text!r}: write it like 1GB/s or 10Gbit") from error
-    return _within(found, LEAST, MOST, text, option)
+    return _within(found, 1.0, 1e15, text, option)
 
 
 def _bits(found: re.Match[str]) -> float:
