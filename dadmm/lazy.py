@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for (PEP 562)."""
+"""Import the names of a package when they are first used (PEP 562)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def lazy(
     package : str
         ``__name__`` of the package.
     homes : mapping of str to str
-        For each name, the module that has it, relative to the package.
+        The module of each name, relative to the package.
     """
 
     def get(name: str) -> Any:

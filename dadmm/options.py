@@ -4,7 +4,7 @@
     class Gradient:
         rate: float = option(0.5, above=0, means="Length of a step.")
 
-From its description follow the check of a value and the message (`check_options`), the section
+The description makes the check of a value and its message (`check_options`), the section
 Parameters of the class's docstring (`documented`), and the key of a config with its property in
 the JSON Schema and its line in the example (`dadmm.app.schema`).
 """
@@ -27,14 +27,14 @@ import numpy as np
 from dadmm.errors import OptionError, nearest
 
 T = TypeVar("T")
-# The default of an option that has to be given.
+# The default of an option that must be given.
 REQUIRED: Any = MISSING
 
 
 class Kind(NamedTuple):
-    """A kind of values: the types that it takes, and its names.
+    """A kind of values: its types, and its names in messages, docstrings and JSON Schema.
 
-    They are its names in messages (one value, and several), in docstrings and in JSON Schema.
+    Messages speak of one value (`words`) and of several (`plural`).
     """
 
     types: tuple[type, ...]
@@ -62,24 +62,23 @@ class Option:
     Parameters
     ----------
     kinds : tuple of type
-        What a value may be: the keys of `KINDS`; or other types, which no config can have.
+        Kinds of a value: keys of `KINDS`, or other types, which no config can have.
     means : str
         What the option does.  The first sentence stands alone in the example of a config.
     default : object
-        None where there is none.
+        None if there is none.
     above, least, below, most : number or None
-        Bounds of a number, or of the length of a text or list; those of `above` and `below` are
-        not allowed themselves.
+        Bounds of a number, or of the length of a text or list; `above` and `below` are exclusive.
     choices : collection
-        All the names or numbers that are allowed; it may grow later.
+        All allowed names or numbers; the collection may grow later.
     items : tuple of type
-        What an item of a list may be; () for anything.
+        Kinds of a list's items; () allows anything.
     use : str
-        What to use instead of a bad value, where the words made of the above would be poor.
+        The cure in the message; "" makes it from the fields above.
     says : str
-        The type in docstrings, likewise.
+        The type in docstrings; "" makes it from the fields above.
     sample : object
-        A value for the example of a config, where there is no default.
+        A value for the example of a config, if there is no default.
     """
 
     kinds: tuple[type, ...]
@@ -96,7 +95,7 @@ class Option:
     sample: Any = None
 
     def check(self, name: str, value: object) -> None:
-        """Raise `OptionError`, naming the option, the value and what to use, for a bad value."""
+        """Raise `OptionError` for a bad value; it names the option, the value and the cure."""
         kind = next((kind for kind in self.kinds if _is_a(value, kind)), None)
         if kind is float and isinstance(value, int) and abs(value) > float_info.max:
             digits = len(str(abs(value)))
@@ -116,7 +115,8 @@ class Option:
         if kind in (list, Sequence, np.ndarray):
             of = self.items or (object,)
             flat = getattr(value, "ndim", 1) == 1
-            return flat and self._holds(len(value)) and all(_is_any(item, of) for item in value)
+            good = all(any(_is_a(item, kind) for kind in of) for item in value)
+            return flat and self._holds(len(value)) and good
         return True
 
     def _holds(self, size: float) -> bool:
@@ -129,10 +129,8 @@ class Option:
         )
 
     def choices_of(self, kind: type) -> list[Any]:
-        """Return the choices that are of a kind."""
+        """Return the choices of a kind."""
         return [choice for choice in self.choices if kind is not object and _is_a(choice, kind)]
-
-    # ---------------------------------------------------------------------------------- in words
 
     @property
     def bounds(self) -> str:
@@ -174,10 +172,6 @@ class Option:
         return f"{python}, {self.bounds}" if kind in (int, float) and self.bounds else python
 
 
-def _is_any(value: object, kinds: tuple[type, ...]) -> bool:
-    return any(_is_a(value, kind) for kind in kinds)
-
-
 def _is_a(value: object, kind: type) -> bool:
     types = KINDS[kind].types if kind in KINDS else (kind,)
     return isinstance(value, types) and (not isinstance(value, bool) or kind in (bool, object))
@@ -188,9 +182,6 @@ def either(words: Sequence[str]) -> str:
     *others, last = words or [""]
     comma = len(others) > 1 or any(", " in word for word in words)
     return f"{', '.join(others)}{',' if comma else ''} or {last}" if others else last
-
-
-# ---------------------------------------------------------------------------- classes with options
 
 
 def option(
@@ -208,10 +199,10 @@ def option(
     says: str = "",
     sample: Any = None,
 ) -> T:
-    """Return a field of a dataclass for an option; the description is that of `Option`.
+    """Return a dataclass field for an option; `Option` documents the arguments.
 
-    `kinds` may be left out where the annotation is ``bool``, ``int``, ``float`` or ``str``, and
-    `default` is `REQUIRED` where there is none.
+    `kinds` may be left out if the annotation is ``bool``, ``int``, ``float`` or ``str``.
+    `default` is `REQUIRED` if the option must be given.
     """
     shown = None if default is REQUIRED else default
     described = Option(
@@ -222,7 +213,7 @@ def option(
 
 
 def like(owner: type, name: str, **changes: Any) -> Any:
-    """Return a field for an option that another class has too, with changes to its description."""
+    """Return a field for another class's option, with changes to its description."""
     described = replace(options_of(owner)[name], **changes)
     return field(default=described.default, metadata={"option": described})
 
@@ -237,7 +228,7 @@ def options_of(owner: type) -> dict[str, Option]:
 
 
 def _described(given: Field[Any]) -> Option:
-    """Return the description of a field; one without is of its annotation's or default's type."""
+    """Return a field's description; its annotation, or else its default, gives a missing kind."""
     default = None if given.default is MISSING else given.default
     found = given.metadata.get("option") or Option((), "", default)
     if found.kinds:
@@ -249,7 +240,7 @@ def _described(given: Field[Any]) -> Option:
 
 
 def check_options(owner: object, prefix: str = "") -> None:
-    """Check every option of a dataclass by its description; `prefix` goes before their names."""
+    """Check every option of a dataclass; messages put `prefix` before its name."""
     for name, described in options_of(type(owner)).items():
         described.check(f"{prefix}{name}", getattr(owner, name))
 
@@ -260,13 +251,13 @@ def check_type(name: str, value: object, kind: type) -> None:
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """Return a whole number that is large enough; raise `OptionError` for another value."""
+    """Return a whole number of at least `least`; raise `OptionError` for any other value."""
     Option((int,), "", least=least).check(name, value)
     return int(value)
 
 
 def documented(cls: type[T]) -> type[T]:
-    """Put a section Parameters, made of the options' descriptions, into a class's docstring."""
+    """Add a section Parameters, made from the options' descriptions, to a class's docstring."""
     lines = ["Parameters", "----------"]
     for name, described in options_of(cls).items():
         indent = " " * 4

@@ -1,4 +1,4 @@
-"""Estimators from configs."""
+"""Make estimators from configs, and read the config of a run."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ from dadmm.estimators.problem import Trainable
 from dadmm.estimators.regressor import ADMMRegressor
 from dadmm.solvers.registry import make_solver
 
-# What of a config a run keeps.
+# The tables of a config that a run keeps.
 KEPT = ("data", "model", "solver", "cluster")
-
 
 KINDS: dict[str, Any] = {
     "classification": ADMMClassifier,
     "regression": ADMMRegressor,
     "factorization": NMF,
 }
-
 
 # Where a key of [model] belongs, in words.
 HOMES = {
@@ -66,10 +64,10 @@ def make_estimator(config: Mapping[str, Any], path: str, overwrite: bool = False
 
 
 def refuse_other(session: Session, estimator: Trainable, cure: str) -> None:
-    """Raise `StoreError` if a run has another config than an estimator that would go on with it."""
+    """Raise `StoreError` if a run's config differs from that of the estimator to continue it."""
     run, here = session.run, estimator.config(estimator.make_solver())
     changed = differences(run.attributes["config"], here)
-    # Where its data came from decides nothing about a run that the library began.
+    # A run that the library began has no [data] to compare.
     stored, given = session.pipeline, estimator.pipeline or {}
     if "data" in stored and "data" in given:
         changed += differences(stored["data"], given["data"], "data.")
@@ -78,15 +76,15 @@ def refuse_other(session: Session, estimator: Trainable, cure: str) -> None:
 
 
 def stored_config(path: str) -> dict[str, Any]:
-    """Return the config that a run was started with, {} if it was not started with one."""
+    """Return the config that a run was started with; {} if there was none."""
     table = Session.open(path).pipeline
     if table:
-        check_config(table, path)  # others may have made the store
+        check_config(table, path)  # the store may come from somebody else
     return table
 
 
 def index_of(path: str, source: str) -> str | None:
-    """Return the column that names the rows of a table, as the config of a run says."""
+    """Return the column that names a table's rows, from the config of a run."""
     try:
         name = stored_config(path).get("data", {}).get("index") if is_table(source) else None
     except StoreError:
@@ -104,12 +102,12 @@ def parameter_digest(estimator: Any) -> str:
 
 
 def method_of(model: Any, path: str, proba: bool, codes: bool) -> Callable[[Any], Any]:
-    """Return what predicts: labels or numbers, probabilities, or codes.
+    """Return the method that predicts labels or numbers, probabilities, or codes.
 
     Raises
     ------
     InputError
-        If the network of a run has no such thing.
+        If the network of a run gives none of that kind.
     """
     if proba and codes:
         raise InputError("probabilities or codes: leave out one")

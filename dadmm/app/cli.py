@@ -43,7 +43,7 @@ from dadmm.errors import InputError
 from dadmm.estimators.load import load, resume, trained
 from dadmm.networks.files import check_place, save
 
-WHERE = "A profile, or the address or file of a scheduler, for the config's."
+WHERE = "A profile, or the address or file of a scheduler, instead of the config's."
 
 
 def main() -> None:
@@ -51,12 +51,12 @@ def main() -> None:
 
     With ``DADMM_DEBUG`` set, an error that dadmm did not foresee keeps its traceback.
     """
-    # Ctrl-C leaves tasks of distributed's event loop unfinished; that is no news for the user.
+    # Ctrl-C leaves tasks of distributed's event loop unfinished; users cannot act on that.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         with tidy_warnings(say_warning), sigterm_interrupts():
             code = commands(prog_name="dadmm", standalone_mode=False)
-    except click.exceptions.Abort as error:  # what click makes of a KeyboardInterrupt
+    except click.exceptions.Abort as error:  # click turns a KeyboardInterrupt into it
         stop = error.__cause__
         code, _ = ending(stop if isinstance(stop, KeyboardInterrupt) else KeyboardInterrupt())
     except click.ClickException as error:
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _config_help() -> str:
-    """Return what may stand in a config file, as click prints it unwrapped."""
+    """Return the tables and keys of a config file, marked so that click does not wrap them."""
     lines = ["\b", "CONFIG may have (`dadmm config --example` says what they mean):"]
     for table, keys in SCHEMA.items():
         lines += textwrap.wrap(
@@ -81,7 +81,7 @@ def _config_help() -> str:
 
 
 def _choices(name: str) -> list[str]:
-    """Return what a key of [model] may be."""
+    """Return the choices of a key of [model]."""
     return list(SCHEMA["model"][name].choices)
 
 
@@ -93,17 +93,23 @@ def commands() -> None:
 
 @commands.command(short_help="Train as a config file says.", epilog=_config_help())
 @click.argument("config", type=click.Path(dir_okay=False), required=False)
-@click.option("--data", metavar="PATH", help="A table, for the config's: .csv or .parquet.")
+@click.option("--data", metavar="PATH", help="A .csv or .parquet table, instead of the config's.")
 @click.option("--target", metavar="COLUMN", help="Its column to predict; the last if left out.")
-@click.option("--task", type=click.Choice(TASKS), help="What that is; classification if left out.")
-@click.option("--categorical", type=click.Choice(_choices("categorical")), help="Columns of text.")
-@click.option("--missing", type=click.Choice(_choices("missing")), help="Empty cells.")
+@click.option("--task", type=click.Choice(TASKS), help="What to learn; classification if left out.")
 @click.option(
-    "--run", "path", metavar="PATH", help="Where to keep the run, for the config's: folder or URL."
+    "--categorical",
+    type=click.Choice(_choices("categorical")),
+    help="Treatment of text columns.",
+)
+@click.option("--missing", type=click.Choice(_choices("missing")), help="Treatment of empty cells.")
+@click.option(
+    "--run", "path", metavar="PATH", help="Folder or URL of the run, instead of the config's."
 )
 @click.option("--overwrite", is_flag=True, help="Replace the run that is there.")
 @click.option("--cluster", "place", metavar="WHERE", help=WHERE)
-@click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
+@click.option(
+    "--workers", type=click.IntRange(0), help="Worker processes, instead of the config's."
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def fit(
     config: str | None,
@@ -120,7 +126,7 @@ def fit(
 ) -> None:
     """Train as CONFIG, a TOML file, says; keep data, state, history and network in --run.
 
-    Or without one: dadmm fit --data houses.csv --target price --task regression --run runs/houses
+    Without CONFIG: dadmm fit --data houses.csv --target price --task regression --run runs/houses
 
     Ctrl-C keeps the last whole iteration; `dadmm resume PATH` goes on from there.
     """
@@ -144,24 +150,24 @@ def fit(
     run_config(table, path, overwrite, quiet)
 
 
-@commands.command(short_help="Tell what a run will take, before it is started.")
+@commands.command(short_help="Forecast what a run will take, without starting it.")
 @click.argument("config", type=click.Path(dir_okay=False), required=False)
-@click.option("--workers", type=click.IntRange(1, 4096), help="Workers, for the config's.")
-@click.option("--memory", metavar="SIZE", help="Memory of a worker, for the config's: 8GiB.")
+@click.option("--workers", type=click.IntRange(1, 4096), help="Workers, instead of the config's.")
+@click.option("--memory", metavar="SIZE", help="Memory of a worker, instead of the config's: 8GiB.")
 @click.option("--rows", type=click.IntRange(1, 10**12), help="Rows, if the data are a sample.")
-@click.option("--disk", metavar="RATE", help="What a worker reads and writes: 1GB/s.")
-@click.option("--net", metavar="RATE", help="What a worker sends and receives: 10Gbit.")
-@click.option("--latency", metavar="TIME", help="Of a message, one way: 0.5ms.")
-@click.option("--task", metavar="TIME", help="Of the scheduler for a task: 1ms.")
+@click.option("--disk", metavar="RATE", help="How fast a worker reads and writes: 1GB/s.")
+@click.option("--net", metavar="RATE", help="How fast a worker sends and receives: 10Gbit.")
+@click.option("--latency", metavar="TIME", help="Time of a message, one way: 0.5ms.")
+@click.option("--task", metavar="TIME", help="Time of the scheduler per task: 1ms.")
 @click.option(
     "--stragglers",
     type=click.FloatRange(0, 2),
     default=0.1,
     show_default=True,
-    help="How much visits differ: deviation of the logarithm of their time.",
+    help="Standard deviation of the logarithm of a visit's time.",
 )
-@click.option("--price", type=click.FloatRange(0, 1e9), help="Of a worker's hour.")
-@click.option("--html", "page", metavar="PATH", help="Write it as one .html file too.")
+@click.option("--price", type=click.FloatRange(0, 1e9), help="Price of a worker's hour.")
+@click.option("--html", "page", metavar="PATH", help="Also write the plan as one .html file.")
 @click.option("--calibrate", is_flag=True, help="Measure this machine first: 4 minutes, idle.")
 def plan(
     config: str | None,
@@ -177,10 +183,10 @@ def plan(
     page: str | None,
     calibrate: bool,
 ) -> None:
-    """Tell what training as CONFIG says will take: memory, disk, traffic, tasks and time.
+    """Forecast what training by CONFIG will take: memory, disk, traffic, tasks and time.
 
-    Nothing is trained.  Each worker is taken to be as fast as a process of the machine that was
-    measured last (--calibrate), of which one has as many as it has cores.
+    Nothing is trained.  Each worker counts as one process of the machine measured last
+    (--calibrate); such a machine runs one worker per core.
     """
     from dadmm.app.planner.command import measure, planned
 
@@ -215,9 +221,11 @@ def _show_plan(found: Any) -> None:
 
 @commands.command(name="resume", short_help="Go on with a run that was stopped.")
 @click.argument("path", metavar="RUN")
-@click.option("--max-iter", type=click.IntRange(1), help="A new limit on the iterations in all.")
+@click.option("--max-iter", type=click.IntRange(1), help="A new limit on all iterations together.")
 @click.option("--cluster", "place", metavar="WHERE", help=WHERE)
-@click.option("--workers", type=click.IntRange(0), help="Worker processes, for the config's.")
+@click.option(
+    "--workers", type=click.IntRange(0), help="Worker processes, instead of the config's."
+)
 @click.option("--force", is_flag=True, help="Take RUN from a driver that is known to be dead.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def resume_command(
@@ -230,12 +238,12 @@ def resume_command(
 ) -> None:
     """Go on with RUN from its last committed iteration, to the same bits as without the stop.
 
-    A run that is finished stays as it is, unless --max-iter asks for more iterations.  Where bytes
-    of the store are damaged it goes back to what is intact, and says so.
+    A finished run stays as it is, unless --max-iter asks for more iterations.  If bytes of the
+    store are damaged, the run goes back to its last intact iteration and says so.
 
-    One driver works on a run at a time.  The lock of one that has died is taken over: at once if
-    it was a process of this machine, after 5 minutes without a sign of life otherwise, and with
-    --force in any case; a driver that is not dead after all then stops at its next commit.
+    One driver works on a run at a time.  This command takes over the lock of a dead driver: at once
+    if the driver was a process of this machine, else after 5 minutes without a sign of life.
+    --force takes the lock in any case; a driver that still lives stops at its next commit.
     """
     table = stored_config(path)
     stored, left = connection.of_a_store(table.get("cluster", {}))
@@ -254,7 +262,7 @@ def resume_command(
 
 
 def _data_again(table: Mapping[str, Any]) -> Any:
-    """Return the config's data for the scores; None where there is no config, or data, any more."""
+    """Return the config's data for the scores; None if the config or its data are gone."""
     try:
         if not table:
             return None
@@ -296,12 +304,12 @@ def check(path: str, place: str | None, workers: int | None) -> int:
 def predict(path: str, source: str, target: str, proba: bool, codes: bool, overwrite: bool) -> None:
     """Predict with the network of RUN for the rows of INPUT, into OUTPUT.
 
-    Of a factorization the predictions are the codes.
+    A factorization predicts codes.
 
-    INPUT is a path or a URL that ends in .npy, .csv or .parquet (which may be globs), or is in
-    zarr: an array or a data set.  OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the
-    column that names their rows, which the config of RUN says.  What is in zarr, or a large table,
-    goes chunk by chunk, so neither it nor its predictions need fit into memory.
+    INPUT is a path or URL that ends in .npy, .csv or .parquet (globs too), or a zarr array or data
+    set.  OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the column that names their
+    rows, which the config of RUN says.  Zarr and large tables go chunk by chunk, so neither they
+    nor their predictions need fit into memory.
     """
     estimator = load(path)
     check_output(path, source, target, overwrite)
@@ -321,9 +329,9 @@ def predict(path: str, source: str, target: str, proba: bool, codes: bool, overw
 def export_command(path: str, target: str, overwrite: bool) -> None:
     """Write the network of RUN, a run or a .safetensors file, into FILE.
 
-    FILE ends in .onnx, or in .safetensors, which dadmm.load and `dadmm predict` read.  An ONNX
-    file is tried on random rows in ONNX Runtime, if that is installed, and not written if its
-    outputs differ from the network's.
+    FILE ends in .onnx, or in .safetensors, which dadmm.load and `dadmm predict` read.  ONNX
+    Runtime, if it is installed, checks an ONNX file on random rows; a file whose outputs differ
+    from the network's is not written.
     """
     check_place(target, overwrite)
     agreement = save(load(path).network_, target, overwrite=overwrite)
@@ -342,12 +350,12 @@ def export_command(path: str, target: str, overwrite: bool) -> None:
 def show(path: str, picture: str | None, page: str | None, digest: bool) -> None:
     """Show what RUN is, how far it has come, and its history.
 
-    Of each iteration: the Lagrangian ("objective"), the loss and the score of the network on the
-    training data, the residual of the head's constraint, the norm of the Lagrangian's gradient,
-    the length of the step, and the seconds it took.
+    The history has for each iteration: the Lagrangian ("objective"), the loss and the score of the
+    network on the training data, the residual of the head's constraint, the norm of the
+    Lagrangian's gradient, the length of the step, and the seconds.
 
-    The report has all of that with its curves, where the time and the memory went, the confusion
-    matrix or the residuals, the config and the versions.
+    The report has the same with curves, the use of time and memory, the confusion matrix or the
+    residuals, the config and the versions.
     """
     if digest:
         out.print(parameter_digest(load(path)))
@@ -358,7 +366,8 @@ def show(path: str, picture: str | None, page: str | None, digest: bool) -> None
     out.print(_summary(summary(estimator, session)))
     if history.sizes["iteration"]:
         out.print()
-        out.print(_history_table(history))
+        header, *rows = history_rows(history, 12)
+        out.print(plain_table(header, rows))
     if picture:
         from dadmm.app.report.plot import plot_history
 
@@ -378,11 +387,6 @@ def _summary(facts: Mapping[str, str]) -> Table:
     return table
 
 
-def _history_table(history: Any) -> Table:
-    header, *rows = history_rows(history, 12)
-    return plain_table(header, rows)
-
-
 @commands.command(short_help="Print a config with every key, or check one.")
 @click.argument("path", metavar="[FILE]", required=False, type=click.Path(dir_okay=False))
 @click.option("--example", "wanted", flag_value="example", help="Print every key, as TOML.")
@@ -390,8 +394,8 @@ def _history_table(history: Any) -> Table:
 def config(path: str | None, wanted: str | None) -> None:
     """Check the config FILE, or print what one may have.
 
-    Variables of the environment stand for keys: DADMM__MODEL__MAX_ITER=20 is max_iter = 20 of
-    [model], over what FILE says.  A value is TOML, or else text, and is checked as FILE is.
+    Variables of the environment override keys of FILE: DADMM__MODEL__MAX_ITER=20 is max_iter = 20
+    of [model].  A value is TOML, or else text, and is checked like FILE.
     """
     if (path is None) == (wanted is None):
         raise click.UsageError("Name a FILE to check, or use --example or --schema.")

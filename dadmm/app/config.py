@@ -1,4 +1,4 @@
-"""Config files: one TOML that says what to train on what, checked key by key."""
+"""Read a config file, a TOML that says what to train on which data, and check every key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dadmm.cluster.profiles import check_memory, seconds
 from dadmm.cluster.profiles import find as find_profile
 from dadmm.errors import InputError, OptionError, nearest
 
-# A variable of the environment that begins so stands for a key.
+# Variables of the environment with this prefix override keys.
 PREFIX = "DADMM__"
 
 
@@ -23,21 +23,21 @@ def load_config(
     needs: Iterable[str] = ("data",),
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
-    """Read a config file, put the environment's values over it, and check it.
+    """Read a config file, override keys from the environment, and check the result.
 
     Parameters
     ----------
     path : path
     needs : iterable of str
-        What must be there: tables, or keys as "table.key".
+        Required tables, or keys as "table.key".
     environ : dict
-        A variable ``DADMM__TABLE__KEY`` stands for a key: its value is TOML, or else text.
+        A variable ``DADMM__TABLE__KEY`` overrides a key; its value is TOML, or else text.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is not TOML, or has a table or key that does not exist; the
-        message names it, or the variable, and the nearest that does.
+        If the file cannot be read, is not TOML, or has an unknown table or key; the message names
+        it, or the variable, and the nearest known name.
     """
     try:
         with Path(path).open("rb") as file:
@@ -58,12 +58,12 @@ def load_config(
     check_config(config, " with ".join([str(path), *found]), needs)
     place = config.get("cluster", {})
     if place.get("profile") and not scheduler_address(place):
-        find_profile(place["profile"])  # before any work
+        find_profile(place["profile"])  # an unknown profile fails before any work
     return config
 
 
 def _overrides(environ: Mapping[str, str]) -> dict[str, tuple[str, str, Any]]:
-    """Return table, key and value of each variable of the environment that stands for a key."""
+    """Return table, key and value of each variable of the environment that overrides a key."""
     found = {}
     for name in sorted(name for name in environ if name.startswith(PREFIX)):
         table, _, key = name.removeprefix(PREFIX).lower().partition("__")
@@ -76,7 +76,7 @@ def _overrides(environ: Mapping[str, str]) -> dict[str, tuple[str, str, Any]]:
 
 
 def _value(text: str) -> Any:
-    """Return what a text says as a value of TOML; itself, where it is none."""
+    """Return a text read as a TOML value, or the text itself if it is not TOML."""
     try:
         found = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -85,14 +85,14 @@ def _value(text: str) -> Any:
 
 
 def check_config(config: Mapping[str, Any], where: str, needs: Iterable[str] = ("data",)) -> None:
-    """Raise `OptionError` for what is not in the schema, makes no sense, or is missing.
+    """Raise `OptionError` for keys that are unknown, missing, or do not go together.
 
     Parameters
     ----------
     where : str
         The file, for the message.
     needs : iterable of str
-        Tables, or keys as "table.key".
+        Required tables, or keys as "table.key".
     """
     _check_keys(config, where)
     data, model = config.get("data", {}), config.get("model", {})

@@ -31,12 +31,12 @@ CONFIG: dict[str, Any] = {
 
 
 def run_demo(path: str, workers: int, out: Console) -> None:
-    """Train, compare, draw, and say what to try next.
+    """Train, compare, draw, and print what to try next.
 
     Parameters
     ----------
     path : str
-        Where the run is kept; a run of an earlier demo there is replaced.
+        Where to keep the run; it replaces that of an earlier demo.
     workers : int
         Worker processes; 0 runs on threads.
     """
@@ -47,41 +47,28 @@ def run_demo(path: str, workers: int, out: Console) -> None:
         "A residual network learns handwritten digits by ADMM: every iteration is one Dask graph,\n"
         "and its state lies in zarr.\n"
     )
-    ours, data = run_config(table, path, overwrite=_is_demo(path))
+    ours, (x, y, x_test, y_test) = run_config(table, path, overwrite=_is_demo(path))
+    centre, scale = x.mean(axis=0), x.std()
+    plain, scaled = (x, x_test), ((x - centre) / scale, (x_test - centre) / scale)
     begin = time.perf_counter()
-    block = _block(data[0], data[1])
+    block = _block(x, y)
     between = time.perf_counter()
-    theirs = _mlp(data[0], data[1])
+    theirs = _mlp(scaled[0], y)
     seconds = time.perf_counter() - between
     history = ours.history_
     result = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for column in ("", "objective", "residual", "seconds", "train", "test"):
         result.add_column(column, justify="left" if not column else "right")
-    result.add_row(
-        "dadmm, 3-splitting",
-        f"{float(history['objective'][-1]):.4f}",
-        f"{float(history['primal_residual'][-1]):.1e}",
-        f"{float(history['seconds'].sum()):.1f}",
-        f"{ours.score(data[0], data[1]):.4f}",
-        f"{ours.score(data[2], data[3]):.4f}",
-    )
-    result.add_row(
-        "dadmm, Block-ADMM",
-        f"{block.loss_curve_[-1]:.4f}",
-        "",
-        f"{between - begin:.1f}",
-        f"{block.score(data[0], data[1]):.4f}",
-        f"{block.score(data[2], data[3]):.4f}",
-    )
-    centre, scale = theirs[1:]
-    result.add_row(
-        "scikit-learn MLPClassifier",
-        f"{theirs[0].loss_:.4f}",
-        "",
-        f"{seconds:.1f}",
-        f"{theirs[0].score((data[0] - centre) / scale, data[1]):.4f}",
-        f"{theirs[0].score((data[2] - centre) / scale, data[3]):.4f}",
-    )
+    residual = f"{float(history['primal_residual'][-1]):.1e}"
+    wall = float(history["seconds"].sum())
+    for name, model, inputs, objective, left, taken in (
+        ("dadmm, 3-splitting", ours, plain, float(history["objective"][-1]), residual, wall),
+        ("dadmm, Block-ADMM", block, plain, block.loss_curve_[-1], "", between - begin),
+        ("scikit-learn MLPClassifier", theirs, scaled, theirs.loss_, "", seconds),
+    ):
+        train, test = model.score(inputs[0], y), model.score(inputs[1], y_test)
+        cells = (f"{objective:.4f}", left, f"{taken:.1f}", f"{train:.4f}", f"{test:.4f}")
+        result.add_row(name, *cells)
     out.print()
     out.print(result)
     out.print()
@@ -95,7 +82,7 @@ def run_demo(path: str, workers: int, out: Console) -> None:
 
 
 def _is_demo(path: str) -> bool:
-    """Whether what lies at `path` is an earlier demo, which may be replaced."""
+    """Whether `path` holds the run of an earlier demo, which may be replaced."""
     try:
         stored = Session.open(path).pipeline
     except StoreError:
@@ -120,9 +107,7 @@ def _block(x: Any, y: Any) -> Any:
 
 
 def _mlp(x: Any, y: Any) -> Any:
-    """Fit scikit-learn's network of the same size to data scaled in the same way."""
+    """Fit scikit-learn's network of the same size."""
     from sklearn.neural_network import MLPClassifier
 
-    centre, scale = x.mean(axis=0), x.std()
-    network = MLPClassifier((256, 256), random_state=0, max_iter=100)
-    return network.fit((x - centre) / scale, y), centre, scale
+    return MLPClassifier((256, 256), random_state=0, max_iter=100).fit(x, y)

@@ -1,4 +1,4 @@
-"""Train what a config describes, and say so in a terminal."""
+"""Train as a config says, and report in the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dadmm.estimators.nmf import NMF
 def run_config(
     table: Mapping[str, Any], path: str, overwrite: bool = False, quiet: bool = False
 ) -> Any:
-    """Train as a checked config says, print the scores, return the estimator and its data."""
+    """Train as a checked config says, print the scores, and return the estimator and its data."""
     estimator = make_estimator(table, path, overwrite)
     if not overwrite:
         _refuse_existing(path, estimator)
@@ -41,7 +41,7 @@ def run_config(
 
 
 def placed(table: Mapping[str, Any], place: str | None, workers: int | None) -> dict[str, Any]:
-    """Return a config's [cluster] table with what the command line says of it; 0 is threads."""
+    """Return a config's [cluster] table with the command line's place and workers (0: threads)."""
     found = dict(table)
     if place is not None or workers == 0:
         found = {k: v for k, v in found.items() if k not in ("profile", "scheduler")}
@@ -50,11 +50,11 @@ def placed(table: Mapping[str, Any], place: str | None, workers: int | None) -> 
 
 
 def _refuse_existing(path: str, estimator: Any) -> None:
-    """Say, before any work, that a run is in the way, and how its config differs."""
+    """Raise `StoreError`, before any work, if a run exists; say how its config differs."""
     try:
         session = Session.open(path)
     except StoreError:
-        return  # nothing there, or nothing of ours: the store says so when it is created
+        return  # nothing is there, or no run: creating the store then raises the error
     refuse_other(session, estimator, "choose another path, or replace it with --overwrite")
     raise StoreError(f"{path} exists: go on with `dadmm resume {path}`, or use --overwrite")
 
@@ -69,7 +69,7 @@ def say_where(dashboard: str | None, path: str, quiet: bool) -> None:
 
 
 def say_interrupted(path: str) -> None:
-    """Print how far a run has come that was stopped, and how to go on with it."""
+    """Print how far a stopped run has come, and how to go on with it."""
     try:
         session = Session.open(path)
         reached = session.iteration
@@ -82,7 +82,7 @@ def say_interrupted(path: str) -> None:
 
 
 def say_scores(estimator: Any, data: Any) -> None:
-    """Print what came out; `data` is (x, y, x_test, y_test), or None where it is out of reach."""
+    """Print scores and status; `data` is (x, y, x_test, y_test), or None if it is out of reach."""
     history = estimator.history_
     if data is None:
         parts = [f"train score {history.attrs.get('train_score', np.nan):.4f}"]

@@ -1,7 +1,7 @@
-"""Batch jobs: train, resume, evaluate and predict as a config says, told in JSON lines.
+"""Batch jobs: train, resume, evaluate and predict as a config says, with a log of JSON lines.
 
-A job that is started again does what is left to do, and nothing if that is nothing; so it may be
-started by cron, or again and again by Slurm or Kubernetes.
+A job that is started again does only what is left to do, so cron, Slurm or Kubernetes may start
+it again and again.
 """
 
 from __future__ import annotations
@@ -49,8 +49,6 @@ from dadmm.estimators.load import load, resume, trained
 from dadmm.estimators.nmf import NMF
 from dadmm.store.replace import as_json, record, replace_file, writing
 
-# --------------------------------------------------------------------------------------------- log
-
 
 class Log:
     """JSON lines about one job, each written at once.
@@ -75,12 +73,12 @@ class Log:
         print(json.dumps(_finite(line), allow_nan=False), file=self._stream, flush=True)
 
     def iteration(self, k: int, row: Mapping[str, float]) -> None:
-        """Write a line about a committed iteration: a callback of `fit`."""
+        """Write a line about a committed iteration; `fit` calls this."""
         self("iteration", iteration=k, **{n: v for n, v in row.items() if n != "generation"})
 
 
 def _finite(value: Any) -> Any:
-    """Return a value that JSON has, NaN and infinity as None."""
+    """Return a value for JSON, with NaN and infinity as None."""
     if isinstance(value, Mapping):
         return {str(name): _finite(v) for name, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -91,18 +89,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
-# ----------------------------------------------------------------------------------------- training
-
-
 def train(config: Mapping[str, Any], log: Log) -> None:
-    """Train as the config says, from where the run stopped if it is there.
+    """Train as the config says; go on with the run if there is one.
 
     Raises
     ------
     StoreError
-        If there is a run of another config at ``run.path``, or something else.
+        If ``run.path`` holds a run of another config, or something else.
     LockedError
-        If another driver is at work on it.
+        If another driver is at work on the run.
     """
     path = config["run"]["path"]
     estimator = make_estimator(config, path)
@@ -116,18 +111,18 @@ def train(config: Mapping[str, Any], log: Log) -> None:
     with _place(config.get("cluster", {}), log):
         if session is not None and session.has_data:
             estimator = resume(path, callback=log.iteration)
-        else:  # one that was killed before its data was stored begins anew
+        else:  # a run that was killed before its data was stored begins anew
             estimator.overwrite = session is not None
             x, y, *_ = load_data(config["data"], supervised=not isinstance(estimator, NMF))
             try:
                 estimator.fit(x, y, callback=log.iteration)
-            except TakenError as error:  # it was not there a moment ago
+            except TakenError as error:  # the run was not there a moment ago
                 raise LockedError(f"{path} was started by another driver just now") from error
     _done(log, estimator)
 
 
 def resume_run(config: Mapping[str, Any], log: Log) -> None:
-    """Go on with a run, to the same bits as if it had never stopped; a new limit may be given."""
+    """Go on with a run, to the same bits as without the stop; [resume] may raise its limit."""
     path, options = config["run"]["path"], config.get("resume", {})
     place = config.get("cluster")
     if place is None:
@@ -146,7 +141,7 @@ def _open(path: str) -> Session | None:
     except DamageError:
         raise
     except StoreError:
-        return None  # nothing there, or nothing of ours: the store says so when it is created
+        return None  # nothing is there, or no run: creating the store then raises the error
 
 
 @contextmanager
@@ -163,14 +158,11 @@ def _done(log: Log, estimator: Any, note: str | None = None) -> None:
     log("done", status=attributes["status"], iterations=estimator.n_iter_, **numbers, **notes)
 
 
-# ------------------------------------------------------------------------------------------- scores
-
-
 def evaluate(config: Mapping[str, Any], log: Log) -> None:
-    """Score a run's network and put the scores into a JSON file, which is replaced whole.
+    """Score a run's network and write the scores into a JSON file, which is replaced whole.
 
-    On the config's data, by default that of the run's own config: the rows held out for the test,
-    or all if none are.
+    The data is the config's, by default that of the run's own config: the rows held out for the
+    test, or all rows if none are held out.
     """
     path, output = config["run"]["path"], config["evaluate"]["output"]
     model = load(path)
@@ -197,16 +189,13 @@ def evaluate(config: Mapping[str, Any], log: Log) -> None:
     log("done", output=output, rows=found["rows"], held_out=held_out, **numbers)
 
 
-# -------------------------------------------------------------------------------------- predictions
-
-
 def predict(config: Mapping[str, Any], log: Log) -> None:
-    """Predict for the rows of a file, some at a time; what is there already is not done again.
+    """Predict for the rows of a file, some at a time; finished parts are kept.
 
     Raises
     ------
     InputError
-        If something else is where the predictions would go, and ``predict.overwrite`` is not set.
+        If the output holds something else, and ``predict.overwrite`` is not set.
     """
     path, options = config["run"]["path"], config["predict"]
     source, target = options["input"], options["output"]
@@ -244,7 +233,7 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
 
     def values(rows: Any) -> Any:
         found = np.asarray(how(rows))
-        # Labels of one dtype in all parts, however long they are.
+        # All parts get one dtype of labels, however long their texts are.
         labels = found.ndim == 1 and not codes and hasattr(model, "classes_")
         return found.astype(plain(model.classes_).dtype) if labels else found
 
@@ -258,8 +247,6 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
     )
     log("done", output=target, rows=x.shape[0])
 
-
-# ------------------------------------------------------------------------------------------ scripts
 
 Job = Callable[[Mapping[str, Any], Log], None]
 
@@ -278,10 +265,9 @@ def main(job: str, script: str, about: str | None) -> None:
     ----------
     job : {"train", "resume", "evaluate", "predict"}
     script : str
-        The script's file; the config beside it, of the same name, is taken if the command line
-        names none.
+        The script's file; the default config lies beside it, under the same name.
     about : str
-        What --help says.
+        The text of --help.
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # as for the command line
     parser = argparse.ArgumentParser(
@@ -327,14 +313,14 @@ def _stream(file: str | None) -> Iterator[IO[str]]:
 
 
 def _failed(error: BaseException, log: Log) -> int:
-    """Say in the log and on the standard error how a job ended; return the exit code."""
+    """Write how a job ended to the log and the standard error; return the exit code."""
     code, text = ending(error)
     if not text:
         text = "stopped; start it again to go on"
         level, event = "warning", "stopped"
     else:
         level, event = "error", "failed"
-    with suppress(OSError, ValueError):  # the disk may be full, or the log closed over that
+    with suppress(OSError, ValueError):  # the disk may be full, and the log closed because of it
         log(event, level, error=type(error).__name__, message=text, exit_code=code)
     with suppress(OSError):
         print(f"{event}: {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How a process of dadmm ends: exit codes, SIGTERM like Ctrl-C, warnings as lines."""
+"""End a process: exit codes, SIGTERM like Ctrl-C, warnings as lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dadmm.errors import (
 
 FAILED = 1
 BAD_INPUT = 2
-# sysexits.h calls it EX_TEMPFAIL: the same command may work later.
+# EX_TEMPFAIL of sysexits.h: the same command may work later.
 LATER = 75
 INTERRUPTED = 130
 TERMINATED = 143
@@ -43,9 +43,9 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Raise `Terminated` in the main thread if the process gets SIGTERM while the block runs."""
+    """Raise `Terminated` in the main thread on SIGTERM while the block runs."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can have a handler
+        yield  # only the main thread can set a handler
         return
 
     def stop(number: int, frame: Any) -> NoReturn:
@@ -59,9 +59,9 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def ending(error: BaseException) -> tuple[int, str]:
-    """Return the exit code for what ended a process, and the line to print; "" for a stop.
+    """Return the exit code of an error, and the line to print; "" for a stop.
 
-    With ``DADMM_DEBUG`` set, an error that dadmm did not foresee is raised again.
+    With ``DADMM_DEBUG`` set, raise an error that dadmm did not foresee again.
     """
     if isinstance(error, KeyboardInterrupt):
         return (TERMINATED if isinstance(error, Terminated) else INTERRUPTED), ""
@@ -81,7 +81,7 @@ def ending(error: BaseException) -> tuple[int, str]:
 
 @contextmanager
 def tidy_warnings(say: Callable[[str], None]) -> Iterator[None]:
-    """Let `say` have dadmm's own warnings, and leave out what is no news for the user."""
+    """Pass dadmm's own warnings to `say`, and drop warnings the user cannot act on."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="distributed")
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")

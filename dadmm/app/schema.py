@@ -1,4 +1,4 @@
-"""What a config file may hold: every table and key, with its description."""
+"""Describe every table and key of a config file; print an example and the JSON Schema."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dadmm.estimators.nmf import NMF
 from dadmm.options import KINDS, Option, either, options_of
 from dadmm.solvers.registry import DEFAULT, SOLVERS
 
-# The kinds of values that TOML has; tables stand for blocks, in lists alone.
+# The kinds of values in TOML. Tables describe blocks, and only in lists.
 TOML = (bool, int, float, str, list)
 TEXT, SWITCH, WHOLE, NUMBER = (str,), (bool,), (int,), (float,)
 TASKS = ("classification", "regression", "factorization")
-# Options of estimators that a config gives in other tables, or the command line gives; or that are
-# for a second fit, or for inputs that no file has.
+# Options of estimators that are no keys of [model]: other tables or the command line give them, or
+# they concern a second fit, or inputs that no file has.
 ELSEWHERE = ("solver", "run", "overwrite", "memory_limit", "verbose", "warm_start", "sample_dims")
 
 
 def as_key(option: Option, when: str = "") -> Option:
-    """Return an option as a key of a config; one with a condition has no default in all configs."""
+    """Return an option as a key of a config; a key with a condition, `when`, has no default."""
     kinds = tuple(kind for kind in option.kinds if kind in TOML)
     default = list(option.default) if isinstance(option.default, tuple) else option.default
     sample = default if option.sample is None else option.sample
@@ -36,7 +36,7 @@ def as_key(option: Option, when: str = "") -> Option:
         means=f"{when}{option.means}",
         default=None if when else default,
         sample=sample,
-        use=option.use if len(kinds) > 1 else "",  # else it speaks of kinds that are gone
+        use=option.use if len(kinds) > 1 else "",  # it may speak of the kinds left out
     )
 
 
@@ -46,7 +46,7 @@ def solver_keys(name: str) -> dict[str, Option]:
 
 
 def _all_solver_keys() -> dict[str, Option]:
-    """Return the options of all solvers; which of them takes an option is checked by itself."""
+    """Return the options of all solvers; `make_solver` checks which solver takes which."""
     found: dict[str, Option] = {}
     for solver in SOLVERS:
         for name, option in solver_keys(solver).items():
@@ -58,7 +58,7 @@ def _all_solver_keys() -> dict[str, Option]:
 
 
 def _model_keys() -> dict[str, Option]:
-    """Return the options of all estimators; which of them takes an option is checked later."""
+    """Return the options of all estimators; `make_estimator` checks which one takes which."""
     factors = Option(
         WHOLE,
         "Number of factors: NMF's, or those inside a network (DeepFacto).",
@@ -74,7 +74,7 @@ def _model_keys() -> dict[str, Option]:
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML writes it; for those that a config can have, JSON is the same."""
+    """Return a value as TOML, which is JSON for all values of a config but infinity and NaN."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return json.dumps(value, ensure_ascii=False)
@@ -113,11 +113,11 @@ SCHEMA: dict[str, dict[str, Option]] = {
             TEXT, "Name or file of a cluster profile, such as slurm.", sample="local"
         ),
         "scheduler": Option(
-            TEXT, "A scheduler that runs: its address or file.", sample="scheduler.json"
+            TEXT, "Address or file of a running scheduler.", sample="scheduler.json"
         ),
         "workers": Option(
             WHOLE,
-            "Worker processes, here unless profile is set; 0: the profile's, or threads.",
+            "Worker processes, local unless profile is set; 0: the profile's, or threads.",
             0,
             least=0,
         ),
@@ -145,7 +145,7 @@ SCHEMA: dict[str, dict[str, Option]] = {
         "path": Option(TEXT, "Where the run is kept: a folder or a URL.", sample="runs/digits")
     },
     "resume": {
-        "max_iter": Option(WHOLE, "A new limit on the iterations in all.", least=1, sample=100),
+        "max_iter": Option(WHOLE, "A new limit on all iterations together.", least=1, sample=100),
         "force": Option(SWITCH, "Take the run from a driver that is known to be dead.", False),
     },
     "evaluate": {
@@ -163,11 +163,11 @@ SCHEMA: dict[str, dict[str, Option]] = {
             SWITCH, "Predict codes, a column per factor; the network needs factors.", False
         ),
         "rows": Option(
-            WHOLE, "Rows predicted, and kept through a kill, at a time.", 65536, least=1
+            WHOLE, "Rows predicted at a time; finished parts survive a kill.", 65536, least=1
         ),
         "overwrite": Option(SWITCH, "Replace predictions of another network or input.", False),
     },
-    "log": {"file": Option(TEXT, "JSON lines are added to it.", sample="dadmm.jsonl")},
+    "log": {"file": Option(TEXT, "File to append JSON lines to.", sample="dadmm.jsonl")},
 }
 ABOUT = {
     "data": "what to train on and evaluate with",
@@ -182,17 +182,14 @@ ABOUT = {
 }
 
 
-# ------------------------------------------------------------------------------------------ example
-
-
 def example() -> str:
-    """Return a config with every key, each with its meaning and default: itself a valid one.
+    """Return a valid config with every key, its meaning and its default.
 
-    Keys without a default, and those of the solver that is not the default, are comments.
+    Keys without a default, and those of other solvers than the default, are comments.
     """
     lines = [
-        "# Everything that a config of dadmm may have.  Values are the defaults; what has none is",
-        "# commented out.  Keys may be left out, and set from the environment:",
+        "# Every key of a dadmm config.  Values are the defaults; keys without a default are",
+        "# commented out.  Any key may be left out, or set from the environment:",
         "# DADMM__MODEL__MAX_ITER=20 is max_iter = 20 of [model].",
     ]
     for table, keys in SCHEMA.items():
@@ -218,18 +215,15 @@ def _line(name: str, key: Option) -> str:
 
 
 def _comment(key: Option) -> str:
-    """Return the first sentence of a key's meaning, and what values of a single kind may be."""
+    """Return the first sentence of a key's meaning, and the limits of a single kind of values."""
     means = re.split(r"\.(?:\s|$)", key.means.replace("`", ""), maxsplit=1)[0]
     kind, *others = key.kinds
     allowed = either([str(choice) for choice in key.choices_of(kind)]) or key.bounds
     return f"{means} ({allowed})" if allowed and not others else means
 
 
-# -------------------------------------------------------------------------------------- JSON Schema
-
-
 def json_schema() -> dict[str, Any]:
-    """Return the schema as JSON Schema (2020-12), for editors that check TOML as it is written."""
+    """Return the schema as JSON Schema (2020-12), for editors that check TOML."""
     tables = {
         table: {
             "type": "object",

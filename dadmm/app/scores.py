@@ -1,4 +1,4 @@
-"""Scores of predictions, as numbers that JSON can hold."""
+"""Score predictions, in numbers that JSON can hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dadmm.estimators.regressor import ADMMRegressor
 
 
 def count_rows(model: Any, x: Any, y: Any) -> int:
-    """Return how many rows there are to score."""
+    """Return the number of rows to score."""
     if y is None:
         return int(model.matrix(x).shape[0])
     return int(y.size if isinstance(y, xr.DataArray) else len(y))
@@ -22,17 +22,15 @@ def count_rows(model: Any, x: Any, y: Any) -> int:
 def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
     """Return scikit-learn's usual scores of a fitted estimator.
 
-    Of a factorization: explained, the share of the squares.
-
-    Classification: accuracy, balanced_accuracy, f1_macro, and the confusion matrix (rows: true
-    classes, columns: predicted ones).  Several labels per row: accuracy (all labels of a row),
-    hamming_loss, f1_macro, and such a matrix for each label.  Regression: r2, rmse, mae, averaged
-    over targets.
+    Factorization: explained, the share of the squares.  Classification: accuracy,
+    balanced_accuracy, f1_macro, and the confusion matrix (rows: true classes, columns: predicted
+    ones).  Several labels per row: accuracy (all labels of a row), hamming_loss, f1_macro, and a
+    confusion matrix for each label.  Regression: r2, rmse, mae, averaged over targets.
 
     Raises
     ------
     DataError, ShapeError
-        As `score` does, for data that do not fit the network.
+        If the data do not fit the network, as for `score`.
     """
     from sklearn import metrics as sk
 

@@ -1,4 +1,4 @@
-"""How commands write to a terminal."""
+"""Write to the terminal: facts, warnings and tables."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from rich.text import Text
 
 # Paths and messages are printed as they are: brackets in them are no markup.
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-
-
 err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""What all estimators share: a fit is a run, and a run becomes what predicts."""
+"""`Trained`, the base of all estimators: train in a run, take its network, predict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from types import NoneType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from dask.base import normalize_token
@@ -28,7 +28,7 @@ from dadmm.engine.session import Session
 from dadmm.engine.timing import is_measured
 from dadmm.errors import DadmmError, DataError, FactorWarning, OptionError, RunError, ShapeError
 from dadmm.estimators.callbacks import CallbackSupportMixin, FitTasks
-from dadmm.estimators.problem import Posed, pose
+from dadmm.estimators.problem import Posed, Trainable, pose
 from dadmm.estimators.start import begin, place
 from dadmm.networks.form import Form
 from dadmm.networks.network import Network
@@ -43,11 +43,11 @@ from dadmm.store import ZarrBlocks
 
 
 @dataclass(eq=False, repr=False)
-class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
-    """An estimator whose fit is a run of the loop, in memory or in a store.
+class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
+    """An estimator whose fit is a run, in memory or in a store.
 
-    It is a dataclass of its options: the ``__init__`` that this makes only assigns them, and has
-    the signature that scikit-learn reads.
+    It is a dataclass of its options: the generated ``__init__`` only assigns them, and has the
+    signature that scikit-learn reads.
     """
 
     _: KW_ONLY
@@ -82,8 +82,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         says="int, str or None",
         means='Memory of one worker, such as "2GiB". Training uses 3/4 of it, which decides the '
         "rows per chunk. None takes the limit of the smallest worker of the current client. On "
-        "threads it is that of this process, for all its threads at once, beside the data and a "
-        "run kept in memory.",
+        "threads all threads of this process share it, beside the data and a run kept in memory.",
     )
     chunks: int | Sequence[int] | str = option(
         "auto",
@@ -104,20 +103,20 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     categorical: str = option(
         "refuse",
         choices=("refuse", "one_hot"),
-        means="What becomes of columns of text. Such columns of a table, or those of categories, "
-        "are refused, or each value becomes a column of 0 and 1.",
+        means="How to treat columns of text or categories. refuse: raise an error. one_hot: make "
+        "a column of 0 and 1 for each value.",
     )
     missing: str = option(
         "refuse",
         choices=("refuse", "impute"),
-        means="What becomes of empty cells of the inputs. Empty cells and NaN are refused, or get "
-        "the mean of their column, or its most frequent category.",
+        means="How to treat empty cells and NaN in the inputs. refuse: raise an error. impute: "
+        "fill in the column's mean, or its most frequent category.",
     )
     handle_unknown: str = option(
         "error",
         choices=("error", "ignore"),
-        means="What becomes of categories that training never saw. At prediction they are an "
-        "error, or become zeros only.",
+        means="How prediction treats categories that training never saw. error: raise an error. "
+        "ignore: encode them as zeros.",
     )
     sample_dims: str | Sequence[str] | None = option(
         None,
@@ -137,37 +136,18 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     )
     verbose: bool = option(False, means="Whether to show progress.")
 
-    # The tables of the config that describes it, if one does: the run keeps them.
-    pipeline: ClassVar[Mapping[str, Any] | None] = None
-
-    # ---------------------------------------------------------------- what `problem.pose` asks
-
     def check_options(self) -> None:
-        """Raise `OptionError` for options that cannot work."""
         check_options(self)
 
     def make_solver(self) -> Solver:
-        """Return the solver that the options ask for."""
         return make_solver(self.solver)
 
-    def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
-        """Return targets as numbers, and labels; see `Trainable.encode_target`."""
-        raise NotImplementedError  # pragma: no cover
-
-    def make_problem(
-        self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
-    ) -> Problem:
-        """Return what is to be minimised; see `Trainable.make_problem`."""
-        raise NotImplementedError  # pragma: no cover
-
     def given_parameters(self, problem: Problem) -> dict[str, Array] | None:
-        """Return parameters to start from that the options give; None for the solver's own."""
         return None
 
     def last_parameters(
         self, solver: Solver, problem: Problem, classes: Array | None
     ) -> dict[str, Array]:
-        """Return the parameters at which the last fit stopped; see `Trainable.last_parameters`."""
         if not hasattr(self, "_parameters"):
             raise OptionError(
                 "a network from a file has no training state to go on from: start a new estimator, "
@@ -190,7 +170,6 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return {name: array.astype(needed[name].dtype) for name, array in self._parameters.items()}
 
     def config(self, solver: Solver) -> dict[str, Any]:
-        """Return what a run keeps of the options, as JSON."""
         skipped = ("run", "overwrite", "verbose", "solver", "memory_limit")
         given = {k: v for k, v in self.get_params(deep=False).items() if k not in skipped}
         params = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
@@ -209,10 +188,8 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         }
 
     def __dask_tokenize__(self) -> Any:
-        """Return what Dask tells estimators apart by: of dataclasses it takes the fields alone."""
+        """Return what tells estimators apart; Dask's default takes a dataclass's fields alone."""
         return normalize_token((type(self), vars(self)))
-
-    # --------------------------------------------------------------------------------- training
 
     def _run(self, X: Any, y: Any, sample_weight: Any, callback: loop.Callback | None) -> Self:
         """Train on `X` and `y`, from scratch or (warm start) from the last fit."""
@@ -231,7 +208,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         max_iter: int | None = None,
         tasks: FitTasks | None = None,
     ) -> Self:
-        """Train on what was posed, in a new run."""
+        """Train in a new run."""
         with place(self.run, self.overwrite, posed) as run:
             return self.train(Session.of(begin(run, posed)), callback, max_iter, tasks)
 
@@ -242,7 +219,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         max_iter: int | None = None,
         tasks: FitTasks | None = None,
     ) -> Self:
-        """Train from wherever a run is, and take what it comes to.
+        """Train from a run's current iteration, and set the fitted attributes.
 
         Parameters
         ----------
@@ -250,9 +227,9 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         callback : callable or None
             As for `fit`.
         max_iter : int or None
-            Most iterations, for the option's.
+            Most iterations; None takes the option.
         tasks : FitTasks or None
-            What scikit-learn's callbacks are told.
+            Reports to scikit-learn's callbacks.
         """
         most, client = max_iter or self.max_iter, current_client()
         needed = budget(session.plan, *resources(client, self.memory_limit))
@@ -292,7 +269,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if "reseeded" in self.history_ and (died := self.history_["reseeded"]).sum() > 0:
             where = ", ".join(str(k) for k in died["iteration"].values[died.values > 0][:8])
             warnings.warn(
-                f"{int(died.sum())} factors died, which no row used, and were seeded again, in "
+                f"{int(died.sum())} factors died (no row used them) and were seeded again, in "
                 f"iteration {where}",
                 FactorWarning,
                 stacklevel=4,
@@ -300,7 +277,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def adopt(self, session: Session) -> None:
-        """Set the fitted attributes from what a run has committed."""
+        """Set the fitted attributes from a run's last commit."""
         run, record = session.run, session.record or {}
         history = session.history()
         best = session.best()
@@ -309,7 +286,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         self.adopt_network(session.network(best))
         self._parameters = session.parameters(best)
         self.n_iter_ = int(record["iteration"])
-        if {"stationarity", "step"} <= set(self.history_):  # damage may have taken either
+        if {"stationarity", "step"} <= set(self.history_):  # damage may have removed either
             rate, fit = algebra.convergence_rate(self.history_["step"].values)
             self.history_.attrs.update(rate=rate, rate_r2=fit)
         self.history_.attrs["status"] = record["status"]
@@ -327,7 +304,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             setattr(self, name, value)
 
     def fitted(self, network: Network) -> dict[str, Any]:
-        """Return the attributes that prediction needs, which follow from the network."""
+        """Return the attributes that prediction needs, all taken from the network."""
         form = network.form or Form()
         widths, target = network.architecture.widths, network.target
         found = {
@@ -342,8 +319,6 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             found["feature_names_in_"] = np.array(form.names, object)
         return found if target.classes is None else found | {"classes_": target.classes}
 
-    # ------------------------------------------------------------------------------- prediction
-
     def _outputs(
         self,
         X: Any,
@@ -352,10 +327,10 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         dtype: Any,
         network: Network | None = None,
     ) -> Any:
-        """Run the network on `X` and `finish` on its outputs; lazily where `X` is lazy.
+        """Run the network on `X` and `finish` on its outputs; lazily if `X` is lazy.
 
-        `labels` are the names of the columns that `finish` returns, None for one dimension;
-        `network` another network than the trained one, of the same inputs.
+        `labels` are the names of the columns that `finish` returns, None for one dimension.
+        `network` replaces the trained network; it reads the same inputs.
         """
         check_is_fitted(self, "network_")
         function = _Predict(network or self.network_, finish)
@@ -370,7 +345,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def matrix(self, X: Any) -> Any:
-        """Return `X` as the numbers that the network reads, not scaled yet; lazily where `X` is."""
+        """Return `X` as the numbers that the network reads, before scaling; lazily if `X` is."""
         return self._contain(X).matrix(self._form)
 
     def _contain(self, X: Any) -> Container:
@@ -378,25 +353,21 @@ class Trained(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class _Predict:
-    """A network, and what is made of its outputs, as a function of blocks."""
+    """A network and the function of its outputs, applied to a block of rows."""
 
     def __init__(self, network: Network, finish: Callable[[Array], Array]) -> None:
         self.network, self.finish = network, finish
 
     def __call__(self, block: Array, name: str) -> Array:
-        return self.finish(_forward(self.network, block, name))
-
-
-def _forward(network: Network, x: Array, name: str) -> Array:
-    outputs = network.forward(x)
-    good = np.isfinite(outputs).all(axis=1)
-    if not good.all():
-        raise DataError(
-            f"{name} has no finite prediction in row {good.argmin()}: its numbers, or those of "
-            f"training, are too large for {network.dtype}; scale them down, or use "
-            "dtype='float64'"
-        )
-    return outputs
+        outputs = self.network.forward(block)
+        good = np.isfinite(outputs).all(axis=1)
+        if not good.all():
+            raise DataError(
+                f"{name} has no finite prediction in row {good.argmin()}: its numbers, or those of "
+                f"training, are too large for {self.network.dtype}; scale them down, or use "
+                "dtype='float64'"
+            )
+        return self.finish(outputs)
 
 
 def same(outputs: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What scikit-learn's own callbacks (`sklearn.callback`, from version 1.9 on) are told of a fit."""
+"""Hooks that report a fit to scikit-learn's callbacks (`sklearn.callback`, from version 1.9 on)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["CallbackSupportMixin", "FitTasks", "with_callbacks"]
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # an older scikit-learn, which has none to set
+except ImportError:  # an older scikit-learn has no callbacks
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: `set_callbacks` is not there."""
+        """Stand in for scikit-learn's mixin, without `set_callbacks`."""
 
     def with_callbacks(method: Any) -> Any:
         """Return the method as it is."""
@@ -25,7 +25,7 @@ class FitTasks:
     Parameters
     ----------
     estimator : estimator
-        Being fitted; without callbacks, set or handed down, nothing happens.
+        The estimator being fitted; nothing happens if it has no callbacks.
     given : mapping
         The "X", "y" and "metadata" of the caller.
     most : int
@@ -41,15 +41,15 @@ class FitTasks:
             self.fit.call_on_fit_task_begin(**self.given)
 
     def begin(self) -> None:
-        """Tell of an iteration that begins."""
+        """Report that an iteration begins."""
         if self.fit is not None:
             self.iteration = self.fit.subcontext(task_name="iteration")
             self.iteration.call_on_fit_task_begin(**self.given)
 
     def end(self, fitted: Callable[[], dict[str, Any]]) -> bool:
-        """Tell of an iteration that is done; return whether a callback wants it to be the last.
+        """Report that an iteration is done; return whether a callback asks to stop.
 
-        `fitted` forms the attributes that prediction needs, if anybody wants them.
+        `fitted` makes the attributes that prediction needs, for a callback that asks for them.
         """
         if self.iteration is None:
             return False
@@ -57,6 +57,6 @@ class FitTasks:
         return bool(self.iteration.call_on_fit_task_end(**told))
 
     def finish(self, fitted: Callable[[], dict[str, Any]]) -> None:
-        """Tell of the fit that is done."""
+        """Report that the fit is done."""
         if self.fit is not None:
             self.fit.call_on_fit_task_end(**self.given, reconstruction_attributes=fitted)

@@ -34,19 +34,19 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     ----------
     network_ : Network
     classes_ : (classes,) array
-        The labels; of several per row the columns, ``0, 1, ...``.
+        The labels; for several labels per row, the columns ``0, 1, ...``.
     n_features_in_, n_iter_ : int
     feature_names_in_ : (features,) array of str
-        Of tables, data sets, and arrays of xarray whose features have text coordinates.  Prediction
-        takes columns by these names, in any order, and those of arrays by their position.
+        Column names of tables and data sets, or text coordinates of xarray's features.  Prediction
+        takes columns of tables by name, in any order, and those of arrays by position.
     loss_curve_ : list of float
         The objective of each iteration: the loss seen while training (block), or the Lagrangian
         at its start (relaxed).
     history_ : xarray.Dataset
-        Over `iteration`: objective, train_score, step, seconds; of several blocks primal_residual,
-        of rows held out validation_loss and validation_score; relaxed: forward_loss,
-        primal_residual, stationarity, and residuals per layer.  Its attributes hold the status
-        and the final scores; relaxed: the fitted convergence rate with its R^2.
+        Over `iteration`: objective, train_score, step, seconds; with several blocks
+        primal_residual; with rows held out validation_loss and validation_score; relaxed:
+        forward_loss, primal_residual, stationarity, and residuals per layer.  Its attributes hold
+        the status and the final scores; relaxed: the fitted convergence rate with its R^2.
     """
 
     _: KW_ONLY
@@ -57,22 +57,21 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         sample="balanced",
         use="'balanced' or a dict of class: weight",
         says='dict, "balanced" or None',
-        means="Weights of the classes' samples. Balanced weights are inverse to the numbers of "
+        means="Weight of each class's samples. Balanced weights are inverse to the numbers of "
         "samples.",
     )
 
     @available_if(has_partial_fit)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Go once through `X` and `y`, from where the last call or fit stopped.
+        """Go once through `X` and `y`, from the end of the last call or fit.
 
-        The first call decides the scaling of the inputs, and the classes: those of `y`, unless
-        all are named in `classes` (``0, 1, ...`` for the columns of several labels per row).  The
-        learning rate is constant.  Other parameters and errors are those of `fit`.
+        The first call fixes the scaling of the inputs, and the classes: all of `classes` (``0, 1,
+        ...`` for the columns of several labels per row), or else those of `y`.  The learning rate
+        is constant.  Other parameters and errors are those of `fit`.
         """
         return self._partial_fit(X, y, classes, sample_weight)
 
     def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
-        """Return codes of labels, and the labels; see `Trainable.encode_target`."""
         given, y = y, targets.as_column(y, rows)
         if y.ndim == 2:
             labels = np.arange(y.shape[1]) if classes is None else np.unique(classes)
@@ -93,12 +92,12 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     def predict(self, X: Any) -> Any:
         """Return the most likely class of each row.
 
-        They come in the container of `X`, with its index or coordinates, lazily where it is lazy:
-        a Series for a data frame, a DataArray over the sample dimensions for xarray, NumPy for
-        NumPy and sparse matrices, a dask array for dask and zarr.
+        The classes come in the container of `X`, with its index or coordinates, lazily if it is
+        lazy: a Series for a data frame, a DataArray over the sample dimensions for xarray, NumPy
+        for NumPy and sparse matrices, a dask array for dask and zarr.
 
-        Where training had several labels per row: which of them are more likely than not, as 1
-        and 0, (rows, labels).
+        If training had several labels per row, return (rows, labels): 1 for labels that are more
+        likely than not, else 0.
         """
         check_is_fitted(self, "network_")
         if self._multi_label:
@@ -108,7 +107,7 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class, (rows, classes), or of each label by itself.
 
-        They come in the container of `X`, as those of `predict`.
+        They come in the container of `X`, as those of `predict` do.
 
         Raises
         ------
@@ -146,7 +145,7 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
 
     @property
     def _labels(self) -> Sequence[Any]:
-        """Return what the columns of the outputs are called."""
+        """The names of the output columns."""
         named = self._multi_label and self._form.targets
         return named or self.classes_.tolist()
 
@@ -157,7 +156,7 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
 
 
 class _TakeClass:
-    """Outputs to class labels."""
+    """A function from outputs to class labels."""
 
     def __init__(self, classes: Array) -> None:
         self.classes = classes

@@ -1,4 +1,4 @@
-"""What the estimators that give codes share."""
+"""What `NMF` and `DeepFacto` share: codes, and a given dictionary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dadmm.numerics.types import Array
 
 
 class Codes(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
-    """What an estimator that gives codes has."""
+    """The parts of an estimator that gives codes."""
 
     @property
     def _n_features_out(self) -> int:
@@ -28,13 +28,13 @@ class Codes(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[
         return tags
 
     def _code(self, X: Any, network: Network) -> Any:
-        """Return the outputs of a network that ends with a factorisation, in the container of X."""
+        """Return codes, the outputs of a network up to its factors, in the container of X."""
         names = [f"{type(self).__name__.lower()}{k}" for k in range(self._n_features_out)]
         return self._outputs(X, same, names, network.dtype, network)
 
 
 def given_dictionary(given: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
-    """Return a dictionary that an option gives, as an array or an estimator that has one.
+    """Return the dictionary of an option that is an array or a fitted estimator.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def given_dictionary(given: Any, name: str, shape: tuple[int, ...] | None = None
         If it has another shape, numbers below 0, or nothing but zeros.
     """
     if hasattr(given, "get_params") and not hasattr(given, "components_"):
-        kind = type(given).__name__  # scikit-learn's clone forgets what an estimator has learnt
+        kind = type(given).__name__  # scikit-learn's clone drops the fitted attributes
         raise OptionError(f"{name} is a {kind} that is not fitted: give its components_ instead")
     found = np.asarray(as_matrix(getattr(given, "components_", given), name))
     if shape is not None and found.shape != shape:
@@ -54,7 +54,7 @@ def given_dictionary(given: Any, name: str, shape: tuple[int, ...] | None = None
 
 
 def as_numpy(values: Any, plain: bool = True) -> Any:
-    """Return what is lazy computed; as NumPy has it, or a data frame as it is."""
+    """Return lazy values computed; `plain` makes a NumPy array of them."""
     if hasattr(values, "compute"):
         values = values.compute()
     return np.asarray(values) if plain else values

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class _ByPosition:
-    """The first arguments of `DeepFacto`: a dataclass takes those of its last base first."""
+    """The first arguments of `DeepFacto`: a dataclass puts the fields of its last base first."""
 
     n_components: int = option(16, least=1, means="The number of factors.")
     hidden_layer_sizes: Sequence[int] = ()
@@ -47,22 +47,22 @@ class _ByPosition:
 class DeepFacto(Codes, ADMMClassifier, _ByPosition):
     """A classifier through factors: a network with a non-negative factorisation inside.
 
-    Hidden layers make features that are not negative; an `NMFBlock` codes these by factors; the
+    Hidden layers make features that are not negative.  An `NMFBlock` codes these by factors.  The
     rest of the network reads the codes alone.  Block-ADMM trains all of it (arXiv 2105.00339):
-    backpropagation does not go through a code, which is the solution of a problem.
+    backpropagation cannot go through a code, which is the solution of a problem.
 
     Attributes
     ----------
     components_ : (n_components, features) array
-        The dictionary: of the features; without hidden layers of the inputs, in their units.
+        The dictionary of the features; without hidden layers, of the inputs, in their units.
     history_ : xarray.Dataset
         As that of `ADMMClassifier`, and reconstruction_error, ``|Z - M S| / |Z|`` of the features
-        Z in training, and reseeded, how many factors had died and were seeded again.
+        Z in training, and reseeded, the number of factors that died and were seeded again.
 
     Notes
     -----
-    All other attributes are those of `ADMMClassifier`.  Rows whose class is not
-    known still shape the factors if they have a `sample_weight` of 0, whatever their label.
+    All other attributes are those of `ADMMClassifier`.  Rows of unknown class still shape the
+    factors: give them any label and a `sample_weight` of 0.
     """
 
     hidden_layer_sizes: Sequence[int] = like(
@@ -74,7 +74,7 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
     activation: str = like(
         ADMMClassifier,
         "activation",
-        means="Activation of the layers. The last one below the factors must give nothing below 0.",
+        means="Activation of the layers. The layer below the factors must give nothing below 0.",
     )
     _: KW_ONLY
     factor_weight: float = like(NMFBlock, "weight")
@@ -85,8 +85,8 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
         "init",
         kinds=(str, object),
         says='{"random", "nndsvd"} or (n_components, features) array or fitted estimator',
-        means="The first dictionary. It is drawn, formed from two looks at the features of the "
-        "first network, or given. A given one may be taken from the `components_` of an estimator "
+        means='The first dictionary. "random" draws it, "nndsvd" forms it from two passes over '
+        "the features of the first network. A given one may be the `components_` of an estimator "
         "such as scikit-learn's.",
     )
     code_sweeps: int = like(NMFBlock, "sweeps")
@@ -94,7 +94,7 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
         ADMMClassifier,
         "solver",
         says='"block" or BlockADMM',
-        means="Block-ADMM, by its name or with options of its own, except `blocks`.",
+        means="Block-ADMM, by its name or as an object with options, except `blocks`.",
     )
     standardize: str = like(
         ADMMClassifier,
@@ -105,8 +105,6 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
         'one of these, or "none".',
     )
     stem: str = field(default="dense", init=False)
-
-    # --------------------------------------------------------------------------------- training
 
     def layers(self) -> list[Any]:
         """Return the blocks of the network, without its head."""
@@ -132,14 +130,12 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
         )
 
     def make_solver(self) -> Solver:
-        """Return Block-ADMM with the blocks of this network."""
         solver = super().make_solver()
         if not isinstance(solver, BlockADMM):
             raise OptionError(f"DeepFacto needs solver='block', not {solver.name!r}")
         return replace(solver, blocks=self.layers())
 
     def given_parameters(self, problem: Problem) -> dict[str, Array] | None:
-        """Return the dictionary that `factor_init` is, or has; None if it is a word."""
         if isinstance(self.factor_init, str):
             return None
         t = len(self.hidden_layer_sizes) + 1
@@ -149,18 +145,15 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
         return {f"theta_{t}": s.astype(problem.dtype).reshape(-1)}
 
     def config(self, solver: Solver) -> dict[str, Any]:
-        """Return the options without the numbers of a dictionary, which the store has."""
         if isinstance(self.factor_init, str):
             return super().config(solver)
+        # The store has the numbers of a given dictionary.
         return dict(clone(self).set_params(factor_init="random").config(solver))
 
     def _widths(self) -> tuple[int, ...]:
         return (*self.hidden_layer_sizes, int(self.n_components), *self.head_layer_sizes)
 
-    # ------------------------------------------------------------------------------- prediction
-
     def fitted(self, network: Network) -> dict[str, Any]:
-        """Return what `Trained.fitted` does, and the dictionary."""
         at = _factor_at(network)
         s = network.params[f"s_{at}"]
         scale = network.inputs.scale
@@ -168,7 +161,7 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
         return super().fitted(network) | found
 
     def transform(self, X: Any) -> Any:
-        """Return the codes of each row, (rows, n_components): what the head of the network reads.
+        """Return the codes of each row, (rows, n_components), which the network's head reads.
 
         They come in the container of `X`, as predictions do.
         """
@@ -178,7 +171,7 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
     def score_attributes(
         self, X: Any, attributes: Any, names: Sequence[str] | None = None
     ) -> AttributeScores:
-        """Return how well the factors match attributes that are known of the samples.
+        """Return how well the factors match known attributes of the samples.
 
         Parameters
         ----------
@@ -186,7 +179,7 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
         attributes : (samples,) or (samples, attributes) array-like or data frame
             Numbers; categories as columns of 0 and 1.
         names : sequence of str or None
-            Of the attributes; None takes a data frame's columns, or numbers.
+            Names of the attributes; None takes a data frame's columns, or numbers.
 
         Returns
         -------
@@ -200,17 +193,17 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
     def plot_factors(
         self, X: Any, image_shape: Sequence[int] | None = None, columns: int = 8
     ) -> Figure:
-        """Draw what each factor responds to: the mean of the inputs, weighted by its codes.
+        """Draw what each factor responds to.
 
-        Shown is how that differs from the plain mean.
+        That is the mean of the inputs weighted by the factor's codes, less the plain mean.
 
         Parameters
         ----------
         X : array-like or table
             Rows to look at; some thousands are enough.
         image_shape : sequence of int or None
-            Height and width, and channels if there are any, where inputs are images; None takes
-            square ones if the number of features allows it, and draws bars otherwise.
+            Height, width and, if any, channels of inputs that are images. None takes square images
+            if the number of features allows it, and draws bars otherwise.
         columns : int
             Factors in a row of the figure.
 
@@ -244,7 +237,7 @@ def _factor_at(network: Network) -> int:
 
 
 def _up_to(network: Network, last: int) -> Network:
-    """Return the network that ends with some block."""
+    """Return the network up to the block of a number."""
     chain = network.architecture
     assert isinstance(chain, Chain)
     part = chain.up_to(last)

@@ -1,4 +1,4 @@
-"""From a stored run, or a network's file, back to what can go on or predict."""
+"""`load` and `resume`: from a stored run, or a network's file, back to an estimator."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ Estimator = ADMMClassifier | ADMMRegressor | DeepFacto | NMF
 def load(path: str | Path, *, solver: Solver | None = None) -> Estimator:
     """Return the fitted estimator of a stored run, or of a network's file.
 
-    That of a run is as at the last committed iteration.  That of a ``.safetensors`` file predicts;
-    a file has neither the history of the training nor its options.
+    A run gives the estimator of its last committed iteration.  A ``.safetensors`` file gives an
+    estimator that predicts; the file has neither the history of training nor its options.
 
     Parameters
     ----------
     path : path or URL
-        A run; or the file that `Network.save` wrote.
+        A run, or a file that `Network.save` wrote.
     solver : solver object or None
-        The solver of the run: needed where it has blocks of torch modules, for nothing stored
-        holds code.
+        The solver of the run; needed if it has blocks of torch modules, because a store holds no
+        code.
 
     Raises
     ------
     StoreError
         If there is no run, or it has not finished its first step.
     InputError
-        If there is no file, or it is not one that dadmm wrote.
+        If there is no file, or dadmm did not write it.
     """
     if str(path).endswith(".safetensors"):
         return _from_file(path, solver)
@@ -60,12 +60,12 @@ def load(path: str | Path, *, solver: Solver | None = None) -> Estimator:
 
 
 def trained(session: Session) -> Estimator:
-    """Return the fitted estimator of a run, as at its last committed iteration.
+    """Return the fitted estimator of a run's last committed iteration.
 
     Raises
     ------
     StoreError
-        If the run has not finished its first step, or its config is not one of this version.
+        If the run has not finished its first step, or its config is of another version.
     """
     estimator = untrained(session)
     if session.record is None:
@@ -95,7 +95,7 @@ def _from_file(path: str | Path, solver: Solver | None) -> Estimator:
 
 
 def _kind_of(network: Network) -> tuple[Any, dict[str, Any]]:
-    """Return the estimator of a network from a file, and those of its options that this tells."""
+    """Return the class of a file's network, and the options that the network tells."""
     arch, target = network.architecture, network.target
     options: dict[str, Any] = {"hidden_layer_sizes": arch.widths[1:-1], "loss": target.loss}
     if isinstance(arch, Architecture):
@@ -108,14 +108,14 @@ def _kind_of(network: Network) -> tuple[Any, dict[str, Any]]:
         if target.classes is not None and len(factors) == 1:
             deep = _deep(arch, factors[0])
             made = [*DeepFacto(**deep).layers(), Dense(arch.widths[-1], "identity")]
-            # The factors may have options that the estimator has not.
+            # The factors may have options that the estimator lacks.
             if [factors[0] if isinstance(b, NMFBlock) else b for b in made] == list(arch.blocks):
                 return DeepFacto, {**deep, "loss": target.loss}
     return ADMMRegressor if target.classes is None else ADMMClassifier, options
 
 
 def _deep(chain: Chain, factors: NMFBlock) -> dict[str, Any]:
-    """Return the options of a `DeepFacto` that has the blocks of a chain, if one can have them."""
+    """Return options of a `DeepFacto` for the blocks of a chain; the caller checks the fit."""
     at = chain.blocks.index(factors)
     layers = [block for block in chain.blocks[:-1] if isinstance(block, Dense)]
     return {
@@ -132,7 +132,7 @@ def _deep(chain: Chain, factors: NMFBlock) -> dict[str, Any]:
 
 
 def _factorisation(network: Network, factors: NMFBlock) -> dict[str, Any]:
-    """Return the options of an `NMF` that has a network."""
+    """Return the options of the `NMF` of a network."""
     penalty = factors.l1 + factors.l2
     shifted = network.inputs.centre.any() or (network.inputs.scale != 1).any()
     return {
@@ -153,20 +153,19 @@ def resume(
     solver: Solver | None = None,
     force: bool = False,
 ) -> Estimator:
-    """Go on with a stored run from its last committed iteration, to the same bits.
+    """Continue a stored run from its last committed iteration, to the same bits.
 
-    Where bytes of the store are damaged, it goes back to what is intact, and warns
+    If bytes of the store are damaged, the run goes back to its last intact iteration and warns
     (`RecoveryWarning`).
 
     Parameters
     ----------
     path : path or URL
     max_iter : int or None
-        A new limit on the iterations in all; None keeps the run's own.  A learning-rate schedule
-        is stretched to it from then on.
+        A new limit on all iterations together; None keeps the run's own.  A learning-rate schedule
+        stretches to it from then on.
     solver : solver object or None
         As for `load`.
-
     force : bool
         Take the run from another driver that seems to be at work on it.
 
@@ -177,7 +176,7 @@ def resume(
         on it.
     """
     session = Session.open(path, solver)
-    plan = session.plan  # what cannot be used is refused before it is locked
+    plan = session.plan  # refuses an unusable run before locking it
     with session.run.locked(force):
         if not session.has_data:
             raise StoreError(
@@ -189,12 +188,12 @@ def resume(
         if max_iter is not None:
             estimator.max_iter = max_iter
             estimator.check_options()
-        # The chunks are what they are: workers that are too small for them are refused here.
+        # The chunks are fixed, so workers that are too small for them are refused here.
         check_workers(plan, *resources(current_client(), None))
         session.check_forms()
         session.mend()
         if session.is_done(estimator.max_iter):
-            # A finished network that is damaged is made again.
+            # A damaged network of a finished run is trained again.
             with suppress(DamageError):
                 estimator.adopt(session)
                 return estimator
@@ -202,12 +201,12 @@ def resume(
 
 
 def untrained(session: Session) -> Estimator:
-    """Return the estimator whose options a run keeps.
+    """Return an estimator with the options that a run keeps.
 
     Raises
     ------
     StoreError
-        If these are not options of this version, or do not fit the run's solver.
+        If the options are of another version, or do not fit the run's solver.
     """
     run, solver = session.run, session.solver
     config = run.attributes["config"]

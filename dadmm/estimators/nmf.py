@@ -1,4 +1,4 @@
-"""scikit-learn estimators that factorise: `NMF` alone, and `DeepFacto` inside a network."""
+"""`NMF`: non-negative matrix factorisation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from dadmm.solvers.registry import make_solver
 from dadmm.solvers.rows import batches
 from dadmm.solvers.solver import Solver
 
-# Rows that are scored at once.
+# Rows scored at once.
 BLOCK = 8192
 
 
@@ -55,8 +55,8 @@ class NMF(Codes, Trained):
     loss_curve_ : list of float
         The objective of each iteration, per sample.
     history_ : xarray.Dataset
-        Over `iteration`: objective; train_score, the share of the squares that is explained;
-        reseeded, how many factors had died and were seeded again; step, size, seconds.
+        Over `iteration`: objective; train_score, the explained share of the squares; reseeded,
+        the number of factors that died and were seeded again; step, size, seconds.
     """
 
     n_components: int | str | None = option(
@@ -75,8 +75,8 @@ class NMF(Codes, Trained):
         sample="auto",
         says='{None, "auto", "nndsvd", "random"} or (n_components, features) array or fitted '
         "estimator",
-        means="The first dictionary. It is formed from two looks at the data, drawn, or given. A "
-        "given one may be taken from the `components_` of an estimator such as scikit-learn's. "
+        means='The first dictionary. "nndsvd" forms it from two passes over the data, "random" '
+        "draws it. A given one may be the `components_` of an estimator such as scikit-learn's. "
         '"auto", or None, takes "nndsvd" up to 4096 features, else "random".',
     )
     alpha_W: float = like(
@@ -99,9 +99,9 @@ class NMF(Codes, Trained):
     dtype: str = like(FactorizationOptions, "dtype")
     shift: bool = option(
         False,
-        means="Whether to subtract the least value of each feature first. Data below 0 is refused "
-        "otherwise. All is then divided by one number, too: the objective and the penalties are "
-        "in these units.",
+        means="Whether to subtract the least value of each feature first. Without it, data below 0 "
+        "is refused. With it, one number also divides all data, and the objective and the "
+        "penalties are in these units.",
     )
     max_iter: int = like(Trained, "max_iter", default=200)
     tol: float = like(
@@ -113,8 +113,6 @@ class NMF(Codes, Trained):
     random_state: int | None = like(
         Trained, "random_state", means="Seed of a dictionary that is drawn."
     )
-
-    # --------------------------------------------------------------------------------- training
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None, *, callback: loop.Callback | None = None) -> Self:
@@ -135,7 +133,7 @@ class NMF(Codes, Trained):
         Raises
         ------
         ShapeError, DataError, OptionError
-            For input that cannot be factorised, such as numbers below 0: what, and the cure.
+            If the input cannot be factorised, such as numbers below 0: what, and the cure.
         StoreError
             If `run` exists and `overwrite` is not set, or cannot be written.
         """
@@ -150,11 +148,10 @@ class NMF(Codes, Trained):
 
     @property
     def standardize(self) -> str:
-        """How the data is scaled: not at all, or shifted so that its least values are 0."""
+        """How the data is scaled: "none", or "shift", which moves the least values to 0."""
         return "shift" if self.shift else "none"
 
     def make_solver(self) -> Solver:
-        """Return the solver that factorises, with this estimator's options."""
         alpha_h = self.alpha_W if self.alpha_H == "same" else self.alpha_H
         table = {
             "name": "nmf",
@@ -170,7 +167,6 @@ class NMF(Codes, Trained):
     def make_problem(
         self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
     ) -> Problem:
-        """Return the factorisation's squared error; see `Trainable.make_problem`."""
         if self.n_components not in (None, "auto"):
             r = int(self.n_components)
         elif self.init is None or isinstance(self.init, str):
@@ -181,33 +177,27 @@ class NMF(Codes, Trained):
         return Problem(arch, "squared", 0.0, rows=shape[0], dtype=solver.dtype, supervised=False)
 
     def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
-        """Return nothing: there is nothing to predict."""
         return None, None
 
     def given_parameters(self, problem: Problem) -> dict[str, Array] | None:
-        """Return the dictionary that `init` is, or has; None if it is a word."""
         if self.init is None or isinstance(self.init, str):
             return None
         given = given_dictionary(self.init, "init", problem.architecture.widths[::-1])
         return {"s_1": given.astype(problem.dtype)}
 
     def config(self, solver: Solver) -> dict[str, Any]:
-        """Return the options without the numbers of a dictionary, which the store has."""
         if isinstance(self.init, (str, type(None))):
             return super().config(solver)
+        # The store has the numbers of a given dictionary.
         return dict(clone(self).set_params(init=None).config(solver))
 
-    # ------------------------------------------------------------------------------- prediction
-
     def fitted(self, network: Network) -> dict[str, Any]:
-        """Return what `Trained.fitted` does, and the dictionary."""
         s = network.params["s_1"]
         scale = network.inputs.scale
         found = {"components_": s if (scale == 1).all() else s * scale.astype(s.dtype)}
         return super().fitted(network) | found | {"n_components_": len(s)}
 
     def adopt(self, session: Session) -> None:
-        """Set the reconstruction error too; see `Trained.adopt`."""
         super().adopt(session)
         loss = self.history_.attrs.get("forward_loss", np.nan)
         size = float(self.network_.inputs.scale[0])
@@ -216,8 +206,8 @@ class NMF(Codes, Trained):
     def transform(self, X: Any) -> Any:
         """Return the codes of each row, (rows, n_components).
 
-        They are not negative, solve the same problem as in training to `Factorization.code_sweeps`
-        sweeps, and come in the container of `X`, as predictions of `ADMMClassifier` do.
+        They are not negative, solve the problem of training in `Factorization.code_sweeps` sweeps,
+        and come in the container of `X`, as predictions of `ADMMClassifier` do.
         """
         check_is_fitted(self, "network_")
         return self._code(X, self.network_)
@@ -245,9 +235,9 @@ class NMF(Codes, Trained):
         return float(1.0 - error / max(energy, 1e-300))
 
     def inverse_transform(self, X: Any) -> Any:
-        """Return what codes stand for, (rows, features), in the units of the data.
+        """Return the data that codes stand for, (rows, features), in the units of the data.
 
-        `X` are codes as NumPy or dask arrays, or what converts to NumPy; so is what is returned.
+        `X` holds codes: a dask array, or an array-like; the result is dask's or NumPy's likewise.
         """
         check_is_fitted(self, "network_")
         codes = X if hasattr(X, "dask") and hasattr(X, "rechunk") else np.asarray(X)
@@ -266,7 +256,7 @@ class NMF(Codes, Trained):
 
 
 def _squares(network: Network, block: Any) -> tuple[float, float]:
-    """Return squared errors of the reconstruction of some rows, and what they are of."""
+    """Return the sum of squared errors of the rows' reconstruction, and of their squares."""
     z = network.inputs.apply(np.asarray(block), network.dtype)
     m = network.architecture.forward(network.params, z)
     return square(z - m @ network.params["s_1"]), square(z)

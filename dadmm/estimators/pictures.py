@@ -1,4 +1,4 @@
-"""Pictures of factors: what each responds to (needs matplotlib, the extra ``plot``)."""
+"""Draw what each factor responds to (needs matplotlib, the extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def factors(
     columns: int = 8,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw what factors respond to; see `dadmm.DeepFacto.plot_factors`.
+    """Draw what factors respond to, as `dadmm.DeepFacto.plot_factors` says.
 
     Parameters
     ----------
     x : (rows, features) array
     codes : (rows, factors) array
     names : sequence of str or None
-        Of the features, for bars.
+        Names of the features, for bars.
     """
     new_figure = figure_class()
     if columns < 1:
@@ -67,7 +67,7 @@ def factors(
 def responses(x: Array, codes: Array) -> Array:
     """Return the mean of the inputs weighted by each factor's codes, less the plain mean.
 
-    (factors, features), in float64; zeros for a factor that no row uses.
+    The shape is (factors, features), in float64; a factor that no row uses has zeros.
     """
     weights = codes.astype(np.float64)
     mass = weights.sum(axis=0)
@@ -77,12 +77,12 @@ def responses(x: Array, codes: Array) -> Array:
 
 
 def picture_shape(features: int, given: Sequence[int] | None) -> tuple[int, ...] | None:
-    """Return the shape of the inputs as images, or None where they are none.
+    """Return the shape of the inputs as images, or None if they are no images.
 
     Raises
     ------
     OptionError
-        If the shape given does not fit.
+        If the given shape does not fit.
     """
     if given is not None:
         shape = tuple(int(size) for size in given)

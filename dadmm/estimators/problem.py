@@ -1,7 +1,4 @@
-"""From an estimator and its data to what a run needs: the same for fits, plans and calibration.
-
-`pose` does it; what differs between estimators it asks them: see `Trainable`.
-"""
+"""`pose`: from an estimator and its data to a run's inputs, for fits, plans and calibration."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import zarr
@@ -30,18 +27,22 @@ from dadmm.solvers.solver import Solver, check_weights
 
 
 class Trainable(Protocol):
-    """What `pose` asks an estimator, beside its options about inputs, memory and the seed."""
+    """The options and hooks of an estimator that `pose` uses."""
 
     categorical: str
     missing: str
     sample_dims: Any
-    standardize: str
     random_state: int | None
     memory_limit: int | str | None
     chunks: Any
     copy_data: bool
     network_: Network
-    pipeline: Mapping[str, Any] | None
+    # The tables of the config that describes the estimator, if one does: the run keeps them.
+    pipeline: ClassVar[Mapping[str, Any] | None] = None
+
+    @property
+    def standardize(self) -> str:
+        """How inputs are scaled."""
 
     def check_options(self) -> None:
         """Raise `OptionError` for options that cannot work."""
@@ -50,37 +51,37 @@ class Trainable(Protocol):
         """Return the solver that the options ask for."""
 
     def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
-        """Return targets as columns of numbers, and the labels that these stand for.
+        """Return targets as columns of numbers, and the labels that the numbers stand for.
 
         Parameters
         ----------
         y : array-like
         rows : int
-            How many there must be.
+            Required number of rows.
         classes : array-like or None
-            All labels that there will be; None takes those of `y`.
+            All labels of the training; None takes those of `y`.
 
         Returns
         -------
         (rows, outputs) array or None
             Codes of labels, or numbers; None if there is nothing to predict.
         array or None
-            The labels, None where there are none.
+            The labels; None if there are none.
         """
 
     def make_problem(
         self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
     ) -> Problem:
-        """Return what is to be minimised over so many rows of so many features.
+        """Return the problem to minimise, for inputs of this shape (rows, features).
 
-        `target` and `classes` are what `encode_target` returned.
+        `target` and `classes` come from `encode_target`.
         """
 
     def given_parameters(self, problem: Problem) -> Arrays | None:
-        """Return parameters to start from that the options give; None for the solver's own."""
+        """Return the start parameters that the options give; None takes the solver's own."""
 
     def last_parameters(self, solver: Solver, problem: Problem, classes: Array | None) -> Arrays:
-        """Return the parameters at which the last fit stopped.
+        """Return the parameters at the end of the last fit.
 
         Raises
         ------
@@ -89,21 +90,21 @@ class Trainable(Protocol):
         """
 
     def config(self, solver: Solver) -> dict[str, Any]:
-        """Return what a run keeps of the options, as JSON."""
+        """Return the options that a run keeps, as JSON."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a run will be, where that is not this data on the workers of now.
+    """The size of a planned run, in place of the data's and of the current workers'.
 
     Parameters
     ----------
     memory : int, str or None
-        Of a worker; None does not limit.
+        Memory of a worker; None sets no limit.
     threads : int
-        What a worker does at once.
+        Threads of a worker.
     rows : int or None
-        How many there will be, of which the data are a sample; None takes those of the data.
+        Rows of the run, of which the data are a sample; None takes those of the data.
     """
 
     memory: int | str | None = None
@@ -113,32 +114,32 @@ class Scale:
 
 @dataclass(frozen=True)
 class Posed:
-    """What a run needs to begin.
+    """Everything that a run needs to begin.
 
     Parameters
     ----------
     solver : Solver
     problem : Problem
-        Without what only the stored data tell.
+        Without the fields that are measured once the data is stored.
     chunks : tuple of int
-        Rows of each.
+        Rows of each chunk.
     seed : int
     x : (rows, features) array
         The inputs as numbers, not scaled yet.
     y : (rows, outputs) array or None
-        Targets, or labels by their number; None if there is nothing to predict.
+        Targets, or numbers of labels; None if there is nothing to predict.
     weight : (rows, 1) array or None
-        Weights of the samples, whose mean is 1.
+        Weights of the samples; their mean is 1.
     stored : zarr.Array or None
-        The array that `x` is, if it may be read where it is.
+        The array behind `x`, if the run may read it in place.
     standardize : str
-        How the inputs will be scaled.
+        How to scale the inputs.
     units : dict of str to Scaling
-        Scalings of inputs ("x") and targets ("y") that `initial` was learnt in, if it was learnt.
+        Scalings of inputs ("x") and targets ("y") in which `initial` was learnt, if it was learnt.
     initial : dict of str to array, or None
-        Parameters to start from; None for the solver's own.
+        Parameters to start from; None takes the solver's own.
     attributes : dict
-        What the store keeps of all this, as JSON.
+        The JSON record of all this in the store.
     """
 
     solver: Solver
@@ -166,7 +167,7 @@ def pose(
     continues: bool = False,
     scale: Scale | None = None,
 ) -> Posed:
-    """Return what a run needs to train an estimator on data; nothing is stored yet.
+    """Return what a run needs to train an estimator on data, and store nothing.
 
     Parameters
     ----------
@@ -174,22 +175,22 @@ def pose(
     X, y, sample_weight
         As `fit` takes them.
     solver : Solver or None
-        For the one that the options ask for.
+        None takes the solver that the options ask for.
     classes : array-like or None
-        All labels that there will be, where `y` may lack some.
+        All labels of the training; None takes those of `y`.
     continues : bool
         Whether training goes on from the estimator's last fit.
     scale : Scale or None
-        For this data, and what the current client has.
+        None takes the size of the data, and the memory and threads of the current client.
 
     Raises
     ------
     ShapeError, DataError, OptionError
-        For what cannot be trained: what, where, and the cure.
+        If the estimator cannot be trained on the data: what, where, and the cure.
     """
     estimator.check_options()
     solver = estimator.make_solver() if solver is None else solver
-    # Parameters that go on are for the columns that they were learnt from.
+    # Parameters of the last fit belong to the columns that they were learnt from.
     form = (estimator.network_.form or Form()) if continues else None
     options = estimator.categorical, estimator.missing, estimator.sample_dims
     given = prepare_training(X, y, *options, form)
@@ -204,7 +205,7 @@ def pose(
     initial: Arrays | None
     if continues:
         learnt = estimator.last_parameters(solver, problem, classes)
-        # Other orders of the rows than the last time.
+        # A new seed gives other orders of the rows than last time.
         initial, seed = learnt, _drawn(seed, int(learnt.get("count_1", 0)))
     else:
         initial = estimator.given_parameters(problem)
@@ -253,12 +254,12 @@ def pose(
 
 
 def _drawn(*entropy: int) -> int:
-    """Return a seed that follows from some numbers, or from none."""
+    """Return a seed made from numbers; a random seed without any."""
     return int(np.random.SeedSequence(entropy or None).generate_state(1)[0])
 
 
 def _units(network: Network) -> dict[str, Scaling]:
-    """Return the scalings that a network's parameters were learnt in."""
+    """Return the scalings in which a network's parameters were learnt."""
     outputs = {} if network.outputs is None else {"y": network.outputs}
     return {"x": network.inputs, **outputs}
 
@@ -279,7 +280,7 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    """Return what the bits of a result depend on: results repeat on one kind of processor."""
+    """Return what a result's bits depend on; results repeat only on one kind of processor."""
     blas = [
         f"{i['internal_api']} {i['version']} {i.get('architecture')}" for i in threadpool_info()
     ]

@@ -27,13 +27,13 @@ class ADMMRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
 
     Notes
     -----
-    The losses are "squared", which "auto" takes, and "huber".  The attributes are those of
+    The losses are "squared" (taken by "auto") and "huber".  The attributes are those of
     `ADMMClassifier`, without `classes_`.
     """
 
     @available_if(has_partial_fit)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Go once through `X` and `y`; see `ADMMClassifier.partial_fit`."""
+        """Go once through `X` and `y`, as `ADMMClassifier.partial_fit` does."""
         return self._partial_fit(X, y, None, sample_weight)
 
     def __sklearn_tags__(self) -> Tags:
@@ -42,13 +42,12 @@ class ADMMRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
         return tags
 
     def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
-        """Return the targets as numbers; see `Trainable.encode_target`."""
         return targets.as_targets(y, rows), None
 
     def predict(self, X: Any) -> Any:
-        """Return the predicted targets, (rows,) if `y` was, else (rows, targets).
+        """Return the predicted targets: (rows,) if `y` was so, else (rows, targets).
 
-        They come in the container of `X`, as those of `ADMMClassifier.predict`.
+        They come in the container of `X`, as predictions of `ADMMClassifier` do.
         """
         dtype = self.network_.dtype if hasattr(self, "network_") else None
         if getattr(self, "_one_column", True):

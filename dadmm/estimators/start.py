@@ -1,4 +1,4 @@
-"""Where a run begins: the place of its store, and all that it needs there to go on by itself."""
+"""Begin a run: open its store, and write all that the run needs to go on by itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dadmm.store import Run
 
 @contextmanager
 def place(path: str | Path | None, overwrite: bool, posed: Posed) -> Iterator[Run]:
-    """Open a new run's store: at a path, or else in memory, which local workers share."""
+    """Open a new run's store: at a path, or in memory that local workers share."""
     if path is not None:
         run = Run.create(path, posed.attributes, overwrite=overwrite)
         with run.locked():
@@ -34,8 +34,8 @@ def place(path: str | Path | None, overwrite: bool, posed: Posed) -> Iterator[Ru
             except BaseException:
                 with suppress(OSError, DadmmError):
                     if not run.has_data:
-                        run.check_lock()  # it may be another driver's by now
-                        run.delete()  # nobody could resume it, and it would be in the way
+                        run.check_lock()  # another driver may hold it by now
+                        run.delete()  # it cannot be resumed, and would block the next fit
                 raise
         return
     if current_client() is None:
@@ -47,9 +47,9 @@ def place(path: str | Path | None, overwrite: bool, posed: Posed) -> Iterator[Ru
 
 @contextmanager
 def _shared_folder(posed: Posed) -> Iterator[str]:
-    """Make a temporary folder that the workers of a local cluster share; removed at the end.
+    """Make a folder that the workers of a local cluster share, and remove it at the end.
 
-    In the system's shared memory if the run fits there, else where temporary files go.
+    It is in the system's shared memory if the run fits there, else among the temporary files.
     """
     client = current_client()
     address = client.scheduler.address
@@ -67,7 +67,7 @@ def _shared_folder(posed: Posed) -> Iterator[str]:
 
 
 def begin(run: Run, posed: Posed) -> Plan:
-    """Store what a run needs to go on by itself, and return its plan."""
+    """Store all that a run needs to go on by itself, and return its plan."""
     problem = posed.problem
     with store_errors():
         source = ingest.in_place(posed.stored, posed.chunks)
@@ -81,12 +81,12 @@ def begin(run: Run, posed: Posed) -> Plan:
         if posed.initial is not None:
             run.save_params("initial", posed.initial)
             run.blocks.settle("initial")
-        save_scaling(run, scaling)  # last: it says that the run can go on by itself
+        save_scaling(run, scaling)  # last: its presence says that the run can be resumed
     return Plan(run, posed.solver, problem, posed.chunks, posed.seed)
 
 
 def _scaling(posed: Posed, x: Moments, y: Moments | None) -> dict[str, Scaling]:
-    """Return how inputs ("x") and targets ("y") will be scaled."""
+    """Return the scalings of inputs ("x") and targets ("y")."""
     if y is None:
         outputs = Scaling.identity(posed.problem.architecture.widths[-1])
     elif posed.problem.classes:

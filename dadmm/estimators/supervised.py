@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share: a network with hidden layers."""
+"""`Supervised`, the base of the classifier and the regressor."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from dadmm.solvers.solver import Solver
 
 
 def has_partial_fit(estimator: Any) -> bool:
-    """Whether the solver learns from pieces; `OptionError`, which hides the method, if not."""
+    """Return True if the solver learns from pieces; else `OptionError` hides `partial_fit`."""
     try:
         solver = make_solver(estimator.solver)
     except DadmmError:
-        return True  # the call says what is wrong
+        return True  # the call of the method names the bad option
     if solver.incremental() is None:
         raise OptionError(f"partial_fit needs solver='block', not {solver.name!r}")
     return True
@@ -55,8 +55,8 @@ class Supervised(Trained):
         "block",
         kinds=(object,),  # see make_solver
         says="str or solver object",
-        means='"block" (`BlockADMM`: mini-batches, fast) or "relaxed" (`RelaxedADMM`: closed '
-        "forms), or one of these objects with options of its own.",
+        means='Method of training. "block" (`BlockADMM`: mini-batches, fast), "relaxed" '
+        "(`RelaxedADMM`: closed forms), or an object of these classes with options.",
     )
     loss: str = option(
         "auto",
@@ -67,8 +67,8 @@ class Supervised(Trained):
     stem: str = option(
         "dense",
         choices=("dense", "identity"),
-        means="Kind of the first layer. It is dense, or residual too: that needs as many units as "
-        "features.",
+        means="Kind of the first layer. dense: any width. identity: residual, with as many units "
+        "as features.",
     )
     alpha: float = option(1e-3, least=0, means="Weight of ``|W|^2 / 2``, per sample.")
     standardize: str = option(
@@ -76,9 +76,9 @@ class Supervised(Trained):
         choices=("feature", "global", "scale", "shift", "none"),
         means="How inputs are scaled. feature: centre each feature and divide it by its own "
         "deviation. global: divide by one deviation for all (images). scale: divide all by one "
-        "number, so that 0 stays 0. shift: likewise, after the least value of each feature has "
-        "become 0. none: take the data as it is. For regression the targets are scaled too, each "
-        'by its own deviation, unless "none"; predictions are in the units of the targets.',
+        "number, so that 0 stays 0. shift: likewise, after moving the least value of each feature "
+        "to 0. none: leave the data as it is. Regression scales each target too, by its own "
+        'deviation, unless "none"; predictions are in the units of the targets.',
     )
 
     @with_callbacks
@@ -90,20 +90,20 @@ class Supervised(Trained):
         Parameters
         ----------
         X : (samples, features) array-like or table
-            NumPy or what converts to it, pandas, xarray, SciPy's sparse matrices; or lazy, never
-            loaded whole: dask arrays and data frames, zarr, lazy xarray.  Of dask arrays whose
-            chunk sizes are unknown, and of dask data frames, the rows are counted first, which
-            computes each of `X` and `y` once more.  Rows are taken by position; indices
-            that have the same labels in different orders are an error.
+            In memory: NumPy or what converts to it, pandas, xarray, SciPy's sparse matrices.  Lazy,
+            never loaded whole: dask arrays and data frames, zarr, lazy xarray.  The rows of dask
+            data frames, and of dask arrays of unknown chunk sizes, are counted first, which
+            computes each of `X` and `y` once more.  Rows match by position; indices with the same
+            labels in different orders are an error.
         y : (samples,) or (samples, targets) array-like, or str or list of str
-            As `X`; or the names of columns of `X`, or variables, that are targets, not inputs.
-            A classifier takes several columns, of 0 and 1, as labels that hold or not.
+            As `X`; or names of the columns or variables of `X` that are targets, not inputs.
+            A classifier reads several columns of 0 and 1 as labels that hold or not.
         sample_weight : (samples,) array-like or None
             Weights of the samples; only their ratios matter.
         callback : callable or None
-            Called as ``callback(iteration, row)`` after each committed iteration; it may raise
-            `StopIteration` to make that one the last.  scikit-learn's own callbacks are set with
-            `set_callbacks`, where its version has them (1.9).
+            Called as ``callback(iteration, row)`` after each committed iteration.  It may raise
+            `StopIteration` to stop there.  `set_callbacks` sets scikit-learn's own callbacks, from
+            its version 1.9 on.
 
         Returns
         -------
@@ -112,27 +112,21 @@ class Supervised(Trained):
         Raises
         ------
         ShapeError, DataError, OptionError
-            For input that cannot be trained on: what, where, and the cure.
+            If the input cannot be trained on: what, where, and the cure.
         StoreError
             If `run` exists and `overwrite` is not set, or cannot be written.
         DivergenceError
-            If training left the finite numbers; the fitted attributes are then those of the last
-            good iteration.
+            If a number of training is not finite; the fitted attributes are then those of the
+            last good iteration.
         """
         return self._run(X, y, sample_weight, callback)
 
     def make_problem(
         self, shape: tuple[int, int], target: Any, classes: Array | None, solver: Solver
     ) -> Problem:
-        """Return the loss of a residual network; see `Trainable.make_problem`."""
         n_outputs = target.shape[1] if classes is None else len(classes)
-        arch = Architecture.build(
-            shape[1],
-            self._widths(),
-            n_outputs,
-            self.activation,
-            self.stem,
-        )
+        widths = self._widths()
+        arch = Architecture.build(shape[1], widths, n_outputs, self.activation, self.stem)
         return Problem(
             arch,
             self._loss(classes is not None, multi_label=target.shape[1] > 1),
@@ -144,7 +138,7 @@ class Supervised(Trained):
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         solver = self.make_solver().incremental()
-        assert solver is not None  # or there would be no such method
+        assert solver is not None  # `has_partial_fit` hides the method otherwise
         if self.run is not None:
             raise OptionError("partial_fit keeps its state in the estimator: leave run=None")
         continues = hasattr(self, "network_")
@@ -173,15 +167,15 @@ class Supervised(Trained):
     def compare(
         self, X: Any, y: Any, sample_weight: Any = None
     ) -> tuple[Array, Array, Array | None]:
-        """Return what is predicted, what is true, and the samples' weights, in one pass.
+        """Return predictions, true values and the samples' weights, in one pass.
 
-        Both are NumPy arrays of one shape: labels, labels that hold or not, or numbers, one column
-        per target.
+        Predictions and true values are NumPy arrays of one shape: labels, indicators of several
+        labels, or numbers, one column per target.
 
         Raises
         ------
         DataError, ShapeError
-            If `y` has labels that training never saw, or not as many targets.
+            If `y` has labels that training never saw, or another number of targets.
         """
         check_is_fitted(self, "network_")
         container, y, _ = take_targets(self._contain(X), y, self._form.targets)

@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import pytest
 
-from dadmm.app.planner.calibrate import Effort, calibrate, timed
+from dadmm.app.planner.calibrate import calibrate
 from dadmm.app.planner.machine import VERSION, interpolate, load, parse, place, save, typical
+from dadmm.app.planner.timing import Effort, timed
 from dadmm.errors import InputError
 from dadmm.solvers.counts import LOOPS
 from support.messages import names, naming

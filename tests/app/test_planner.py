@@ -23,7 +23,7 @@ from dadmm.app.planner.forecast import (
     sweep,
 )
 from dadmm.app.planner.machine import typical
-from dadmm.app.planner.simulate import ASKED, Cluster, critical_path, simulate
+from dadmm.app.planner.simulate import ASKED, Cluster, simulate
 from dadmm.app.planner.structure import Kind, Tasks, record, tasks_of
 from dadmm.engine import graph
 from dadmm.engine.memory import worker_bytes
@@ -278,6 +278,15 @@ def test_one_worker_takes_the_sum_of_all_tasks():
     assert trace.seconds == pytest.approx(sum(TOOK))
     assert trace.sent == 0
     assert trace.phases == {"visit": pytest.approx(sum(TOOK)), "transfer": 0.0, "overhead": 0.0}
+
+
+def critical_path(tasks, costs):
+    """Return the seconds of the longest chain of tasks: no number of workers is faster."""
+    done = [0.0] * len(tasks)
+    for task, needs in enumerate(tasks.needs):
+        begin = max((done[need] for need in needs), default=0.0)
+        done[task] = begin + costs[tasks.kind[task]].seconds
+    return max(done)
 
 
 def test_many_workers_take_the_longest_chain():

@@ -1,13 +1,20 @@
-"""What an iteration will take, before it is paid for: memory, disk, traffic, tasks and seconds.
+"""Forecast what an iteration needs before a run: memory, disk, traffic, tasks and seconds.
 
-    machine.py     rates of a machine, and where they are kept
-    calibrate.py   measure them
-    structure.py   who waits for whom: the tasks of `dadmm.engine.graph`, without their data
-    costs.py       how long each takes, and how large its result is, from counted operations
-    simulate.py    a scheduler, workers and a network, event by event
-    forecast.py    all of it for a number of workers, and where more of them stop helping
-    subject.py     what a config is about
-    report.py      in words and pictures
+command      what `dadmm plan` calls: from a config to a plan
+subject      what a config would train
+forecast     an iteration on a number of workers, and where more workers stop helping
+structure    the tasks of an iteration and what each waits for, without their data
+costs        seconds and result size of each task, from counted operations
+simulate     a scheduler, workers and a network, event by event
+machine      rates of a machine, and the file that keeps them
+calibrate    measure these rates
+timing       how much is measured, and how calls are timed
+loop_rates   measure loops, products and passes over memory
+store_rates  measure writing, reading and deleting chunks
+dask_rates   measure whole visits, and what Dask and the driver add
+units        amounts as people write them
+words        a plan as lines and tables
+page         a plan as an HTML file
 
-The solvers say what their visits compute (`dadmm.solvers.counts`); how fast that goes is measured.
+Solvers count the operations of their visits (`dadmm.solvers.counts`); their speed is measured.
 """

@@ -1,4 +1,4 @@
-"""``dadmm plan``: from what was asked to a plan."""
+"""Make the plan of ``dadmm plan`` from a config and options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dadmm.errors import InputError
 
 
 def measure() -> str:
-    """Measure this machine, keep the figures, and say where.
+    """Measure this machine and save the figures; return the number of cores and the path.
 
     Raises
     ------
@@ -48,15 +48,14 @@ def planned(
     Parameters
     ----------
     workers, memory, rows : int, str, int, or None
-        For the config's.
+        None takes the config's.
     given : dict
-        "disk", "net": rates; "latency", "task": times; None where the machine's hold.
+        "disk", "net": rates; "latency", "task": times; None takes the machine's.
 
     Raises
     ------
     InputError
-        As `fit` does for what it would not train on, and for what is no rate, no time, or no
-        calibration.
+        If `fit` would refuse the config or its data, or a rate, a time or the calibration is bad.
     """
     conditions = _conditions(given or {}, stragglers)
     machine = machines.load(machines.place()) or machines.typical()

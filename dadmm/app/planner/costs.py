@@ -1,4 +1,4 @@
-"""How long the tasks of an iteration take, phase by phase, and how large their results are."""
+"""Price the tasks of an iteration: seconds of each phase, and bytes of the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dadmm.solvers.solver import Solver
 
 # Seconds of the last task, which only adds up numbers.
 REPORT = 1e-3
-# Bytes of a result that is but a few numbers.
+# Bytes of a result of a few numbers.
 FEW = 500.0
 
 
@@ -28,13 +28,13 @@ class Store:
     Parameters
     ----------
     read, write : float
-        Bytes per second, checksums included, of what the system has in its memory.
+        Bytes per second of cached chunks, checksums included.
     cold : float or None
-        Bytes per second of reading what it has not; None if it has everything.
+        Bytes per second of reading chunks that are not cached; None if all are.
     file : float
         Seconds per chunk.
     seek : float
-        Seconds per chunk of reading what the system has not in its memory.
+        Seconds per chunk of reading one that is not cached.
     """
 
     read: float
@@ -46,7 +46,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Setting:
-    """What prices depend on beside the counts.
+    """What costs depend on beside the counts.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Cost:
     result : float
         Bytes of its result.
     varies : bool
-        Whether stragglers are to be expected.
+        Whether to expect stragglers.
     """
 
     phases: dict[str, float]
@@ -89,12 +89,12 @@ class Cost:
 
 
 def known(solver: Solver) -> Counts:
-    """Return what is known of a method's costs.
+    """Return the counts that a method has registered.
 
     Raises
     ------
     InputError
-        If nothing is.
+        If it has registered none.
     """
     found = counts_of(solver)
     if found is None:
@@ -106,7 +106,7 @@ def known(solver: Solver) -> Counts:
 
 
 def cost(kind: Kind, setting: Setting) -> Cost:
-    """Return what a task of a kind takes."""
+    """Return the cost of a task of a kind."""
     if kind.name == "visit":
         return _visit(kind, setting)
     if kind.name == "add":
@@ -132,13 +132,10 @@ def seconds(work: Work, rates: Rates, dtype: str) -> float:
 
 
 def correction(setting: Setting) -> float:
-    """Return how much longer this solver's visits take than what is counted, as was measured."""
+    """Return the measured ratio of a solver's visits to the time of their counted operations."""
     table = setting.rates.visits.get(setting.solver.name)
     widths = setting.problem.architecture.widths
     return interpolate(table, max(widths[1:-1] or widths[:1])) if table else 1.0
-
-
-# ------------------------------------------------------------------------------------------ visits
 
 
 def _visit(kind: Kind, setting: Setting) -> Cost:
@@ -150,7 +147,7 @@ def _visit(kind: Kind, setting: Setting) -> Cost:
     wanted, files = _read(part, kind.rows, setting)
     reading = wanted / store.read + files * store.file
     if store.cold is not None:
-        # The disk, less what the system reads ahead while the visit before is computed.
+        # The system reads ahead while the worker computes the visit before.
         waiting = max(0.0, wanted / store.cold - wanted / store.read) + files * store.seek
         reading += max(0.0, waiting - visiting) if kind.expects else waiting
     reading += seconds(_scaled(part, kind.rows, setting), setting.rates, problem.dtype)
@@ -161,7 +158,7 @@ def _visit(kind: Kind, setting: Setting) -> Cost:
 
 
 def _sizes(rows: int, setting: Setting) -> dict[str, float]:
-    """Return the bytes of a chunk of each array that is kept between iterations."""
+    """Return the bytes of a chunk of each array of the state."""
     solver, problem = setting.solver, setting.problem
     item = np.dtype(problem.dtype).itemsize
     layout = solver.layout(problem)
@@ -203,17 +200,14 @@ def _scaled(part: Part, rows: int, setting: Setting) -> Work:
     return work
 
 
-# ------------------------------------------------------------------------------------------ totals
-
-
 def held(part: Part, rows: int, setting: Setting) -> float:
-    """Return how many numbers the sums of a part's visits hold."""
+    """Return the number of numbers in the sums of a part's visits."""
     solver, item = setting.solver, np.dtype(setting.problem.dtype).itemsize
     return known(solver).visit(solver, setting.problem, part, rows).result / item
 
 
 def _add(kind: Kind, setting: Setting) -> Cost:
-    """Return what it takes to read each summand, and to read and write the total for each."""
+    """Return the cost of reading each summand, and of reading and writing the total for each."""
     item = np.dtype(setting.problem.dtype).itemsize
     known = {part: held(part, 1, setting) for parts, _ in kind.parts for part in parts}
     moved, calls = 0.0, 0.0
@@ -223,9 +217,6 @@ def _add(kind: Kind, setting: Setting) -> Cost:
         calls += 20 * len(parts)
     taken = moved / setting.rates.memory + calls * setting.rates.call
     return Cost({"add": taken}, 8 * sum(known.values()) + FEW)
-
-
-# ----------------------------------------------------------------------------------------- weights
 
 
 def _load(layer: int, setting: Setting) -> Cost:

@@ -1,4 +1,4 @@
-"""What an iteration takes on a number of workers, and where more of them stop helping."""
+"""Forecast an iteration on a number of workers, and where more workers stop helping."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dadmm.solvers.problem import Problem
 from dadmm.solvers.solver import Solver
 from dadmm.store import Run
 
-# Tasks that are simulated as they are; of more the first are, and the rest goes on like them.
+# Iterations of more tasks are extrapolated from their first tasks.
 MOST_TASKS = 30_000
-# Visits for each worker, at least, in the smaller of the two graphs that tell how it goes on.
+# The least visits per worker in the smaller of the two graphs to extrapolate from.
 SETTLED = 8
 WORKERS = tuple(2**i for i in range(13))
-# A pass that a doubling makes less than so much faster is not worth it.
+# Doubling the workers is worth it if it makes an iteration this many times as fast.
 WORTH = 1.2
 GENERATIONS = 3
 # Peaks of the same run differ: 726 and 830 MiB were measured where `worker_bytes` says 817.
@@ -33,13 +33,13 @@ MARGIN = 1.1
 
 @dataclass(frozen=True)
 class Subject:
-    """What is to be trained.
+    """The training to forecast.
 
     Parameters
     ----------
     solver, problem : Solver, Problem
     chunks : tuple of int
-        Rows of each.
+        Rows of each chunk.
     inputs : int
         Bytes of one number of the inputs, as stored.
     in_place : bool
@@ -47,7 +47,7 @@ class Subject:
     on_disk : bool
         Whether the run is stored on a disk, or in the memory that processes share.
     iterations : int
-        At most, of the whole run.
+        Most iterations of the run.
     """
 
     solver: Solver
@@ -73,7 +73,7 @@ class Subject:
 
     @property
     def data_bytes(self) -> float:
-        """Bytes of inputs and targets, as the run reads them."""
+        """Bytes of inputs and targets, as stored."""
         row = self.problem.architecture.widths[0] * self.inputs + target_bytes(self.problem)
         return float(row * self.problem.rows)
 
@@ -86,13 +86,13 @@ class Subject:
 
     @property
     def arrays(self) -> tuple[int, int]:
-        """Arrays of one generation, of state and of parameters."""
+        """The numbers of arrays of state and of parameters in one generation."""
         state = len(self.layout.state) + len(self.layout.memory)
         return state, sum(len(names) for names in self.layout.layers.values())
 
     @property
     def disk_bytes(self) -> float:
-        """Bytes on the disk while an iteration is written: generations, and what is copied."""
+        """Bytes on the disk while an iteration is written: generations and copied data."""
         copied = self.data_bytes
         if self.in_place:
             copied = float(target_bytes(self.problem) * self.problem.rows)
@@ -105,7 +105,7 @@ class Subject:
         return MARGIN * worker_bytes(self.solver, self.problem, self.chunks[0], *sizes)
 
     def plan(self, chunks: int | None = None) -> Plan:
-        """Return the plan of a run, or of the same with fewer chunks; it is never computed."""
+        """Return the plan of a run, or of its first chunks; nothing computes it."""
         fewer = chunks is not None and chunks < len(self.chunks)
         sizes = self.chunks[:chunks] if fewer else self.chunks
         return Plan(Run.in_memory({}), self.solver, self.problem, sizes, 0, "plan")
@@ -113,7 +113,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a cluster is like where it is not like the machine that was measured.
+    """Differences of a cluster from the machine that was measured; None takes the machine's.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Forecast:
-    """An iteration on a number of workers.
+    """The forecast of an iteration on a number of workers.
 
     Parameters
     ----------
@@ -171,17 +171,16 @@ def forecast(
     detailed: bool = True,
     known: dict[int, Tasks] | None = None,
 ) -> Forecast:
-    """Return what an iteration takes.
+    """Return the forecast of an iteration.
 
     Parameters
     ----------
     machine : Machine
-        What each worker runs on: as many share one as it has cores.
+        The machine of the workers, one worker per core.
     detailed : bool
-        Whether the time that the scheduler costs is told from other waiting, for which the
-        iteration is simulated once more.
+        Whether to separate the scheduler's time from other waiting, by a second simulation.
     known : dict or None
-        Tasks of the same subject by their number of chunks, added to as they are laid out.
+        Tasks of the same subject by number of chunks; new ones are added.
     """
     known = {} if known is None else known
     given = conditions or Conditions()
@@ -211,7 +210,7 @@ def forecast(
 
 
 def cluster_of(machine: Machine, workers: int, given: Conditions) -> Cluster:
-    """Return what tasks run on."""
+    """Return the cluster of some workers under given conditions."""
     task = machine.task if given.task is None else given.task
     message = max(0.0, (machine.hop - machine.task - machine.overhead) / 2)
     return Cluster(
@@ -228,8 +227,8 @@ def cluster_of(machine: Machine, workers: int, given: Conditions) -> Cluster:
 def store_of(subject: Subject, machine: Machine, workers: int, given: Conditions) -> Store:
     """Return how fast a worker reads and writes chunks.
 
-    What one machine's memory holds beside its workers is cached; what several machines share is
-    not, for who reads a chunk seldom is who wrote it.
+    One machine caches what its memory holds beside the workers.  Several machines cache nothing:
+    the reader of a chunk is seldom its writer.
     """
     rates = machine.rates(min(workers, machine.cores))
     if not subject.on_disk:
@@ -255,7 +254,7 @@ def _settle(
     given: Conditions,
     trace: Trace,
 ) -> float:
-    """Return how long the driver waits for the disk: what was not written while tasks went on."""
+    """Return how long the driver waits for the disk to write what the tasks left in the cache."""
     if not subject.on_disk:
         return 0.0
     drain = setting.rates.disk_drain if given.disk is None else given.disk
@@ -265,9 +264,9 @@ def _settle(
 
 
 def _delete(subject: Subject, setting: Setting, given: Conditions) -> float:
-    """Return how long the driver deletes the generation before the last.
+    """Return how long the driver, alone, deletes the generation before the last.
 
-    It is by itself, chunk after chunk; what the system had cached of them is given back, too.
+    It deletes chunk after chunk, and the system frees their cached bytes.
     """
     rates = setting.rates
     speed = rates.disk_delete if subject.on_disk else rates.shared_delete
@@ -278,11 +277,8 @@ def _delete(subject: Subject, setting: Setting, given: Conditions) -> float:
     return (subject.state_bytes + subject.parameter_bytes) / speed + chunks * rates.unlink
 
 
-# ------------------------------------------------------------------------------- of many chunks
-
-
 def _trace(subject: Subject, setting: Setting, cluster: Cluster, known: dict[int, Tasks]) -> Trace:
-    """Simulate an iteration; of a long one two beginnings, which tell how it goes on."""
+    """Simulate an iteration; extrapolate a long one from two of its beginnings."""
     count, (few, more) = len(subject.chunks), _beginnings(subject, cluster.workers)
     if more >= count:
         return simulate(*_priced(subject, count, setting, known), cluster)
@@ -302,7 +298,7 @@ def _trace(subject: Subject, setting: Setting, cluster: Cluster, known: dict[int
 
 
 def _beginnings(subject: Subject, workers: int) -> tuple[int, int]:
-    """Return two numbers of chunks between which all that happens has settled."""
+    """Return two numbers of chunks from which time grows linearly; all twice, if they are few."""
     solver, problem, count = subject.solver, subject.problem, len(subject.chunks)
     passes = solver.passes(problem, min(count, 2)).iteration
     each = sum(len(one.parts) + (len(one.updates) if one.chunks else 0) for one in passes)
@@ -321,24 +317,21 @@ def _priced(
     return known[chunks], [cost(kind, setting) for kind in known[chunks].kinds]
 
 
-# ------------------------------------------------------------------------------------- scaling
-
-
 def sweep(
     subject: Subject,
     machine: Machine,
     conditions: Conditions | None = None,
     workers: Sequence[int] = WORKERS,
 ) -> list[Forecast]:
-    """Return what an iteration takes on each of some numbers of workers."""
+    """Return the forecasts of an iteration for some numbers of workers."""
     known: dict[int, Tasks] = {}
     return [forecast(subject, machine, each, conditions, False, known) for each in workers]
 
 
 def enough(found: Sequence[Forecast]) -> tuple[Forecast, Forecast | None]:
-    """Return the first whose doubling is less than `WORTH` times as fast, and the doubling.
+    """Return the first forecast whose doubling is less than `WORTH` times as fast, and that one.
 
-    The last, and None, if there is none.
+    Without one, return the last forecast, and None.
     """
     for few, many in pairwise(found):
         if few.seconds < WORTH * many.seconds:

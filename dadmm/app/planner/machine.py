@@ -1,4 +1,4 @@
-"""Rates of a machine: what they are, where they are kept, and what to believe of a file of them."""
+"""The rates of a machine, and the file that keeps them, which is checked when it is read."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from dadmm.store.replace import as_json, replace_file, writing
 
 VERSION = 2
 MOST_BYTES = 2**20
-# Rows and widths that products are timed at, and widths of float64 matrices.
+# Rows and widths of timed products, and widths of timed float64 matrices.
 ROWS = (32, 128, 512, 4096)
 WIDTHS = (8, 32, 128, 512, 1024)
 WIDE = (32, 128, 512, 1024)
-# Widths that whole visits are timed at.
+# Widths of timed visits.
 VISITS = (32, 256, 1024)
 
-Table = dict[int, float]  # size to rate, between which the logarithms are straight
+Table = dict[int, float]  # size to rate; logarithms are interpolated linearly
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What one process does in a second, while none or all of the other cores are busy too.
+    """The speed of one process, while either none or all of the other cores are busy.
 
     Parameters
     ----------
@@ -38,27 +38,27 @@ class Rates:
     wide : dict of int to float
         Width to operations per second of float64 on square matrices: factors and products.
     loops : dict of str to float
-        Of each loop of `dadmm.solvers.counts.LOOPS`: seconds per element, in the cache.
+        Seconds per element of each loop of `dadmm.solvers.counts.LOOPS`, in the cache.
     call : float
-        Seconds of a call from Python that has next to nothing to do.
+        Seconds of a call from Python that has next to nothing to compute.
     memory : float
         Bytes per second of passes over arrays that no cache holds.
     shared_read, shared_write : float
         Bytes per second of the store in the system's memory, checksums included.
     disk_read, disk_cold, disk_write : float
-        Of the store on the disk: what the system has cached, what it has not, and writing into
-        its cache.
+        Bytes per second of the store on the disk: reading cached chunks, reading others, and
+        writing into the system's cache.
     disk_drain : float
-        At which the system gets what was written onto the disk, synced.
+        Bytes per second from the system's cache onto the disk, synced.
     shared_delete, disk_delete : float
-        At which a generation is deleted, which the driver does alone.
+        Bytes per second at which the driver, alone, deletes a generation.
     unlink : float
-        Seconds that deleting a chunk takes however small it is.
+        Seconds of deleting even the smallest chunk.
     file, seek : float
-        Seconds that reading or writing a chunk takes however small it is; and that reading one
-        takes that is not cached.
+        Seconds of reading or writing even the smallest chunk; and of reading one not cached.
     visits : dict of str to dict of int to float
-        Solver, then width, to how much longer visits of a run take than their counted operations.
+        Solver, then width, to the ratio of a visit's time in a run to that of its counted
+        operations.
     """
 
     products: dict[int, Table]
@@ -82,7 +82,7 @@ class Rates:
     def product(self, rows: float, inner: float, outer: float) -> float:
         """Return operations per second of a product of these sizes.
 
-        The smaller sizes stand for a square of the same ratio of operations to numbers moved.
+        A square with the same ratio of operations to numbers moved replaces the smaller sizes.
         """
         low, middle, high = sorted((rows, inner, outer))
         width = 2 * low * middle / (low + middle)
@@ -92,7 +92,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine, and what Dask adds.
+    """A machine, and the overhead of Dask.
 
     Parameters
     ----------
@@ -100,21 +100,21 @@ class Machine:
     memory : float
         Bytes.
     alone, together : Rates
-        Of one process by itself, and of each of as many as there are cores.
+        Rates of one process by itself, and of each of one process per core.
     task : float
         Seconds of the scheduler, and of sending the graph, per task.
     overhead : float
-        Seconds of a worker per task, beside what the task does.
+        Seconds of a worker per task, beside the task's work.
     hop : float
-        Seconds from the end of a task to the begin of one that waited for it.
+        Seconds from the end of a task to the start of one that waited for it.
     net : float
         Bytes per second between two workers.
     driver : float
         Seconds of the driver per iteration, whatever is computed.
     sync : float
-        Seconds that an array of a generation takes to be made and synced, beside its bytes.
+        Seconds to make and sync an array of a generation, beside its bytes.
     made : str
-        When and where this was measured.
+        Date and place of the measurement.
     """
 
     cores: int
@@ -130,7 +130,7 @@ class Machine:
     made: str
 
     def rates(self, busy: int) -> Rates:
-        """Return the rates of each of so many processes at work on one machine."""
+        """Return the rates of each of `busy` processes at work on one machine."""
         if self.cores == 1 or busy <= 1:
             return self.alone
         share = (min(busy, self.cores) - 1) / (self.cores - 1)
@@ -139,7 +139,7 @@ class Machine:
 
 
 def interpolate(table: Mapping[int, float], at: float) -> float:
-    """Return a table's value, straight between its points in logarithms, level beyond its ends."""
+    """Return a table's value: linear between points in logarithms, constant beyond the ends."""
     sizes = sorted(table)
     if at <= sizes[0]:
         return table[sizes[0]]
@@ -151,7 +151,7 @@ def interpolate(table: Mapping[int, float], at: float) -> float:
 
 
 def mix(a: Any, b: Any, share: float) -> Any:
-    """Return what lies between two machines, or rates, or numbers, geometrically."""
+    """Return the geometric mean, weighted by `share`, of two machines, rates or numbers."""
     if isinstance(a, (Machine, Rates)):
         names = (f.name for f in fields(a))
         return replace(a, **{n: mix(getattr(a, n), getattr(b, n), share) for n in names})
@@ -160,11 +160,8 @@ def mix(a: Any, b: Any, share: float) -> Any:
     return a ** (1 - share) * b**share if isinstance(a, float) else a
 
 
-# ---------------------------------------------------------------------------------------- its file
-
-
 def place(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return where the calibration is kept: in the user's folder for caches."""
+    """Return the path of the calibration, in the user's folder for caches."""
     folder = environ.get("XDG_CACHE_HOME", "")
     base = Path(folder) if os.path.isabs(folder) else Path(environ.get("HOME", "~")) / ".cache"
     return base.expanduser() / "dadmm" / "machine.json"
@@ -178,12 +175,12 @@ def save(machine: Machine, path: Path) -> None:
 
 
 def load(path: Path) -> Machine | None:
-    """Return the calibration in a file; None if there is none.
+    """Return the calibration in a file; None if there is no file.
 
     Raises
     ------
     InputError
-        If it is none of this version, or has numbers that no machine has.
+        If the file is not of this version, or has numbers out of range.
     """
     cure = "measure again: dadmm plan --calibrate"
     try:
@@ -285,16 +282,13 @@ def _solver(name: str, where: str) -> str:
 def _number(value: Any, where: str, least: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{where} is no number")
-    if not least <= value <= most:  # NaN is not, either
+    if not least <= value <= most:  # this refuses NaN too
         raise ValueError(f"{where} is not from {least:g} to {most:g}")
     return float(value)
 
 
-# ------------------------------------------------------------------------- where none was measured
-
-
 def typical() -> Machine:
-    """Return figures of a machine of two shared server cores, for those who have not measured."""
+    """Return figures of a machine of two shared server cores, for users who measured none."""
     products = {
         rows: {8: low * 2e9, 32: low * 12e9, 128: low * 60e9, 512: low * 95e9, 1024: low * 100e9}
         for rows, low in ((32, 0.5), (128, 0.8), (512, 1.0), (4096, 1.0))

@@ -1,4 +1,4 @@
-"""A plan as one HTML file that needs nothing else."""
+"""Write a plan as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dadmm.engine.live.templates import render, write_page
 
 
 def write_plan(plan: words.Planned, path: str | Path) -> None:
-    """Write a plan into a file that ends in .html; one that is there is replaced.
+    """Write a plan into a file that ends in .html; replace the file if it exists.
 
     Raises
     ------

@@ -1,15 +1,15 @@
-"""A scheduler, workers and a network, event by event.
+"""Simulate a scheduler, workers and a network, event by event.
 
-What is modelled, of Dask as dadmm uses it:
+The model follows Dask as dadmm uses it:
 
-* One scheduler, which takes its time for each finished task, one after the other; messages take
-  theirs to and from it.  Tasks to spread wait there, and a worker has at most `AHEAD` of them at
-  a time; others go to the worker that would have their inputs first.
-* Workers that do one task at a time, in the order of their turns, and fetch what an assigned task
-  needs while they still compute another.
-* A network on which every worker sends one thing after the other, and receives likewise.  What
-  many want comes from any worker that has it by then, but one that is asked by more than `ASKED`
-  at once refuses the others, which look again later.
+* One scheduler handles finished tasks one after the other, and messages to and from it take time.
+  Tasks to spread wait at the scheduler; a worker has at most `AHEAD` of them at a time.  Other
+  tasks go to the worker that would have their inputs first.
+* A worker does one task at a time, in the order of their turns, and fetches inputs of the next
+  while it computes.
+* On the network a worker sends one result after the other, and receives likewise.  A result that
+  many want comes from any worker that has it by then.  A worker serves at most `ASKED` at once;
+  those it refuses look again later.
 
 Results stay where they are made, workers do not die, and tasks are not stolen.
 """
@@ -30,13 +30,13 @@ from dadmm.app.planner.structure import Tasks
 AHEAD = 2
 ASKED = 50
 AGAIN = 0.15
-# Of an input that many have, so many holders are looked at.
+# Holders of an input that are compared.
 LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What tasks run on.
+    """The cluster that tasks run on.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ class Cluster:
     task : float
         Seconds of the scheduler per task.
     overhead : float
-        Seconds of a worker per task, beside what it does.
+        Seconds of a worker per task, beside the task's work.
     message : float
         Seconds of a message, one way.
     stragglers : float
-        Standard deviation of the logarithm of a visit's time; its mean stays as it is.
+        Standard deviation of the logarithm of a visit's time; the mean time stays as it is.
     seed : int
     """
 
@@ -65,15 +65,15 @@ class Cluster:
 
 @dataclass
 class Trace:
-    """What came of it.
+    """The outcome of a simulation.
 
     Attributes
     ----------
     seconds : float
-        Until the last task's result is known to the scheduler.
+        Time until the scheduler knows the last task's result.
     phases : dict of str to float
-        Seconds of all workers together: those of the tasks, "transfer" (a worker waited for an
-        input of a task that it had) and "overhead".
+        Seconds of all workers together: the tasks' phases, "transfer" (a worker with a task waits
+        for an input) and "overhead".
     sent : float
         Bytes over the network.
     tasks : int
@@ -86,23 +86,8 @@ class Trace:
 
 
 def simulate(tasks: Tasks, costs: Sequence[Cost], cluster: Cluster) -> Trace:
-    """Return how the tasks of an iteration run on a cluster.
-
-    Parameters
-    ----------
-    costs : sequence of Cost
-        Of each of the tasks' kinds.
-    """
+    """Return how the tasks of an iteration run on a cluster; `costs` has one for each kind."""
     return _Simulation(tasks, costs, cluster).run()
-
-
-def critical_path(tasks: Tasks, costs: Sequence[Cost]) -> float:
-    """Return the seconds of the longest chain of tasks: no number of workers is faster."""
-    done = [0.0] * len(tasks)
-    for task, needs in enumerate(tasks.needs):
-        begin = max((done[need] for need in needs), default=0.0)
-        done[task] = begin + costs[tasks.kind[task]].seconds
-    return max(done)
 
 
 class _Sender:
@@ -126,7 +111,7 @@ class _Sender:
 
     @staticmethod
     def _first(heap: list[tuple[float, int]], free: list[float]) -> tuple[float, int]:
-        """Return who could send first, which those that were asked meanwhile could not."""
+        """Return who could send first, after updating the times of busy workers."""
         while heap[0][0] < free[heap[0][1]]:
             worker = heap[0][1]
             heapq.heapreplace(heap, (free[worker], worker))
@@ -145,19 +130,19 @@ class _Simulation:
         self.seconds = self._durations()
         self.size = [costs[kind].result for kind in tasks.kind]
         self.spread = [kind.spread for kind in tasks.kinds]
-        # What waits at the scheduler, and the workers that have less to do than they may.
+        # Tasks that wait at the scheduler, and workers that may get more tasks.
         self.queue: list[tuple[int, int]] = []
         self.spare: list[list[int]] = [list(range(workers - 1, -1, -1))]
         self.spare += [[] for _ in range(AHEAD - 1)]
         self.given = [0] * workers
         self.load = [0.0] * workers
-        # Of each worker, what it was given: (turn, task, when its inputs are there, when it came).
+        # The tasks of each worker: (turn, task, when its inputs are there, when it came).
         self.assigned: list[list[tuple[int, int, float, float]]] = [[] for _ in range(workers)]
         self.running = [False] * workers
         self.idle_since = [0.0] * workers
         self.sends = [0.0] * workers
         self.receives = [0.0] * workers
-        # Of each result, who has it since when; and of those that many want, who sends it.
+        # Who has each result since when; and who sends each result that many want.
         self.where: list[dict[int, float]] = [{}] * count
         self.senders: dict[int, _Sender] = {}
         self.scheduler = 0.0
@@ -185,7 +170,7 @@ class _Simulation:
         self._hand_out(0.0)
         while self.events:
             now, _, task, worker = heapq.heappop(self.events)
-            if task >= len(self.tasks):  # the scheduler has heard of its end
+            if task >= len(self.tasks):  # the scheduler learns of its end
                 self._heard(now, task - len(self.tasks), worker)
             elif task >= 0:
                 self._finished(now, task, worker)
@@ -203,10 +188,8 @@ class _Simulation:
         self.number += 1
         heapq.heappush(self.events, (time, self.number, task, worker))
 
-    # --------------------------------------------------------------------------- the scheduler
-
     def _heard(self, now: float, task: int, worker: int) -> None:
-        """Take note of a task's end: others may begin."""
+        """Note a task's end at the scheduler: others may begin."""
         self.given[worker] -= 1
         self.load[worker] -= self.seconds[task]
         if self.given[worker] < AHEAD:
@@ -223,7 +206,7 @@ class _Simulation:
         self.trace.seconds = now
 
     def _hand_out(self, now: float) -> None:
-        """Give what waits to the workers that have the least to do."""
+        """Give waiting tasks to the workers that have the fewest."""
         while self.queue:
             worker = self._idlest()
             if worker is None:
@@ -239,7 +222,7 @@ class _Simulation:
         return None
 
     def _nearest(self, task: int) -> int:
-        """Return the worker that would have a task's inputs, and the time for it, first."""
+        """Return the worker that could start a task first, inputs included."""
         needs = self.tasks.needs[task]
         candidates: dict[int, None] = {}
         for need in needs:
@@ -256,7 +239,7 @@ class _Simulation:
         return found
 
     def _assign(self, now: float, task: int, worker: int) -> None:
-        """Send a task to a worker, which fetches what it lacks."""
+        """Send a task to a worker, which fetches the inputs it lacks."""
         self.given[worker] += 1
         self.load[worker] += self.seconds[task]
         if self.given[worker] < AHEAD:
@@ -274,7 +257,7 @@ class _Simulation:
             self._event(ready, -1, worker)
 
     def _fetch(self, now: float, need: int, worker: int) -> float:
-        """Return when a worker has a result of another."""
+        """Fetch a result from another worker; return when it arrives."""
         each = self.size[need] / self.cluster.net
         self.trace.sent += self.size[need]
         holders = self.where[need]
@@ -296,10 +279,8 @@ class _Simulation:
             heapq.heappush(sender.coming, (done, worker))
         return done
 
-    # ----------------------------------------------------------------------------- the workers
-
     def _start(self, now: float, worker: int) -> None:
-        """Begin the task whose turn it is, of those that have their inputs."""
+        """Begin the first in turn of the tasks that have their inputs."""
         waiting = self.assigned[worker]
         if not waiting:
             return

@@ -1,4 +1,4 @@
-"""Who waits for whom in an iteration, without what the tasks would carry."""
+"""Record the tasks of an iteration and what each waits for, without their data."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ class Ref(int):
 
 @dataclass(frozen=True)
 class Kind:
-    """What tasks that cost the same have in common.
+    """What tasks of equal cost have in common.
 
     Parameters
     ----------
     name : {"load", "visit", "add", "solve", "report"}
     layer : int
-        Of a load or a solve.
+        Load, solve: the layer.
     part : Part or None
-        Of a visit.
+        Visit: its part.
     rows : int
-        Of a visit's chunk.
+        Visit: rows of its chunk.
     expects : bool
-        Of a visit, whether another of the same worker's is likely to follow, so that reading for
-        one overlaps with computing the other.
+        Visit: whether the same worker is likely to visit another chunk next, so that reading that
+        one overlaps with computing this one.
     saves : bool
-        Of a solve, whether it stores the weights instead of returning them.
+        Solve: whether it stores the weights instead of returning them.
     parts : tuple of (frozenset of Part, bool)
-        Of an addition: for each summand the visits that it holds, and whether it is a total.
+        Add: for each summand the parts that it holds, and whether it is a total.
     spread : bool
-        Whether the task goes to any worker, not to one that has something it needs.
+        Whether the task may go to any worker, rather than to one that holds an input.
     """
 
     name: str
@@ -52,17 +52,17 @@ class Kind:
 
 @dataclass(frozen=True)
 class Tasks:
-    """The tasks of an iteration, in an order in which none comes before what it needs.
+    """The tasks of an iteration, each after all that it needs.
 
     Parameters
     ----------
     kinds : tuple of Kind
     kind : list of int
-        Of each task, the number of its kind.
+        The number of each task's kind.
     needs : list of tuple of int
-        Of each task, the tasks that it waits for, without repetition.
+        The tasks that each task waits for, without repetition.
     turn : list of int
-        Of each task, when it should be done among those that could be, the smallest first.
+        The priority of each task among those that are ready, the smallest first.
     """
 
     kinds: tuple[Kind, ...]
@@ -75,7 +75,7 @@ class Tasks:
 
 
 class Recorded(TaskLayout):
-    """A layout that keeps of each task its name, its kind and what it waits for."""
+    """A layout that records each task's name, its kind and the tasks it waits for."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -84,7 +84,7 @@ class Recorded(TaskLayout):
         self.needs: list[tuple[int, ...]] = []
         self.kinds: list[Kind] = []
         self._known: dict[tuple[Any, ...], int] = {}
-        # Of each task, the parts whose sums it holds, as a set of bits, and whether it is a total.
+        # For each task: the parts whose sums it holds, as a set of bits, and whether it is a total.
         self._holds: list[tuple[int, bool]] = []
         self._parts: list[Part] = []
         self._bits: dict[int, tuple[Part, int]] = {}
@@ -92,7 +92,7 @@ class Recorded(TaskLayout):
     def add(
         self, function: Any, prefix: str, *ident: Any, spread: bool = False
     ) -> Callable[..., Ref]:
-        """Return what takes a task's arguments to a reference to it."""
+        """Return a function that records a task for its arguments and returns a reference to it."""
 
         def call(*args: Any) -> Ref:
             needs: list[int] = []
@@ -117,10 +117,10 @@ class Recorded(TaskLayout):
     def _describe(
         self, function: Any, args: Sequence[Any], spread: bool
     ) -> tuple[tuple[Any, ...], tuple[int, bool]]:
-        """Return what tells a task's kind, and which sums its result holds."""
+        """Return a key of the task's kind, and the sums that its result holds."""
         if function is visit:
             part, _, chunk, _, then, *_ = args
-            # By identity, for hashing each of many would take longer than all the rest.
+            # By identity: hashing every part would take longer than all the rest.
             if id(part) not in self._bits:
                 self._bits[id(part)] = part, self._bit(part)
             bit = self._bits[id(part)][1]
@@ -160,14 +160,14 @@ class Recorded(TaskLayout):
 
 
 def record(plan: Plan) -> Recorded:
-    """Lay out an iteration of a plan, whose run is not looked at."""
+    """Lay out an iteration of a plan without looking at its run."""
     layout = Recorded(plan)
     layout.iteration(Step(0, 0, 1))
     return layout
 
 
 def tasks_of(plan: Plan) -> Tasks:
-    """Return the tasks of an iteration, without those whose results nobody needs, as Dask does."""
+    """Return the tasks of an iteration; like Dask, leave out those whose results nobody needs."""
     layout = record(plan)
     turns = _turns(layout.needs)
     number = {task: i for i, task in enumerate(sorted(turns))}
@@ -182,8 +182,8 @@ def tasks_of(plan: Plan) -> Tasks:
 def _turns(needs: Sequence[Sequence[int]]) -> dict[int, int]:
     """Return the turn of each task that the last one needs, itself included.
 
-    Depth first from the last task, so that sums are added up before more is visited: as Dask
-    orders such graphs.
+    The order is depth first from the last task, as Dask orders such graphs: sums are added up
+    before more chunks are visited.
     """
     found: dict[int, int] = {}
     stack = [(len(needs) - 1, 0)]

@@ -1,4 +1,4 @@
-"""What a config is about: looked up as `fit` would, but nothing is stored or computed."""
+"""Find what a config would train, as `fit` does, but store and compute nothing."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def of_config(
     memory : int, str or None
         Memory of a worker; None takes the config's.
     rows : int or None
-        How many there will be, of which the config's data are a sample.
+        Rows of the run, of which the config's data are a sample; None takes those of the data.
 
     Raises
     ------
     InputError
-        As `fit` does for what it would not train on.
+        If `fit` would refuse the config or its data.
     """
     estimator = make_estimator(table, "run")
     estimator.check_options()
-    if rows is not None and isinstance(estimator.chunks, list):  # they tile the sample alone
+    if rows is not None and isinstance(estimator.chunks, list):  # they fit the sample alone
         estimator.chunks = next(iter(estimator.chunks), "auto")
     x, y, *_ = load_data(table["data"], supervised=not isinstance(estimator, NMF))
     scale = Scale(estimator.memory_limit if memory is None else memory, rows=rows)

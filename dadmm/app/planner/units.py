@@ -1,4 +1,4 @@
-"""Amounts as people write them: 1GB/s, 10Gbit, 1ms."""
+"""Read amounts as people write them: 1GB/s, 10Gbit, 1ms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dadmm.errors import OptionError
 
 BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 BIT = re.compile(r"([0-9.]+) ?([kmgt]?)bits?", re.IGNORECASE)
-LEAST, MOST = 1.0, 1e15
 
 
 def rate(text: str, option: str) -> float:
@@ -20,7 +19,7 @@ def rate(text: str, option: str) -> float:
     Raises
     ------
     OptionError
-        If it is neither, or no rate that anything has.
+        If the text is neither, or the rate is out of range.
     """
     amount = text.strip().removesuffix("/s").strip()
     try:
@@ -28,7 +27,7 @@ def rate(text: str, option: str) -> float:
         found = float(parse_bytes(amount)) if bits is None else _bits(bits)
     except (ValueError, OverflowError) as error:
         raise OptionError(f"{option} {text!r}: write it like 1GB/s or 10Gbit") from error
-    return _within(found, LEAST, MOST, text, option)
+    return _within(found, 1.0, 1e15, text, option)
 
 
 def _bits(found: re.Match[str]) -> float:
@@ -41,7 +40,7 @@ def duration(text: str, option: str) -> float:
     Raises
     ------
     OptionError
-        If it is no time, or longer than a minute.
+        If the text is no time, or the time is longer than a minute.
     """
     try:
         found = float(parse_timedelta(text, default="s"))

@@ -1,4 +1,4 @@
-"""A plan in words: lines and tables, for the command line and for a page."""
+"""Put a plan into lines and tables, for the command line and the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dadmm.app.planner.machine import Machine
 PHASES = {
     "load": "reading the weights and making them ready",
     "read": "reading chunks of data and state, scaling, encoding",
-    "visit": "computing on them",
+    "visit": "computing on the chunks",
     "write": "writing state",
     "transfer": "weights and sums on the network, while nothing could be computed",
     "add": "adding up what the visits return",
@@ -34,15 +34,15 @@ class Planned:
     subject : Subject
     machine : Machine
     chosen : Forecast
-        With as many workers as were asked for.
+        For the number of workers asked for.
     scaling : sequence of Forecast
-        With 1, 2, 4, ... workers.
+        For 1, 2, 4, ... workers.
     memory : int or None
-        Bytes that a worker has.
+        Bytes of memory of a worker.
     price : float or None
-        Of a worker's hour.
+        Price of a worker's hour.
     assumed : dict of str to str
-        What else the plan rests on, by name.
+        Other assumptions of the plan, by name.
     """
 
     subject: Subject
@@ -55,7 +55,7 @@ class Planned:
 
 
 def facts(plan: Planned) -> dict[str, str]:
-    """Return what a plan says in one line each, by name."""
+    """Return the facts of a plan, one line each, by name."""
     subject, chosen = plan.subject, plan.chosen
     needed = format_bytes(int(subject.worker_bytes))
     limit = "" if plan.memory is None else f" of {format_bytes(plan.memory)}"
@@ -81,7 +81,7 @@ def facts(plan: Planned) -> dict[str, str]:
 
 
 def priced(plan: Planned) -> str:
-    """Return what the workers cost, those asked for and those that are enough."""
+    """Return the price of the workers asked for, and of those that are enough."""
     price = plan.price or 0.0
 
     def of(found: Forecast) -> str:
@@ -106,7 +106,7 @@ def worth(scaling: Sequence[Forecast]) -> str:
 
 
 def phase_rows(chosen: Forecast) -> list[list[str]]:
-    """Return for each phase its name, seconds, share, and what it is."""
+    """Return name, seconds, share and meaning of each phase."""
     return [
         [name, f"{chosen.phases[name]:.3g}", f"{chosen.phases[name] / chosen.seconds:.1%}", means]
         for name, means in PHASES.items()
@@ -115,7 +115,7 @@ def phase_rows(chosen: Forecast) -> list[list[str]]:
 
 
 def scaling_rows(scaling: Sequence[Forecast]) -> list[list[str]]:
-    """Return for each number of workers: seconds, speed-up, efficiency, traffic."""
+    """Return workers, seconds, speed-up, efficiency and traffic of each forecast."""
     one = scaling[0].seconds * scaling[0].workers
     return [
         [

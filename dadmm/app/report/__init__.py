@@ -1,1 +1,7 @@
-"""What people read about a run: a table, a plot, a page of HTML."""
+"""Describe a run for people.
+
+describe  facts in words and a table of numbers
+outcome   compare predictions with the training targets
+plot      draw the history
+page      write all of it as one HTML file
+"""

@@ -1,4 +1,4 @@
-"""What a run is and how far it has come, in words and in a table of numbers."""
+"""Describe a run and its progress, in words and in a table of numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = {
 
 
 def summary(estimator: Any, session: Session) -> dict[str, str]:
-    """Return the main facts of a run, by name; `estimator` is what `dadmm.load` gives of it."""
+    """Return the main facts of a run, by name; `estimator` comes from `dadmm.load`."""
     run, history = session.run, estimator.history_
     attributes = run.attributes
     solver = attributes["config"]["solver"]
@@ -50,7 +50,7 @@ def summary(estimator: Any, session: Session) -> dict[str, str]:
 
 
 def network(network: Network) -> str:
-    """Return a network's widths, its kind, and how many parameters it has."""
+    """Return a network's widths, its kind, and its number of parameters."""
     arch = network.architecture
     if isinstance(arch, Architecture):
         layers = f"{sum(arch.skips)} of {arch.depth - 1} hidden layers residual"

@@ -1,7 +1,7 @@
-"""How a run's network does on the rows that it was trained on.
+"""Compare a network's predictions with the targets of its training rows.
 
-Rows are read chunk by chunk and run through the network a few at a time, so memory stays bounded
-however large the run is; of a large run only some rows are looked at.
+Rows are read chunk by chunk and predicted a few at a time, so memory stays bounded.  A large run is
+sampled.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ MOST_TARGETS = 6
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the network made of some rows.
+    """Predictions for some rows, compared with the truth.
 
     Parameters
     ----------
     rows, chunks : int
-        How many were looked at.
+        Numbers of rows and chunks that were predicted.
     confusion : (classes, classes) or (labels, 2, 2) int array or None
-        Rows by their class and by the class predicted; of several labels per row, for each label,
-        by whether it holds and by whether it was predicted.
+        Counts of rows by true and predicted class; for several labels per row, for each label, by
+        whether it holds and whether it was predicted.
     predicted, residuals : (rows, outputs) arrays or None
-        Regression: what was predicted, and the truth minus that, of the first outputs.
+        Regression: predictions of the first outputs, and the truth minus these.
     """
 
     rows: int
@@ -47,13 +47,13 @@ class Outcome:
 
 
 def outcome(session: Session, network: Network) -> Outcome:
-    """Run the network on stored rows, evenly spread if they are too many.
+    """Run the network on stored rows, or on evenly spread ones if there are too many.
 
     Raises
     ------
     StoreError
-        If the data is damaged, out of reach, has changed, or lies at a URL: a look at a run
-        reaches out for nothing.
+        If the data is damaged, out of reach, has changed, or lies at a URL: a report never reads
+        from a URL.
     """
     plan, run, problem = session.plan, session.run, session.problem
     if not problem.supervised:

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, for a browser or an e-mail."""
+"""Write the report of a run: one self-contained HTML file, for a browser or an e-mail."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dadmm.engine.timing import PREFIX
 from dadmm.errors import DadmmError
 from dadmm.numerics.types import Array
 
-# The phases of an iteration in their order.  Whatever else a store tells of is none.
+# The phases of an iteration in their order.  Other columns of a store are not phases.
 MEANING = {
     "load": "reading the weights and making them ready",
     "read": "reading a chunk's data and state, scaling, encoding",
@@ -56,7 +56,7 @@ def write_report(estimator: Any, session: Session, path: str | Path) -> None:
     session : Session
         Of the same run.
     path : path
-        A file that ends in .html; one that is there is replaced.
+        A file that ends in .html; it is replaced if it exists.
 
     Raises
     ------
@@ -83,9 +83,6 @@ def report(estimator: Any, session: Session) -> str:
         config=_flat(run.attributes["config"]),
         versions=_flat(run.attributes.get("versions")) | _flat(run.attributes.get("machine")),
     )
-
-
-# ---------------------------------------------------------------------------------------- sections
 
 
 def _data(session: Session) -> dict[str, str]:
@@ -130,7 +127,7 @@ def _convergence(history: xr.Dataset) -> list[charts.Chart | None]:
 
 
 def _time(history: xr.Dataset, rows: int) -> dict[str, Any] | None:
-    """Return what is told of the time, or None if none was kept."""
+    """Return the section on time, or None if the run kept no times."""
     if "seconds" not in history:
         return None
     x, wall = history["iteration"].values, history["seconds"].values
@@ -167,7 +164,7 @@ def _time(history: xr.Dataset, rows: int) -> dict[str, Any] | None:
 
 
 def _memory(history: xr.Dataset) -> dict[str, Any] | None:
-    """Return what is told of the memory, or None if none was measured."""
+    """Return the section on memory, or None if none was measured."""
     if "memory_peak" not in history:
         return None
     x = history["iteration"].values
@@ -187,7 +184,7 @@ def _memory(history: xr.Dataset) -> dict[str, Any] | None:
 
 
 def _predictions(estimator: Any, session: Session) -> dict[str, Any]:
-    """Return what is told of the predictions: what `kind` it is, and the numbers."""
+    """Return the section on predictions: its `kind`, and the numbers."""
     try:
         found = outcome(session, estimator.network_)
     except (DadmmError, OSError) as error:

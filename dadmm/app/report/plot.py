@@ -1,4 +1,4 @@
-"""Pictures of a run's history (needs matplotlib, the extra ``plot``)."""
+"""Draw a run's history (needs matplotlib, the extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dadmm.errors import InputError
 
 
 def plot_history(history: xr.Dataset, path: str | Path) -> None:
-    """Draw the objective and the losses, the residuals, and the score over iterations into a file.
+    """Draw the objective and losses, the residuals, and the score over iterations into a file.
 
     Raises
     ------
