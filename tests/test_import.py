@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import dadmm
+from support.messages import naming
 
 # Imports what is named, then says what that has brought along and started.
 PROBE = """
@@ -44,5 +45,5 @@ def test_every_public_name_is_found_where_it_is_said_to_be():
         assert getattr(dadmm, name).__name__.rpartition(".")[2] == name
     assert set(dadmm.__all__) <= set(dir(dadmm))
     assert dadmm.__version__[0].isdigit()
-    with pytest.raises(AttributeError, match="no attribute 'ADMMClasifier'"):
+    with pytest.raises(AttributeError, match=naming("'ADMMClasifier'")):
         dadmm.ADMMClasifier  # noqa: B018

@@ -25,6 +25,7 @@ from dadmm.options import (
 )
 from dadmm.solvers.nmf.method import Factorization
 from dadmm.solvers.registry import SOLVERS
+from support.messages import naming
 
 ESTIMATORS = [dadmm.ADMMClassifier, dadmm.ADMMRegressor, dadmm.NMF, dadmm.DeepFacto]
 METHODS = [dadmm.BlockADMM, dadmm.RelaxedADMM, Factorization]
@@ -59,31 +60,30 @@ class Gradient:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("rate", 0, "rate=0: use a number above 0"),
-        ("rate", np.nan, "rate=nan: use a number above 0"),
-        ("rate", np.inf, "rate=inf: use a number above 0"),
-        ("rate", "1", "rate='1': use a number above 0"),
-        ("rate", True, "rate=True: use a number above 0"),
-        ("rate", 10**400, "rate has 401 digits: use a number below 1e308"),
-        ("momentum", 1.0, "momentum=1.0: use a number, 0 to below 1"),
-        ("rounds", 1.5, "rounds=1.5: use a whole number, 1 to 10000"),
-        ("rounds", 10_001, "rounds=10001: use a whole number, 1 to 10000"),
-        ("kind", "plan", "kind='plan': did you mean 'plain'? use 'plain' or 'nesterov'"),
-        ("kind", None, "kind=None: use 'plain' or 'nesterov'"),
-        ("order", 3, "order=3: use 1 or 2"),
-        ("nested", 1, "nested=1: use true or false"),
-        ("widths", 3, "widths=3: use a list of whole numbers"),
-        ("widths", (3, 1.5), "widths=(3, 1.5): use a list of whole numbers"),
-        ("widths", (), "widths=(): use a list of whole numbers"),
-        ("limit", 0, "limit=0: use a whole number, 1 or more, 'auto', or None"),
-        ("limit", "aut", "did you mean 'auto'? use a whole number"),
-        ("plain", "x", "plain='x': use a number"),
+        ("rate", 0, ["rate=0", "above 0"]),
+        ("rate", np.nan, ["rate=nan", "above 0"]),
+        ("rate", np.inf, ["rate=inf", "above 0"]),
+        ("rate", "1", ["rate='1'", "above 0"]),
+        ("rate", True, ["rate=True", "above 0"]),
+        ("rate", 10**400, ["rate", "401 digits", "1e308"]),
+        ("momentum", 1.0, ["momentum=1.0", "below 1"]),
+        ("rounds", 1.5, ["rounds=1.5", "whole number", "10000"]),
+        ("rounds", 10_001, ["rounds=10001", "10000"]),
+        ("kind", "plan", ["kind='plan'", "'plain'", "'nesterov'"]),
+        ("kind", None, ["kind=None", "'plain'", "'nesterov'"]),
+        ("order", 3, ["order=3", "1", "2"]),
+        ("nested", 1, ["nested=1", "true or false"]),
+        ("widths", 3, ["widths=3", "list"]),
+        ("widths", (3, 1.5), ["widths=(3, 1.5)", "list"]),
+        ("widths", (), ["widths=()", "list"]),
+        ("limit", 0, ["limit=0", "1", "'auto'", "None"]),
+        ("limit", "aut", ["limit='aut'", "'auto'", "whole number"]),
+        ("plain", "x", ["plain='x'", "number"]),
     ],
 )
 def test_a_bad_value_is_named_with_what_to_use(name, value, words):
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(OptionError, match=naming(*words)) as caught:
         check_options(Gradient(**{name: value}), "a ")
-    assert words in str(caught.value)
     assert str(caught.value).startswith(f"a {name}")
 
 
@@ -114,7 +114,7 @@ def test_a_required_option_has_no_default():
     with pytest.raises(TypeError, match="width"):
         Block()
     assert options_of(Block)["width"].default is None
-    with pytest.raises(OptionError, match="width=0: use a whole number, 1 or more"):
+    with pytest.raises(OptionError, match=naming("width=0", "1")):
         check_options(Block(0))
 
 

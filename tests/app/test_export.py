@@ -9,6 +9,7 @@ import pytest
 import dadmm
 from dadmm import NMF, ADMMClassifier
 from dadmm.errors import StoreError
+from support.messages import names
 from support.networks import (
     PARTS,
     SMALL,
@@ -46,7 +47,7 @@ def test_a_run_is_exported_by_command(run):
     first = Path("model.onnx").read_bytes()
     done = command("export", "model.safetensors", "model.onnx")
     assert (done.code, done.out) == (2, "")
-    assert "model.onnx exists: choose another name, or use --overwrite" in done.err
+    assert names(done.err, "model.onnx", "--overwrite")
     assert command("export", "model.safetensors", "model.onnx", "--overwrite").code == 0
     assert Path("model.onnx").read_bytes() == first
 

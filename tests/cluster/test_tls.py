@@ -7,7 +7,6 @@ import time
 import dask
 import psutil
 import pytest
-from distributed import LocalCluster
 
 from dadmm.cluster import connection
 from dadmm.errors import InputError, OptionError, RunError
@@ -101,18 +100,3 @@ def test_a_local_cluster_talks_over_tls_if_told(how, tls, digest, tmp_path):
         assert listening({*pids, os.getpid()}) == {"127.0.0.1"}
     assert not any(psutil.pid_exists(pid) for pid in pids)
     no_client()
-
-
-@pytest.fixture(scope="module")
-def other():
-    """Give the address of somebody else's scheduler."""
-    with LocalCluster(
-        n_workers=1,
-        threads_per_worker=1,
-        processes=False,
-        protocol="tcp",
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        scheduler_kwargs={"dashboard": False},
-    ) as made:
-        yield made.scheduler_address

@@ -11,6 +11,7 @@ from dadmm.engine.live import charts
 from dadmm.engine.live.curves import COLOURS, number
 from dadmm.engine.live.templates import render
 from dadmm.errors import InputError
+from support.messages import naming
 
 pytest.importorskip("matplotlib", reason="charts need matplotlib")
 
@@ -192,7 +193,7 @@ def test_a_legend_fits_the_width_that_there_is():
 def test_without_matplotlib_a_chart_says_what_to_install(monkeypatch):
     chart = charts.lines("title", X, {"one": X + 0.0})
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(InputError, match=r"pip install 'dadmm\[plot\]'"):
+    with pytest.raises(InputError, match=naming("dadmm[plot]")):
         chart.svg  # noqa: B018
 
 

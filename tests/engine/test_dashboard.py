@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, default_client
+from distributed import default_client
 
 from dadmm import ADMMClassifier, resume
 from dadmm.cluster import connection
 from dadmm.engine.live import dashboard
+from support.clusters import processes
 
 pytest.importorskip("bokeh", reason="the page needs bokeh")
 
@@ -80,16 +81,7 @@ def test_what_cannot_be_told_stops_nothing():
 
 @pytest.mark.processes
 def test_a_scheduler_without_a_dashboard_has_no_page_and_trains():
-    with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-        ) as workers,
-        Client(workers) as client,
-    ):
+    with processes(1) as client:
         assert dashboard.open_page(client) is None
         assert fit().n_iter_ == 4
         assert client.get_events(dashboard.TOPIC) == ()

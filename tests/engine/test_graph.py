@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from dask.core import get_dependencies
 from dask.utils import key_split
-from distributed import Client, LocalCluster
 from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, load
@@ -25,6 +24,7 @@ from dadmm.errors import StoreError
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.sums import combine
 from dadmm.store import Run
+from support.clusters import processes
 from support.replay import repeat
 from support.runs import all_bits
 
@@ -63,16 +63,7 @@ def train(solver, run=None, **options):
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
 def client(request):
-    with (
-        LocalCluster(
-            n_workers=request.param,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with processes(request.param, current=False) as client:
         yield client
 
 

@@ -3,7 +3,6 @@
 import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
 
 from dadmm import ADMMClassifier
 from dadmm.cluster.connection import resources
@@ -13,6 +12,7 @@ from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver
+from support.clusters import processes
 from support.messages import naming
 from support.peak_cases import LONG, SHORT, block, relaxed
 from support.peaks import MIB, measure, memory, show
@@ -60,14 +60,7 @@ def test_a_worker_with_just_enough_memory_does_the_run_and_none_smaller_is_asked
     limit = int(needed / USABLE) + MIB
     with (
         dask.config.set(WORKER_SETTINGS),
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            memory_limit=limit,
-            host="127.0.0.1",
-            dashboard_address=None,
-        ) as cluster,
-        Client(cluster) as client,
+        processes(1, memory_limit=limit) as client,
     ):
         assert resources(client, None) == (limit, 1)
         made = ADMMClassifier((64, 64), solver=solver, max_iter=2, run=tmp_path / "run")

@@ -7,12 +7,12 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from distributed import Client, LocalCluster
 
 from dadmm import ADMMClassifier
 from dadmm.engine import timing
 from dadmm.engine.compute import everywhere
 from dadmm.store import Run
+from support.clusters import processes
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = (X[:, 0] > 0).astype(int)
@@ -76,39 +76,19 @@ def test_the_estimators_history_holds_only_what_a_repetition_would(tmp_path):
 
 @pytest.mark.processes
 def test_workers_measure_what_they_do(tmp_path):
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            memory_limit="1GiB",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster),
-    ):
+    with processes(2, memory_limit="1GiB"):
         found = history(tmp_path / "run")
-        processes = everywhere(timing.take, "nobody's")
+        taken = everywhere(timing.take, "nobody's")
     assert found.keys() >= COLUMNS
     assert (found["memory_limit"] == 2**30).all()
-    assert [process["seconds"] for process in processes] == [{}, {}]
+    assert [each["seconds"] for each in taken] == [{}, {}]
     assert 0 < found["memory_peak"].values.max() < 2**30
 
 
 @pytest.mark.processes
 def test_a_worker_that_does_not_answer_is_left_out(monkeypatch):
     monkeypatch.setattr("dadmm.engine.compute.ANSWER_WITHIN", 4.0)
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            memory_limit="1GiB",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with processes(2, memory_limit="1GiB") as client:
         stopped, other = client.run(os.getpid).values()
         os.kill(stopped, signal.SIGSTOP)
         try:

@@ -8,6 +8,7 @@ from dadmm import NMF, ADMMClassifier, ADMMRegressor, DeepFacto
 from dadmm.errors import OptionError
 from dadmm.estimators.problem import Scale, pose
 from dadmm.store import Run
+from support.messages import naming
 
 X = np.abs(np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
 Y = np.array(["a", "b", "c"])[np.arange(60) % 3]
@@ -43,7 +44,7 @@ def test_a_plan_is_for_more_rows_than_there_are():
     estimator = ADMMClassifier((5,), random_state=0)
     posed = pose(estimator, X, Y, scale=Scale("1GiB", rows=10**6))
     assert posed.problem.rows == sum(posed.chunks) == 10**6
-    with pytest.raises(OptionError, match="is too small for this network"):
+    with pytest.raises(OptionError, match=naming("memory_limit='1MiB'", "MiB")):
         pose(estimator, X, Y, scale=Scale("1MiB"))
 
 

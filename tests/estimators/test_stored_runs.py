@@ -13,6 +13,7 @@ import xarray as xr
 import dadmm
 from dadmm import ADMMRegressor, BlockADMM, RelaxedADMM
 from dadmm.errors import DataError, RunError, StoreError
+from support.clusters import processes
 from support.messages import naming
 from support.supervised import (
     CODES,
@@ -111,12 +112,7 @@ def test_a_run_is_replaced_only_when_told_to(tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster(solver):
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster) as client,
-    ):
+    with processes(2) as client:
         yield client
 
 

@@ -12,6 +12,7 @@ import dadmm
 from dadmm.errors import InputError, OptionError, StoreError
 from dadmm.networks.blocks import Block, Dense, Residual, block_to_table
 from dadmm.networks.chain import Chain
+from support.clusters import processes
 from support.derivatives import check_derivatives, drawn, products, tape
 from support.messages import naming
 
@@ -458,13 +459,8 @@ def test_a_fitted_estimator_pickles():
 
 @pytest.mark.processes
 def test_a_worker_in_a_process_of_its_own_computes_the_same():
-    from distributed import Client, LocalCluster
-
     here = classifier(solver_of(small_net(), Dense(16)), max_iter=2).fit(X, Y)
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
-        Client(cluster),
-    ):
+    with processes(1, threads_per_worker=2):
         there = classifier(solver_of(small_net(), Dense(16)), max_iter=2).fit(X, Y)
     for name, array in here.network_.params.items():
         np.testing.assert_array_equal(there.network_.params[name], array)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
 from sklearn.datasets import load_digits
 
 from dadmm import NMF, ADMMClassifier, BlockADMM, DeepFacto, RelaxedADMM, resume
@@ -23,6 +22,7 @@ from dadmm.solvers.counts import counts_of
 from dadmm.solvers.nmf.method import Factorization
 from dadmm.solvers.sums import combine
 from dadmm.store import Run
+from support.clusters import processes
 from support.written_method import folder, method
 
 ITERATIONS = 3
@@ -94,10 +94,7 @@ def test_a_store_and_one_thread_change_no_bit(name, expected, tmp_path):
 @pytest.fixture(scope="module")
 def two_processes():
     folder()
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
+    with processes(2) as client:
         yield client
 
 

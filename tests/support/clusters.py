@@ -10,18 +10,24 @@ from distributed import Client, LocalCluster, default_client
 
 
 @contextmanager
-def processes(workers, **options):
-    """Two things differ from the defaults: nothing listens off loopback, and no dashboard."""
+def processes(workers, current=True, **options):
+    """Start workers. Unlike Dask's defaults, nothing listens off loopback, nor is there a dashboard.
+
+    Parameters
+    ----------
+    current : bool
+        Whether the client is the one that others find.
+    """
+    given = {
+        "threads_per_worker": 1,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "scheduler_kwargs": {"dashboard": False},
+        **options,
+    }
     with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            **options,
-        ) as cluster,
-        Client(cluster) as client,
+        LocalCluster(n_workers=workers, **given) as cluster,
+        Client(cluster, set_as_default=current) as client,
     ):
         client.wait_for_workers(workers)
         yield client
