@@ -1,7 +1,7 @@
 """Errors that say what is wrong, where, and what to do about it.
 
-Everything dadmm raises on purpose derives from `DadmmError`, so that the command line can
-print one line instead of a traceback.  Errors about what the caller passed also derive from
+Every error that dadmm raises on purpose derives from `DadmmError`, so that the command line can
+print one line instead of a traceback.  Errors about the caller's input also derive from
 `ValueError`, as scikit-learn's users expect.
 """
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class DadmmError(Exception):
-    """Base of every error that dadmm raises on purpose: one line, whatever is quoted in it."""
+    """Base of every error that dadmm raises on purpose; its message is one line."""
 
     def __init__(self, message: object = "") -> None:
         super().__init__(one_line(str(message)))
@@ -28,35 +28,35 @@ class InputError(DadmmError, ValueError):
 
 
 class ShapeError(InputError):
-    """Arrays whose shapes do not fit together."""
+    """Shapes of arrays that do not fit together."""
 
 
 class DataError(InputError):
-    """Values that cannot be trained on: NaN, infinity, text, no rows, a single class."""
+    """Data that cannot be trained on: NaN, infinity, text, no rows, a single class."""
 
 
 class CellError(DataError, TypeError):
-    """A cell that is no number, nor the text of one: a dict, a list, nothing."""
+    """A cell that no number can be made of: a dict, a list, None."""
 
 
 class OptionError(InputError):
-    """An option, or an option's value, that does not exist."""
+    """An option that does not exist, or has a value that it cannot have."""
 
 
 class StoreError(DadmmError):
-    """A run store that cannot be used: missing, damaged, in the way, or of another version."""
+    """A run store that cannot be used: missing, damaged, of another version, or in the way."""
 
 
 class TakenError(StoreError):
-    """A place where a run is already."""
+    """A place that already holds a run."""
 
 
 class LockedError(StoreError):
-    """A run that another driver is at work on: the same may work later."""
+    """A run that another driver is training: the same command may work later."""
 
 
 class DamageError(StoreError):
-    """Bytes of a run store that are not what was written, or are gone.
+    """Bytes of a run store that have changed since they were written, or are gone.
 
     Parameters
     ----------
@@ -67,11 +67,11 @@ class DamageError(StoreError):
     chunk : int or None
         The chunk; None for the whole of `name`.
     what : str
-        What is wrong with it.
+        The damage, such as "is missing".
     """
 
     def __init__(self, url: str, name: str, chunk: int | None, what: str) -> None:
-        Exception.__init__(self, url, name, chunk, what)  # what it is pickled as
+        Exception.__init__(self, url, name, chunk, what)  # pickle calls it with these
         self.url, self.name, self.chunk, self.what = url, name, chunk, what
 
     def __str__(self) -> str:
@@ -85,42 +85,44 @@ class DamageError(StoreError):
 
 
 class FactorWarning(UserWarning):
-    """Factors that no row used any more were seeded again."""
+    """Factors that no row used any more, and that were drawn again."""
 
 
 class RecoveryWarning(UserWarning):
-    """A run that goes on from an earlier iteration, because something in its store was damaged."""
+    """A run that goes on from an earlier iteration, because its store was damaged."""
 
 
 class SecurityWarning(UserWarning):
-    """Something that others could reach, and should not."""
+    """A port that others can reach, and should not."""
 
 
 class RunError(DadmmError):
-    """A run that could not go on: a worker lost for good, a disk that is full."""
+    """A run that cannot go on: a worker is lost for good, or the disk is full."""
 
 
 class DivergenceError(RunError):
-    """Training that left the finite numbers; the last good iteration is kept."""
+    """Training that reached NaN or infinity; the last good iteration is kept."""
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line for a terminal: no control characters, its middle cut if long."""
+    """Return a text as one line without control characters; cut the middle of a long one."""
     text = re.sub(r"\s*\n\s*", " ", text)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if len(text) > LONGEST:  # what is wrong comes first, the cure last
+    if (
+        len(text) > LONGEST
+    ):  # keep the start, which names the error, and the end, which has the cure
         text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
     return text
 
 
 def nearest(name: object, known: Iterable[object]) -> str | None:
-    """Return the member of `known` that is spelled most like `name`, or None if none is close."""
+    """Return the member of `known` spelled most like `name`; None if none is close."""
     close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return close[0] if close else None
 
 
 def unknown(kind: str, name: object, known: Iterable[object]) -> OptionError:
-    """Build the error for a `kind` (say "activation") that is called `name` and is not `known`."""
+    """Return the error for an unknown `name` of a `kind` such as "activation"."""
     names = [str(k) for k in known]
     guess = nearest(name, names)
     cure = f"did you mean {guess!r}? " if guess else ""

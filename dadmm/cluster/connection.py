@@ -1,4 +1,4 @@
-"""Where a run computes: the current client, a scheduler, a profile's cluster, or threads."""
+"""Connect to the place where a run computes: a client, a scheduler, a cluster, or threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dadmm.errors import InputError, RunError, SecurityWarning, unknown
 KEYS = ("profile", "scheduler", "workers", "memory_limit", "dashboard", "tls", "timeout")
 EVERYWHERE = ("0.0.0.0", "::", "")
 NOT_FOLLOWED = "is not followed, for it could be somebody else's: say --cluster, or give [cluster]"
-# Seconds between looks for a scheduler file; to look for a scheduler again.
+# Seconds between two checks for a scheduler file, and for trying to reach a lost scheduler again.
 LOOK_EVERY, RECONNECT_WITHIN = 0.1, 30.0
 
 
@@ -33,9 +33,9 @@ LOOK_EVERY, RECONNECT_WITHIN = 0.1, 30.0
 def connect(
     where: str | Path | Mapping[str, Any] | None = None, /, **options: Any
 ) -> Iterator[Any]:
-    """Compute on a cluster, or on threads, while the block runs; close what was opened for it.
+    """Compute on a cluster, or on threads, while the block runs.
 
-    The first of these that there is:
+    The first of these that exists:
 
     1. the current `distributed.Client`;
     2. the address of a scheduler, or a scheduler file: `where`, `scheduler`, or Dask's setting
@@ -44,7 +44,7 @@ def connect(
     4. `workers` processes on this machine, which is the profile "local";
     5. threads.
 
-    Only what was started or connected here is closed again, however the block ends.
+    At the end of the block, clients and clusters that were opened here are closed; others stay.
 
     Parameters
     ----------
@@ -65,11 +65,11 @@ def connect(
     Raises
     ------
     InputError
-        For a profile, class, file or option that does not exist or makes no sense, and a package
-        that is not installed.
+        If a profile, class, file or option does not exist or makes no sense, or a package is not
+        installed.
     RunError
-        If a cluster does not start, a scheduler does not answer, refuses the certificate, or has
-        no workers, within `timeout`.
+        If, within `timeout`, a cluster does not start, or a scheduler does not answer, refuses the
+        certificate, or has no workers.
     """
     client = current_client()
     if client is not None:
@@ -92,13 +92,13 @@ def connect(
 
 
 def scheduler_address(table: Mapping[str, Any]) -> str | None:
-    """Return the address, or the scheduler file, that a [cluster] table or Dask's setting names."""
+    """Return the scheduler's address or file in a [cluster] table, else in Dask's setting."""
     found = table.get("scheduler") or dask.config.get("scheduler-address", None)
     return str(found) if found else None
 
 
 def _table(where: str | Path | Mapping[str, Any] | None, options: Mapping[str, Any]) -> Any:
-    """Return options by name, `where` among them."""
+    """Return the options by name, with `where` as one of them."""
     if isinstance(where, Mapping):
         table = {**where, **options}
     elif where is None:
@@ -112,16 +112,16 @@ def _table(where: str | Path | Mapping[str, Any] | None, options: Mapping[str, A
 
 
 def as_table(where: str) -> dict[str, Any]:
-    """Return the [cluster] table that a scheduler's address or file, or a profile, stands for."""
+    """Return the [cluster] table for a scheduler's address or file, or a profile."""
     runs = "://" in where or where.endswith(".json")
     return {"scheduler" if runs else "profile": where}
 
 
 def of_a_store(table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return of a stored [cluster] table what may be followed, and the keys that may not.
+    """Return the safe part of a stored [cluster] table, and the keys that were left out.
 
-    A store may come from somebody else.  Whoever chooses the scheduler, or the class that starts
-    one, chooses what runs here; a name means a profile of the user's own, or one of dadmm's.
+    A store may come from somebody else, and the choice of a scheduler, or of the class that starts
+    one, decides what runs here.  A profile's name is safe: the user, or dadmm, wrote that profile.
     """
     profile = str(table.get("profile", ""))
     left = [key for key in ("scheduler", "tls") if key in table]
@@ -130,7 +130,7 @@ def of_a_store(table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _open(profile: Profile, table: Mapping[str, Any], stack: ExitStack) -> Any:
-    """Return a client, connected to a cluster that has a worker; the stack closes both."""
+    """Return a client of a cluster that has a worker; the stack closes both."""
     what = f"profile {profile.name!r}" if profile.cluster else profile.address
     timeout = table.get("timeout", profile.timeout)
     limit = profiles.seconds(timeout, str(what))
@@ -146,7 +146,7 @@ def _open(profile: Profile, table: Mapping[str, Any], stack: ExitStack) -> Any:
     while True:
         left = max(deadline - time.monotonic(), 1.0)
         try:
-            # This is also how long a client looks for a scheduler that it has lost.
+            # The client also tries for this long to reach a scheduler that it has lost.
             client = _client(target, timeout=min(left, RECONNECT_WITHIN), security=security)
             break
         except (OSError, TypeError, ValueError, RuntimeError) as error:
@@ -159,7 +159,7 @@ def _open(profile: Profile, table: Mapping[str, Any], stack: ExitStack) -> Any:
 
 
 def _client(target: Any, **options: Any) -> Any:
-    """Return a client; one that does not connect is not left behind as the current one."""
+    """Return a client; close a client that does not connect, lest it stay the current one."""
     from distributed import Client
 
     before = _default_client()
@@ -173,7 +173,7 @@ def _client(target: Any, **options: Any) -> Any:
 
 
 def _wait(client: Any, what: str, deadline: float, limit: float) -> None:
-    """Wait for the first worker, and look whether workers have the memory that they need."""
+    """Wait for the first worker, and check that workers have the memory that they need."""
     try:
         client.wait_for_workers(1, timeout=max(deadline - time.monotonic(), 1.0))
     except TimeoutError as error:
@@ -189,14 +189,9 @@ def _wait(client: Any, what: str, deadline: float, limit: float) -> None:
             )
 
 
-# ----------------------------------------------------------------------------------- connecting
-
-
 def _address(place: str, deadline: float, limit: float) -> str:
-    """Return an address, read from a scheduler file as soon as that is there."""
-    if "://" in place:
-        return place
-    if not place.endswith(".json"):  # as Dask takes it: a host and port without a scheme
+    """Return an address; read it from a scheduler file once that exists."""
+    if "://" in place or not place.endswith(".json"):  # Dask takes host:port without a scheme
         return place
     path = Path(place)
     while True:
@@ -204,7 +199,7 @@ def _address(place: str, deadline: float, limit: float) -> str:
             found = json.loads(path.read_text())
             if isinstance(found, Mapping) and isinstance(found.get("address"), str):
                 return str(found["address"])
-            raise InputError(f"{place} is no scheduler file: it has no address")
+            raise InputError(f"{place} is not a scheduler file: it has no address")
         if time.monotonic() >= deadline:
             raise RunError(
                 f"no scheduler file appeared at {place} within {limit:g} s: start "
@@ -214,7 +209,7 @@ def _address(place: str, deadline: float, limit: float) -> str:
 
 
 def _refused(target: Any, error: BaseException, encrypted: bool, limit: float) -> str:
-    """Say why a scheduler could not be reached."""
+    """Return the reason why a scheduler could not be reached."""
     address = target if isinstance(target, str) else target.scheduler_address
     each: BaseException | None = error
     words = ""
@@ -228,26 +223,26 @@ def _refused(target: Any, error: BaseException, encrypted: bool, limit: float) -
         )
     if "ssl" in words or "certificate" in words:
         return f"the scheduler at {address} and the certificates of tls do not agree: {why(error)}"
-    hint = "" if address.startswith("tls:") else "; one that talks TLS has an address with tls://"
-    return f"no scheduler answered at {address} within {limit:g} s: see whether it runs{hint}"
+    hint = "" if address.startswith("tls:") else "; with TLS, its address begins with tls://"
+    return f"no scheduler answered at {address} within {limit:g} s: check that it runs{hint}"
 
 
 def _warn_of_open_ports(client: Any, target: Any) -> None:
-    """Warn of a scheduler that takes work from anybody who reaches this machine."""
+    """Warn if a scheduler takes work from anybody who reaches this machine."""
     scheduler = getattr(target, "scheduler", None)
     try:
         if hasattr(scheduler, "listeners"):
             found = listening(scheduler)
         else:
             found = client.run_on_scheduler(listening)
-    except Exception:  # pickles refused, dadmm not there: then nothing is known
+    except Exception:  # the scheduler refuses pickles, or lacks dadmm: nothing is known
         return
     for address in found:
         scheme, _, place = address.partition("://")
         if scheme == "tcp" and place.rpartition(":")[0].strip("[]") in EVERYWHERE:
             warnings.warn(
-                f"the scheduler listens on all addresses ({address}) without TLS: whoever reaches "
-                "it can run programs as you; give it --host, or certificates (tls)",
+                f"the scheduler listens on all addresses ({address}) without TLS: anybody who "
+                "reaches it can run programs as you; give it --host, or certificates (tls)",
                 SecurityWarning,
                 stacklevel=5,
             )
@@ -256,9 +251,6 @@ def _warn_of_open_ports(client: Any, target: Any) -> None:
 def listening(dask_scheduler: Any) -> list[str]:
     """Return the addresses at which a scheduler listens."""
     return [str(listener.listen_address) for listener in dask_scheduler.listeners]
-
-
-# ---------------------------------------------------------------------------------- what there is
 
 
 def current_client() -> Any:
@@ -278,14 +270,14 @@ def _default_client() -> Any:
 
 
 def resources(client: Any, memory_limit: int | str | None) -> tuple[int | str | None, int]:
-    """Return the memory of a worker, None if not limited, and how many tasks it does at once.
+    """Return the memory of a worker (None: no limit), and how many tasks it runs at once.
 
     Parameters
     ----------
     client : distributed.Client or None
         None for this process, under Dask's other schedulers.
     memory_limit : int, str or None
-        What was asked for; None takes that of the worker with the least for each of its threads.
+        The limit that the user gave; None takes that of the worker with the least memory a thread.
     """
     if client is None:
         if dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):

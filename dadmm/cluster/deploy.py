@@ -1,4 +1,4 @@
-"""Start the cluster of a profile in bounded time, keep up its workers, and close it."""
+"""Start the cluster of a profile in bounded time, replace lost workers, and close it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dadmm.cluster.profiles import Profile, put
 from dadmm.cluster.tls import security
 from dadmm.errors import OptionError, RunError
 
-# Seconds between looks for workers that were lost.
+# Seconds between two requests for workers that were lost.
 REPLACE_EVERY = 5.0
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def start(
     limit: float,
     stack: ExitStack,
 ) -> Any:
-    """Return the cluster of a profile, told how many workers it should have."""
+    """Start the cluster of a profile, and ask it for workers."""
     make = profile.make()
     options, scale = options_of(profile, table, tls)
     where = f"the cluster of profile {profile.name!r}"
@@ -45,7 +45,7 @@ def start(
     if not hasattr(cluster, "scheduler_address"):
         with suppress(Exception):
             cluster.close()
-        raise OptionError(f"profile {profile.name!r}: {profile.cluster['type']} makes no cluster")
+        raise OptionError(f"profile {profile.name!r}: {profile.cluster['type']} is not a cluster")
     stack.callback(close, cluster)
     try:
         within(lambda: _scaled(cluster, scale), deadline)
@@ -61,7 +61,10 @@ def start(
 def options_of(
     profile: Profile, table: Mapping[str, Any], tls: bool | str
 ) -> tuple[dict[str, Any], int | None]:
-    """Return the options of a profile's class, and the workers to scale to if it has none."""
+    """Return the options of a profile's class, and how many workers to scale to.
+
+    The second is None if an option sets the workers, or nobody asks for a number.
+    """
     where, options = f"profile {profile.name!r}", profile.options()
     count = table.get("workers") or profile.workers
     scale = None if not count or profile.put(options, "workers", count) else count
@@ -73,7 +76,7 @@ def options_of(
             profiles.check_memory(limit, where)
     port = table.get("dashboard")
     if port is not None and isinstance(place := profile.places.get("dashboard"), str):
-        # A scheduler listens in any case; without an address, on a port that may be taken.
+        # A scheduler always opens this port; without an address it takes one that may be in use.
         put(options, f"{place}.dashboard_address", f"127.0.0.1:{max(port, 0)}")
         put(options, f"{place}.dashboard", port >= 0)
     places = ["tls", "certificates"] if isinstance(tls, str) else ["tls"]
@@ -84,13 +87,13 @@ def options_of(
 
 def _no_place(profile: Profile, what: str) -> OptionError:
     return OptionError(
-        f"profile {profile.name!r} has no place for {what}: say in its places, or its cluster, "
-        "which option of the class it is"
+        f"profile {profile.name!r} has no place for {what}: name the option of the class in its "
+        "places, or set it in its cluster"
     )
 
 
 def _scaled(cluster: Any, workers: int | None) -> None:
-    """Ask for workers; a queue that refuses their jobs says so here."""
+    """Ask for workers; raise the error of a queue that refuses their jobs."""
     from distributed import SpecCluster, Status
 
     async def scale() -> None:
@@ -98,14 +101,14 @@ def _scaled(cluster: Any, workers: int | None) -> None:
         try:
             await cluster
         except Exception:
-            # A cluster does not close while it has some that it takes for alive.
+            # A cluster does not close while it has workers that it believes to be alive.
             for each in getattr(cluster, "_created", ()):
                 if each.status == Status.created:
                     each.status = Status.failed
             raise
 
     if workers and isinstance(cluster, SpecCluster):
-        with _unlogged("tornado.application"):  # it is raised as well
+        with _unlogged("tornado.application"):  # the error is raised as well
             cluster.sync(scale)
     elif workers:
         cluster.scale(workers)
@@ -113,7 +116,7 @@ def _scaled(cluster: Any, workers: int | None) -> None:
 
 @contextmanager
 def _unlogged(name: str) -> Iterator[None]:
-    """Keep a logger quiet."""
+    """Silence a logger."""
     log = logging.getLogger(name)
     before, log.disabled = log.disabled, True
     try:
@@ -124,12 +127,12 @@ def _unlogged(name: str) -> Iterator[None]:
 
 @contextmanager
 def _replacing(cluster: Any, workers: int) -> Iterator[None]:
-    """Ask again and again for as many workers: a cluster that lost some starts new ones."""
+    """Ask for so many workers again and again: a cluster that lost some starts new ones."""
     over = threading.Event()
 
     def ask() -> None:
         while not over.wait(REPLACE_EVERY):
-            with suppress(Exception):  # the next time, or the driver finds that nobody works
+            with suppress(Exception):  # it is tried again; the driver notices if no worker is left
                 cluster.scale(workers)
 
     asking = threading.Thread(target=ask, name="dadmm-replace-workers", daemon=True)
@@ -142,13 +145,13 @@ def _replacing(cluster: Any, workers: int) -> Iterator[None]:
 
 
 class Late(Exception):  # noqa: N818
-    """What was waited for did not come in time."""
+    """A cluster or its workers did not start in time."""
 
 
 def within(make: Callable[[], Any], deadline: float) -> Any:
-    """Return what a function returns, or raise `Late`; a cluster that comes later is closed.
+    """Return the result of `make`, or raise `Late` after the deadline.
 
-    Deployment packages have time-outs of their own, or none.
+    A cluster that starts later is closed.  Deployment packages have other time-outs, or none.
     """
     done: Future[Any] = Future()
 
@@ -176,9 +179,9 @@ def _close_late(done: Future[Any]) -> None:
 
 
 def close(what: Any) -> None:
-    """Close a client or a cluster; what goes wrong is told, but hides no other error."""
+    """Close a client or a cluster; log an error, so that it hides no other."""
     for value in list(getattr(what, "__dict__", {}).values()):
-        if isinstance(value, TemporaryFile):  # keys of TLS, which dask_jobqueue leaves lying
+        if isinstance(value, TemporaryFile):  # TLS keys, which dask_jobqueue does not delete
             value.close()
     try:
         if hasattr(what, "__exit__"):
@@ -190,7 +193,7 @@ def close(what: Any) -> None:
 
 
 def why(error: BaseException) -> str:
-    """Return the first line of an error, and that of what was behind it."""
+    """Return the first line of an error, and that of its root cause."""
     root = error
     while root.__cause__ is not None:
         root = root.__cause__
@@ -199,6 +202,6 @@ def why(error: BaseException) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the first line of an error, or what a program said that dask_jobqueue called."""
+    """Return the first line of an error, or of what a program of the queue wrote to stderr."""
     text = str(error).rpartition("stderr:\n")[2].strip()
     return text.partition("\n")[0].strip() or type(error).__name__

@@ -1,4 +1,4 @@
-"""TLS between a client, a scheduler and its workers: certificates of a folder, or made for once."""
+"""Encrypt between client, scheduler and workers: certificates in a folder, or temporary ones."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from dadmm.errors import InputError, OptionError
 
-# Names in a folder of certificates; every role has the same.
+# Files in a folder of certificates; every role uses the same.
 AUTHORITY, CERTIFICATE, KEY = "ca.pem", "cert.pem", "key.pem"
 ROLES = ("scheduler", "worker", "client")
 
 
 def settings(tls: bool | str) -> dict[str, Any]:
-    """Return Dask's settings for certificates in a folder: also what starts elsewhere gets them."""
+    """Return Dask's settings for certificates in a folder; workers elsewhere get them too."""
     if not isinstance(tls, str):
         return {}
     folder = Path(tls).expanduser().absolute()
@@ -34,11 +34,11 @@ def settings(tls: bool | str) -> dict[str, Any]:
 
 
 def security(tls: bool | str) -> Any:
-    """Return what a cluster's class takes: certificates of a folder, or new ones in memory."""
+    """Return the `Security` of a new cluster: certificates in a folder, or new ones in memory."""
     from distributed.security import Security
 
     if isinstance(tls, str):
-        return Security()  # as the settings say
+        return Security()  # reads Dask's settings
     try:
         return Security.temporary()
     except ImportError as error:
@@ -48,10 +48,9 @@ def security(tls: bool | str) -> Any:
 
 
 def client_security(tls: bool | str, address: str) -> Any:
-    """Return what connects to a scheduler that runs already; None where Dask's settings do."""
+    """Return the `Security` for a scheduler that runs already; None if Dask's settings do."""
     if tls is True:
         raise OptionError(
-            f"tls=true makes certificates for a cluster that is started; {address} has its own: "
-            "give their folder"
+            f"tls=true makes certificates for a new cluster: give the folder of those of {address}"
         )
     return security(tls) if tls else None

@@ -1,4 +1,4 @@
-"""What a worker is: its settings, and the memory that it takes before it does anything."""
+"""Settings of a worker, and the memory that it takes before its first task."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import signal
 from typing import Any
 
 MIB = 2**20
-# Pages of shared libraries that count as a worker's.  How many does not depend on what it does: the
-# system maps a file in larger pieces if it was written recently.  Measured: 123 MiB, 146 with
-# pyarrow, which pandas imports where it is there, and 230 in an environment just installed.
+# Pages of shared libraries that count as a worker's.  Their number does not follow from its tasks:
+# the system maps a file in larger pieces if it was written recently.  Measured: 123 MiB; 146 with
+# pyarrow, which pandas imports if it is installed; 230 in a fresh environment.
 LIBRARIES = 240 * MIB
-# Python, NumPy, numba, zarr and distributed themselves.  Beside the libraries they take up to 185
-# MiB, measured in a worker that has run.  (Compiling for the first time on a machine takes up to 65
-# MiB more, once.)
+# Python, NumPy, numba, zarr and distributed take up to 185 MiB besides the libraries, measured in a
+# worker that has run tasks.  (The first compilation on a machine takes up to 65 MiB more, once.)
 BASE_BYTES = 190 * MIB + LIBRARIES
-# The nanny's defaults make glibc map and fault every large temporary anew (measured: half the
-# speed); state is on disk already, so spilling would only write it twice.
+# With the nanny's defaults glibc maps every large temporary array anew (measured: half the speed).
+# State is on disk already, so spilling would only write it twice.
 WORKER_SETTINGS: dict[str, Any] = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 268435456,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 67108864,
@@ -29,8 +28,8 @@ WORKER_SETTINGS: dict[str, Any] = {
 
 
 def dask_setup(worker: Any) -> None:
-    """Leave Ctrl-C, which a terminal sends to the workers too, to the process that started them.
+    """Ignore Ctrl-C: a terminal sends it to workers too, but only the driver should react.
 
-    Dask calls this as a local cluster's worker starts.
+    Dask calls this when a worker of a local cluster starts.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,11 +1,13 @@
-"""What users bring, into the chunks of a run; what they take back, in their own containers.
+"""From the user's containers to the chunks of a run, and from predictions back to containers.
 
-containers   a matrix out of each container, and predictions back in the container that came
-open         paths and URLs
-columns      columns of tables, as numbers
-prepare      all of that for training
-arrays       matrices of NumPy, dask, zarr and SciPy
-targets      targets, labels and sample weights, as columns of numbers
-ingest       all of them into the run, measured on the way
-write        predictions to files
+containers   what every container of rows can do; plain arrays
+frames       data frames of pandas and dask
+labelled     arrays and data sets of xarray
+open         open paths and URLs
+columns      encode the columns of tables as numbers
+prepare      take inputs and targets out of their containers
+arrays       check matrices of NumPy, dask, zarr and SciPy
+targets      check targets, labels and sample weights
+ingest       write inputs and targets into the run, and measure them on the way
+write        write predictions to files
 """

@@ -1,9 +1,8 @@
-"""The user's arrays into the run's chunks: checks, labels, scaling.
+"""Check matrices and their blocks: NumPy, dask, zarr and sparse.
 
-NumPy arrays (and what converts to them) are taken chunk by chunk in this process; dask arrays are
-written by tasks where their blocks are, and inputs in zarr stay where they are, so that lazy data
-never comes together anywhere.  Data keeps its own dtype and is scaled when a task reads it; what
-scaling needs to know comes from one pass over the chunks.
+A NumPy array is written chunk by chunk in this process.  Blocks of a dask array are written by
+tasks, where they are computed, and inputs in zarr may stay where they are: lazy data is never
+collected in one place.  Data keeps its own dtype, and is scaled when a task reads it.
 """
 
 from __future__ import annotations
@@ -18,17 +17,11 @@ import numpy as np
 import zarr
 from dask.tokenize import normalize_token
 
-from dadmm.errors import (
-    CellError,
-    DadmmError,
-    DataError,
-    RunError,
-    ShapeError,
-)
+from dadmm.errors import CellError, DadmmError, DataError, RunError, ShapeError
 from dadmm.numerics.types import Array
 from dadmm.store.sources import Readable, refuse_pickle
 
-# About so many numbers are turned into float64 at once.
+# Convert about so many numbers to float64, or to dense, at once.
 NUMBERS_AT_ONCE = 2**21
 ROWS_AT_ONCE = 65536
 
@@ -39,7 +32,7 @@ def is_dask(array: Any) -> bool:
 
 
 def unwrap(array: Any) -> Any:
-    """Return the dask array that stands for one of zarr or a sparse matrix; others as they are."""
+    """Return a zarr array or a sparse matrix as a dask array, and others as they are."""
     if isinstance(array, zarr.Array):
         refuse_pickle(array, str(array.store_path))
         return da.from_array(Readable(array), chunks=array.chunks)
@@ -50,7 +43,7 @@ def unwrap(array: Any) -> Any:
 
 
 class SparseRows:
-    """A sparse matrix for `dask.array.from_array`, of which some rows at a time become dense."""
+    """A sparse matrix for `dask.array.from_array`; each block of rows becomes dense alone."""
 
     def __init__(self, matrix: Any) -> None:
         self.matrix = matrix
@@ -69,7 +62,7 @@ class SparseRows:
 
 
 def dense(block: Any) -> Any:
-    """Return a sparse block as NumPy has it; others as they are."""
+    """Return a sparse block as a NumPy array, and others as they are."""
     for name in ("toarray", "todense"):  # of SciPy, and of the package sparse
         if hasattr(block, name):
             return getattr(block, name)()
@@ -78,14 +71,14 @@ def dense(block: Any) -> Any:
 
 @contextmanager
 def computing(name: str) -> Iterator[None]:
-    """Say in one line what went wrong in the user's own dask graph.
+    """Turn any error of the user's own dask graph into one line.
 
     Raises
     ------
     DataError
-        For whatever the graph raises.
+        If the graph raises an error.
     RunError
-        For what is no fault of its: a disk, the workers.
+        If the cause is outside the graph, such as a disk or a worker.
     """
     try:
         yield
@@ -102,23 +95,23 @@ def computing(name: str) -> Iterator[None]:
 def as_matrix(x: Any, name: str = "x", lazy: bool = False, finite: bool = True) -> Any:
     """Return `x` as a numeric matrix, a NumPy or a dask array, (rows, columns).
 
-    Arrays of zarr and sparse matrices become dask arrays; sparse blocks become dense, each where it
-    is computed.
+    Zarr arrays and sparse matrices become dask arrays; a sparse block becomes dense when it is
+    computed.
 
     Parameters
     ----------
     lazy : bool
-        Leave the chunk sizes of a dask array unknown where they are; to find them out, all of its
-        blocks are computed once, and let go.
+        Leave unknown chunk sizes of a dask array unknown.  Otherwise all of its blocks are computed
+        once to find the sizes, and dropped.
     finite : bool
         Refuse NaN and infinity in NumPy arrays.
 
     Raises
     ------
     ShapeError
-        If it has not two dimensions.
+        If `x` does not have two dimensions.
     DataError
-        If it is empty, a column is not numeric, or (NumPy) a value is not finite.
+        If `x` is empty, a column is not numeric, or (NumPy) a value is not finite.
     """
     x = unwrap(x)
     if not is_dask(x):
@@ -179,7 +172,7 @@ def with_sizes(array: Any, name: str) -> Any:
 
 
 def _check_cells(x: Any, name: str) -> None:
-    """Name the first cell that is not numeric; pass objects that all are."""
+    """Raise `DataError` for the first cell that is not numeric; objects may all be numbers."""
     if x.dtype.kind == "c":
         raise DataError(
             f"{name} has dtype {x.dtype}. Complex data not supported: pass real and imaginary "
@@ -194,7 +187,7 @@ def _check_cells(x: Any, name: str) -> None:
             kind, why = DataError, ""
             try:
                 float(value)
-            except TypeError as error:  # scikit-learn lets it be one
+            except TypeError as error:  # scikit-learn expects a TypeError here
                 kind, why = CellError, f" ({error})"
             except ValueError:
                 pass
@@ -206,16 +199,13 @@ def _check_cells(x: Any, name: str) -> None:
             raise DataError(f"{name} has a number too large in row {row}, column {column}")
 
 
-# ------------------------------------------------------------------------------------ into the run
-
-
 def plain_block(block: Any, name: str, shape: tuple[int, ...], where: str) -> Array:
-    """Return a block as NumPy has it, if it is what its dask array promised.
+    """Return a dask block as a NumPy array.
 
     Raises
     ------
     DataError, ShapeError
-        For a block that is masked, not numeric, or of another shape.
+        If the block is masked, not numeric, or not of the shape that its dask array promised.
     """
     block = as_array(dense(block), name)
     if block.shape != shape:
@@ -231,12 +221,12 @@ def plain_block(block: Any, name: str, shape: tuple[int, ...], where: str) -> Ar
 
 
 def as_promised(block: Array, dtype: Any, name: str, where: str = "") -> Array:
-    """Return a block in the dtype that its lazy array promises.
+    """Return a block in the dtype that its lazy array promised.
 
     Raises
     ------
     DataError
-        For whole numbers or booleans that are others in the block.
+        If whole numbers or booleans were promised, and the block's numbers are not.
     """
     if block.dtype == dtype:
         return block
@@ -252,7 +242,7 @@ def as_promised(block: Array, dtype: Any, name: str, where: str = "") -> Array:
 
 
 def check_finite(block: Array, name: str, first: int = 0) -> None:
-    """Raise `DataError` for the first NaN or infinity, rows counted from `first`."""
+    """Raise `DataError` for the first NaN or infinity; `first` is the number of the first row."""
     if block.dtype.kind != "f":
         return
     for begin in range(0, len(block), ROWS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""The columns of a table: numbers stay, categories become one-hot, missing values are filled."""
+"""Encode the columns of a table: categories become one-hot, missing values are filled."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dadmm.errors import DataError, InputError
 from dadmm.networks.form import LISTED, Column, Label
 from dadmm.numerics.types import Array
 
-# Of a column with more categories each is too rare to learn much from: most likely it is a name.
+# More categories are too rare each to learn from: most likely the column is a name.
 MOST_CATEGORIES = 1000
 
 
 def kind(dtype: Any) -> str:
-    """Return "number", "category" or "other", from the dtype of a column."""
+    """Return "number", "category" or "other" for the dtype of a column."""
     from pandas.api import types
 
     if isinstance(dtype, types.CategoricalDtype):
@@ -32,7 +32,7 @@ def kind(dtype: Any) -> str:
 
 
 def number_type(dtype: Any) -> np.dtype[Any]:
-    """Return the NumPy dtype of a column of numbers; float64 where it may hold missing values."""
+    """Return the NumPy dtype for a column of numbers; float64 for pandas' nullable dtypes."""
     return dtype if isinstance(dtype, np.dtype) else np.dtype(np.float64)
 
 
@@ -49,26 +49,26 @@ def _numbers(values: Any, name: object, where: str) -> Array:
 
 
 def _categories(values: Any, name: object, where: str) -> tuple[Array, Array]:
-    """Return the values of a column as Python has them, and which of them are missing."""
+    """Return the cells of a column as Python objects, and which of them are missing."""
     missing = values.isna().to_numpy(dtype=bool)
     cells = np.array([*values.tolist(), None], dtype=object)[:-1]
     types = sorted({type(cell).__name__ for cell in cells[~missing]})
-    # Numbers among objects are an accident.
+    # Numbers in a column of objects are an accident.
     allowed = {"str", "bool"} if values.dtype == object else {"str", "bool", "int", "float"}
     if len(types) > 1 or not set(types) <= allowed:
         raise DataError(
-            f"{where} column {name!r} holds {' and '.join(types)} where categories are to be of "
-            f"one type: convert it with astype(str), or astype(float) for numbers"
+            f"{where} column {name!r} holds {' and '.join(types)}, but its categories must be of "
+            "one type: convert it with astype(str), or astype(float) for numbers"
         )
     return cells, missing
 
 
 @dataclass
 class Summary:
-    """What one pass over a table or matrix finds out, which adds up over blocks.
+    """What one pass over a table or matrix finds; summaries of blocks add up.
 
-    `counts` and `means` are of the numbers that are there; `found` counts the values of the columns
-    that hold categories, by position.
+    `counts` and `means` skip missing values; `found` counts the values of each column of
+    categories, by the column's position.
     """
 
     rows: int
@@ -78,7 +78,7 @@ class Summary:
 
     @classmethod
     def of_matrix(cls, block: Array) -> Summary:
-        """Summarise a block of numbers, NaN where they are missing."""
+        """Summarise a block of numbers; missing ones are NaN."""
         there = ~np.isnan(block) if block.dtype.kind == "f" else np.ones(block.shape, bool)
         counts = there.sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -123,9 +123,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Order:
-    """Which rows a table has, by their index, and in which order; they add up over blocks.
+    """The rows of a table by their index labels, and their order; those of blocks add up.
 
-    `labels` adds up hashes of the labels, `places` these times their positions, modulo 2^64.
+    `labels` is the sum of the labels' hashes, `places` the sum of hash times position, both modulo
+    2^64.
     """
 
     rows: int
@@ -134,7 +135,7 @@ class Order:
 
     @classmethod
     def of(cls, table: Any) -> Order:
-        """Return that of a pandas frame or Series."""
+        """Return the order of a pandas frame or Series."""
         from pandas.util import hash_pandas_object
 
         hashes = np.asarray(hash_pandas_object(table.index).to_numpy(), np.uint64)
@@ -142,12 +143,12 @@ class Order:
         return cls(len(hashes), int(hashes.sum()), int((hashes * places).sum()))
 
     def __add__(self, other: Order) -> Order:
-        """Return that of both blocks."""
+        """Return the order of both blocks, one after the other."""
         places = self.places + other.places + self.rows * other.labels
         return Order(self.rows + other.rows, (self.labels + other.labels) % 2**64, places % 2**64)
 
     def check(self, other: Order, name: str) -> None:
-        """Raise `DataError` if the other has the same labels in another order."""
+        """Raise `DataError` if `other` has the same labels in another order."""
         same = (self.rows, self.labels) == (other.rows, other.labels)
         if same and self.places != other.places:
             raise DataError(
@@ -164,19 +165,19 @@ def encode(
     Parameters
     ----------
     frame : pandas.DataFrame
-        Its columns in the order of training.
+        With its columns in the order of training.
     columns : sequence of Column
     dtype : dtype
     handle_unknown : {"error", "ignore"}
-        A category that training never saw is an error, or becomes zeros only.
+        Raise an error for a category that training never saw, or encode it as zeros.
     where : str
-        What the frame is called.
+        The frame's name in errors.
 
     Raises
     ------
     DataError
-        For a missing value that is not filled, an unknown category, or text in place of numbers:
-        the column, and the row.
+        For a missing value that is not filled, an unknown category, or text instead of numbers:
+        names the column and the row.
     """
     edges = np.cumsum([0, *(column.width for column in columns)])
     out = np.zeros((len(frame), edges[-1]), dtype)
@@ -226,7 +227,7 @@ def _refuse_missing(missing: Array, column: Column, frame: Any, name: object, wh
 
 
 def fill(block: Array, values: Array) -> Array:
-    """Return a block of numbers with its missing ones replaced, per column."""
+    """Return a block of numbers with each missing one replaced by its column's value."""
     if block.dtype.kind != "f":
         return block
     missing = np.isnan(block)
@@ -236,12 +237,12 @@ def fill(block: Array, values: Array) -> Array:
 def learn(
     summary: Summary, names: Sequence[object], missing: str, where: str
 ) -> tuple[Column, ...]:
-    """Return what each column becomes, from a summary of all rows.
+    """Return how to encode each column, from a summary of all rows.
 
     Raises
     ------
     DataError
-        For missing values that are to be refused, and for columns of nothing else.
+        For missing values that `missing` refuses, and for a column without any value.
     """
     if missing == "refuse":
         bad = [
@@ -273,15 +274,16 @@ def learn(
 
 
 def check_names(columns: Any, where: str) -> tuple[str, ...] | None:
-    """Return names of columns, if they are texts; None for numbers.
+    """Return the names of columns if they are text; None if they are numbers.
 
     Raises
     ------
     InputError
-        For names that are there twice, and for texts among others.
+        If a name appears twice, or only some of the names are text.
     """
     names = list(columns)
-    twice = [name for i, name in enumerate(names) if name in names[:i]] if _repeats(names) else []
+    repeat = len(set(names)) < len(names)  # quick, unlike the search for the name
+    twice = [name for i, name in enumerate(names) if name in names[:i]] if repeat else []
     if twice:
         raise InputError(f"{where} has the column {twice[0]!r} twice: rename one")
     texts = [isinstance(name, str) for name in names]
@@ -292,7 +294,3 @@ def check_names(columns: Any, where: str) -> tuple[str, ...] | None:
             f"{where} has {kinds}: rename its columns with astype(str)"
         )
     return tuple(names) if names and all(texts) else None
-
-
-def _repeats(names: Sequence[Any]) -> bool:
-    return len(set(names)) != len(names)

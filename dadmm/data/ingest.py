@@ -30,13 +30,13 @@ from dadmm.numerics.workspace import release
 from dadmm.store import Run
 from dadmm.store.sources import Source, fingerprint
 
-# At least so many columns are turned into float64 at once.
+# Convert at least so many columns to float64 at once.
 COLUMNS = 16
 
 
 @dataclass
 class Moments:
-    """Count, mean, squared deviations and minimum of columns, which add up over chunks."""
+    """Count, mean, squared deviations and minimum of columns; those of chunks add up."""
 
     count: int
     mean: Array
@@ -47,7 +47,7 @@ class Moments:
     def of(cls, block: Array) -> Moments:
         """Return the moments of a block, (rows, columns), in float64."""
         mean, squares = np.empty((2, block.shape[1]))
-        # A few columns at a time, but no single one: NumPy adds up in another order then.
+        # A few columns at a time, but not one alone: NumPy adds those up in another order.
         groups = max(1, block.shape[1] // max(COLUMNS, NUMBERS_AT_ONCE // max(len(block), 1)))
         for columns in np.array_split(np.arange(block.shape[1]), groups):
             here = slice(columns[0], columns[-1] + 1)
@@ -59,7 +59,7 @@ class Moments:
         return cls(len(block), mean, squares, block.min(axis=0).astype(np.float64))
 
     def __add__(self, other: Moments) -> Moments:
-        """Chan, Golub and LeVeque's pairwise update (1979)."""
+        """Add by Chan, Golub and LeVeque's pairwise update (1979)."""
         count = self.count + other.count
         with np.errstate(over="ignore", invalid="ignore"):
             shift = other.mean - self.mean
@@ -68,10 +68,10 @@ class Moments:
         return Moments(count, mean, squares, np.minimum(self.least, other.least))
 
     def scaling(self, how: str) -> Scaling:
-        """Return the scaling to zero mean and, per column or over all, unit variance.
+        """Return the scaling to zero mean and unit variance, per column or over all columns.
 
-        "scale" divides all by their root mean square, so that 0 stays 0 and nothing changes its
-        sign; "shift" does so once the minimum of every column is 0.
+        "scale" only divides by the root mean square of all numbers, so 0 stays 0 and signs stay;
+        "shift" first moves the minimum of every column to 0.
         """
         if how == "none":
             return Scaling.identity(len(self.mean))
@@ -83,17 +83,17 @@ class Moments:
         if how == "global":
             spread = variance.mean() + self.mean.var()
             variance = np.full_like(variance, spread)
-        # A column that is constant but for rounding stays as it is.
+        # Do not scale a column that is constant except for rounding.
         noise = (np.finfo(np.float64).eps * 10 * np.abs(self.mean)) ** 2
         scale = np.where(variance > noise, np.sqrt(variance), 1.0)
         return Scaling(self.mean, scale)
 
 
 def in_place(x: Any, chunks: Sequence[int]) -> Source | None:
-    """Return where inputs can be read during the whole run, so that they need not be copied.
+    """Return the address of inputs that the run can read in place; None if it must copy them.
 
-    That is a zarr array that other processes can open, whose chunks have no more rows than the
-    run's: of larger ones each visit would decode far more than it needs.
+    These are zarr arrays that other processes can open, whose chunks have no more rows than the
+    run's: a visit would decode far more of a larger chunk than it needs.
     """
     if not isinstance(x, zarr.Array) or x.ndim != 2 or x.dtype.kind not in "buif":
         return None
@@ -108,7 +108,7 @@ def store(
     weight: Any = None,
     source: Source | None = None,
 ) -> tuple[Moments, Moments | None]:
-    """Check `x` and `y`, write them into the run chunk by chunk, return their moments.
+    """Check `x` and `y`, write them into the run chunk by chunk, and return their moments.
 
     Parameters
     ----------
@@ -117,12 +117,12 @@ def store(
     chunks : sequence of int
         Rows of each chunk.
     source : Source or None
-        Where the inputs stay; they are then read and checked, but not written.
+        The address of inputs that stay in place: they are read and checked, but not written.
 
     Raises
     ------
     DataError
-        For NaN or infinity: which array, and the first row; for values too large to scale.
+        For NaN or infinity, with the array and the first row; for values too large to scale.
     """
     moments: list[Moments] = []
     edges = np.concatenate([[0], np.cumsum(chunks)])
@@ -131,7 +131,7 @@ def store(
     for name, array in arrays.items():
         rows, columns = array.shape
         if name == "x" and source is not None:
-            moments.append(_finite(_refer(run, source, rows, edges), name))
+            moments.append(_finite(_keep_in_place(run, source, rows, edges), name))
             continue
         run.create_data(name, columns, rows, chunks[0], array.dtype)
         put = partial(_put, run, name, columns, array.dtype)
@@ -165,10 +165,10 @@ def _finite(moments: Moments, name: str) -> Moments:
     return moments
 
 
-def _refer(run: Run, source: Source, rows: int, edges: Array) -> Moments:
-    """Note where the inputs are, with a checksum of each chunk; return their moments."""
+def _keep_in_place(run: Run, source: Source, rows: int, edges: Array) -> Moments:
+    """Store the address of the inputs and a checksum of each chunk; return their moments."""
     tasks = [
-        delayed(_look, pure=False)(
+        delayed(_measure, pure=False)(
             source,
             int(first),
             int(last),
@@ -184,7 +184,7 @@ def _refer(run: Run, source: Source, rows: int, edges: Array) -> Moments:
     return sum_moments([moments for moments, _ in found])
 
 
-def _look(source: Source, first: int, last: int) -> tuple[Moments, int]:
+def _measure(source: Source, first: int, last: int) -> tuple[Moments, int]:
     release()
     block = source.read(first, last)
     check_finite(block, "x", first)
@@ -192,7 +192,7 @@ def _look(source: Source, first: int, last: int) -> tuple[Moments, int]:
 
 
 def sum_moments(found: Sequence[Moments]) -> Moments:
-    """Add up moments in their order."""
+    """Add moments up in their order."""
     total = found[0]
     for moments in found[1:]:
         total = total + moments

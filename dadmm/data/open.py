@@ -1,7 +1,7 @@
-"""Files and URLs: what `fit` and `predict` open where they are given a path.
+"""Open the files and URLs that `fit` and `predict` are given.
 
-CSV and Parquet become a pandas frame while they are small and a dask frame, read block by block,
-when they are not; the same rules make numbers and text of their cells either way.
+Small CSV and Parquet files become a pandas frame, large ones a dask frame that is read block by
+block.  The same rules decide in both which cells are numbers and which are text.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from dadmm.errors import InputError, unknown
 from dadmm.numerics.types import Array
 from dadmm.store.sources import refuse_pickle
 
-# Tables of fewer bytes are read into memory; of larger ones, such blocks.
+# Tables of at most so many bytes are read into memory, larger ones in blocks of this size.
 SMALL = 2**26
-# What of a table says which columns hold numbers.
+# The first bytes of a table, which decide which columns hold numbers.
 HEAD = 2**20
-# Above this float64 does not hold every whole number.
+# float64 does not hold every whole number above this.
 MOST_WHOLE = 2**53
-# What a graph of Dask's can have.
+# A graph of Dask's cannot have more.
 MOST_CHUNKS = 10**6
 TABLES = (".csv", ".parquet")
-# What pandas 3 does anyway: numbers are those that were written, to the last bit.
+# pandas 3 does so anyway: numbers are read as written, to the last bit.
 EXACT: Any = {} if version("pandas") >= "3" else {"float_precision": "round_trip"}
 
 
@@ -50,18 +50,19 @@ def is_table(path: str) -> bool:
 
 
 def open_path(path: str | os.PathLike[str], name: str = "x", index: str | None = None) -> Any:
-    """Return what a path, glob or URL holds.
+    """Open the array, data set or table at a path, glob or URL.
 
     Parameters
     ----------
     path : str or path
-        ``.npy``; ``.csv`` (a header row is found by having no number in it; commas or semicolons;
-        cells are numbers or text; numbers are float64, or int64 where a table that is read into
-        memory has whole ones only) and ``.parquet``, which may be globs; else zarr.
+        ``.npy``, or ``.csv`` and ``.parquet``, which may be globs; anything else is zarr.  In CSV
+        the first row is a header if it has no number in it; commas or semicolons separate cells;
+        cells are numbers or text.  Numbers are float64; a column of whole numbers is int64 if the
+        table is read into memory.
     name : str
-        What it is called in errors.
+        The name in errors.
     index : str or None
-        The column of a table that names its rows.
+        The column of a table that becomes its index.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def open_path(path: str | os.PathLike[str], name: str = "x", index: str | None =
     Raises
     ------
     InputError
-        If it cannot be opened, or is not what its name says; the message names the place.
+        If it cannot be opened, or its content does not fit its name; the message names the place.
     """
     path = os.fspath(path)
     where = f"{name}: {path}"
@@ -82,11 +83,8 @@ def open_path(path: str | os.PathLike[str], name: str = "x", index: str | None =
                 raise InputError(f"{where} does not exist")
             if "://" not in path and not (Path(path).is_file() or Path(path).is_dir()):
                 raise InputError(f"{where} is neither a file nor a folder")
-            return (
-                _read_npy(filesystem, inside, where)
-                if path.endswith(".npy")
-                else (_open_zarr(path, where))
-            )
+            npy = path.endswith(".npy")
+            return _read_npy(filesystem, inside, where) if npy else _open_zarr(path, where)
         urls = [path]
         if set("*?[") & set(inside) and not filesystem.exists(inside):
             found = sorted(filesystem.glob(inside))
@@ -107,7 +105,7 @@ def open_path(path: str | os.PathLike[str], name: str = "x", index: str | None =
 
 @contextmanager
 def _opening(where: str) -> Iterator[None]:
-    """Say in one line why something cannot be opened."""
+    """Turn any error of opening a path into one line."""
     try:
         yield
     except InputError:
@@ -126,17 +124,14 @@ def _opening(where: str) -> Iterator[None]:
         ) from error
 
 
-# ------------------------------------------------------------------------------------------ arrays
-
-
 def _read_npy(filesystem: Any, path: str, where: str) -> Array:
-    """Return the array in a file, whose size is compared to what it says before that is believed.
+    """Return the array in a file, checking the header's size against the file's first.
 
     Nothing is unpickled.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
             if filesystem.protocol == "file" or "file" in filesystem.protocol:
                 return np.array(np.lib.format.open_memmap(path, mode="r"))
             content = io.BytesIO(filesystem.cat_file(path))
@@ -173,9 +168,6 @@ def _open_zarr(path: str, where: str) -> Any:
     return stored
 
 
-# ------------------------------------------------------------------------------------------ tables
-
-
 def _open_parquet(urls: Sequence[str], name: str) -> Any:
     if sum(_sizes(urls)) <= SMALL:
         import pandas as pd
@@ -190,27 +182,22 @@ def _open_parquet(urls: Sequence[str], name: str) -> Any:
 
 
 def _sizes(urls: Sequence[str]) -> list[int]:
-    """Return the bytes of files; 0 for those whose server does not say."""
-    found = []
-    for url in urls:
-        filesystem, path = url_to_fs(url)
-        if filesystem.isdir(path):
-            found.append(filesystem.du(path))
-        else:
-            found.append(int(filesystem.size(path) or 0))
-    return found
+    """Return the size of each file in bytes; 0 if its server does not tell."""
+    places = [url_to_fs(url) for url in urls]
+    return [fs.du(path) if fs.isdir(path) else int(fs.size(path) or 0) for fs, path in places]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How CSV files are written.
+    """The layout of a CSV file.
 
     Parameters
     ----------
     delimiter : str
     names : tuple
-        Of the columns; whole numbers if there is no header row.
+        Column names; whole numbers if there is no header row.
     header : bool
+        Whether the first row is a header.
     texts : tuple
         The names of the columns that hold text.
     """
@@ -248,12 +235,12 @@ def _open_csv(urls: Sequence[str], name: str) -> Any:
 
 
 def _read_in_order(block: tuple[Any, Layout], names: list[Any], name: str) -> Any:
-    """Return the rows of a block, its columns in the order of the first file."""
+    """Return the rows of a block, with columns in the order of the first file."""
     return _read_csv(*block, name)[names]
 
 
 def _is_whole(column: Any) -> bool:
-    """Whether a column holds whole numbers only: labels, for example, that should stay such."""
+    """Whether a column holds whole numbers only, such as labels."""
     if column.dtype.kind != "f":
         return False
     values = column.to_numpy()
@@ -273,7 +260,7 @@ def _lines(url: str, first: int, length: int | None) -> bytes:
 
 
 def _layout(head: bytes, where: str) -> Layout:
-    """Return how a file is written, from its first lines."""
+    """Return the layout of a file, from its first lines."""
     try:
         lines = [line for line in head.decode().splitlines() if line.strip()]
     except ValueError as error:
@@ -292,11 +279,11 @@ def _layout(head: bytes, where: str) -> Layout:
     if not len(table):
         raise InputError(f"{where} has no rows")
     texts = tuple(c for c in names if table[c].dtype.kind not in "if")
-    return Layout(delimiter, names, header, texts)
+    return replace(layout, texts=texts)
 
 
 def _first_row(content: bytes, delimiter: str) -> list[str]:
-    """Return the cells of the first row of a file that is not blank."""
+    """Return the cells of the first row that is not blank."""
     text = content[:HEAD].decode(errors="replace")
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     return next(([cell.strip() for cell in row] for row in rows if any(map(str.strip, row))), [])
@@ -311,7 +298,7 @@ def _read_csv(block: tuple[str, int, int | None], layout: Layout, name: str) -> 
 
 
 def _layout_of(url: str, layout: Layout, name: str) -> Layout:
-    """Return how one of several files is written: its columns may be in another order."""
+    """Return the layout of one of several files: its columns may be in another order."""
     names = tuple(_first_row(_lines(url, 0, HEAD), layout.delimiter)) if layout.header else ()
     if not names:
         return layout
@@ -320,7 +307,7 @@ def _layout_of(url: str, layout: Layout, name: str) -> Layout:
 
 
 def _check_columns(names: Iterable[str], known: Sequence[str], where: str) -> None:
-    """Raise `InputError` for a file whose columns are not those of the first one."""
+    """Raise `InputError` if a file has other columns than the first one."""
     names = list(names)
     for what, listed in (
         ("no column", [name for name in known if name not in names]),
@@ -338,12 +325,12 @@ def _check_columns(names: Iterable[str], known: Sequence[str], where: str) -> No
 def _parse(
     content: bytes, layout: Layout, where: str, header: bool = False, infer: bool = False
 ) -> Any:
-    """Return the rows of a text as a pandas frame: float64 and text.
+    """Return the rows of a CSV text as a pandas frame of float64 and text.
 
     Raises
     ------
     InputError
-        For rows of another length, and text among numbers: the first one.
+        For the first row of another length, and the first text among numbers.
     """
     import pandas as pd
 
@@ -384,7 +371,7 @@ def _parse(
 
 
 def _check_ragged(content: bytes, layout: Layout, where: str, header: bool) -> None:
-    """Raise `InputError` for the first row that has another number of columns than the header."""
+    """Raise `InputError` for the first row with a wrong number of columns."""
     if b'"' in content:
         rows = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=layout.delimiter)
         counts = np.array([len(row) for row in rows if row], int)

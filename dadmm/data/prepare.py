@@ -1,4 +1,4 @@
-"""Inputs and targets to train on, or to score, out of whatever holds them."""
+"""Take inputs and targets out of the containers that hold them, to train or to score."""
 
 from __future__ import annotations
 
@@ -12,17 +12,9 @@ import zarr
 
 from dadmm.data.arrays import computing
 from dadmm.data.columns import Order
-from dadmm.data.containers import (
-    Container,
-    Frame,
-    Labelled,
-    Plain,
-    contain,
-    lazy_array,
-    loaded_lazily,
-    plain,
-    shared_dims,
-)
+from dadmm.data.containers import Container, Plain
+from dadmm.data.frames import Frame, LazyFrame, dask_values, numpy_values
+from dadmm.data.labelled import Labelled, loaded_lazily, shared_dims
 from dadmm.data.open import open_path
 from dadmm.errors import InputError
 from dadmm.networks.form import Form
@@ -30,18 +22,18 @@ from dadmm.networks.form import Form
 
 @dataclass(frozen=True)
 class Training:
-    """What there is to train on.
+    """Inputs and targets to train on.
 
     Parameters
     ----------
     x : (rows, features) array
         NumPy or dask.
     y : array-like
-        NumPy, dask or what converts to it, not checked yet.
+        NumPy, dask, or anything that converts; not checked yet.
     form : Form
-        What the inputs are.
+        The form of the inputs.
     stored : zarr.Array or None
-        The array whose numbers `x` are, which may be read where it is.
+        The zarr array that holds the numbers of `x`, so that a run may read them in place.
     container : Container
     """
 
@@ -52,8 +44,30 @@ class Training:
     container: Container
 
     def rows(self, weights: Any) -> Any:
-        """Return weights as an array whose rows are those of `x`."""
+        """Return sample weights as an array, one row for each row of `x`."""
         return rows_of(self.container, weights, "sample_weight")
+
+
+def contain(x: Any, dims: str | Sequence[str] | None = None) -> Container:
+    """Return the container of `x`.
+
+    Parameters
+    ----------
+    x : Container, array, table, or path
+    dims : names or None
+        The xarray dimensions that are samples; None for the first dimension.
+    """
+    if isinstance(x, Container):
+        return x
+    if isinstance(x, (str, PathLike)):
+        x = open_path(x)
+    if isinstance(x, (xr.DataArray, xr.Dataset)):
+        return Labelled(x, dims)
+    if hasattr(x, "columns") and hasattr(x, "map_partitions"):
+        return LazyFrame(x)
+    if hasattr(x, "columns") and hasattr(x, "iloc"):
+        return Frame(x)
+    return Plain(x)
 
 
 def prepare_training(
@@ -64,19 +78,19 @@ def prepare_training(
     sample_dims: str | Sequence[str] | None = None,
     form: Form | None = None,
 ) -> Training:
-    """Return what to train on.
+    """Return inputs and targets to train on.
 
     Parameters
     ----------
     x : array, table, container, or path
     y : array-like, or names of columns of `x`
     form : Form or None
-        What the inputs were before, where training goes on.
+        The form of the inputs so far, if training goes on.
 
     Raises
     ------
     InputError
-        For what cannot be trained on.
+        If the data cannot be trained on.
     """
     if isinstance(x, (str, PathLike)):
         x = open_path(x)
@@ -95,9 +109,9 @@ def prepare_training(
 def take_targets(
     container: Container, y: Any, known: tuple[str, ...] | None = None
 ) -> tuple[Container, Any, tuple[str, ...] | None]:
-    """Return the inputs without their targets, these, and their names.
+    """Return the inputs without the targets, the targets, and their names.
 
-    Those of the `known` names come in the order of these, in which training had them.
+    Targets whose names are `known` from training come in its order.
     """
     if isinstance(y, str) or _are_names(y, container.names or ()):
         chosen = _ordered([y] if isinstance(y, str) else y, known)
@@ -105,7 +119,7 @@ def take_targets(
     if known and getattr(y, "ndim", 1) == 2 and hasattr(y, "columns") and _names(y):
         y = y[_ordered(list(y.columns), known)]
     values, names = rows_of(container, y), _names(y)
-    # An array of several targets has but one name.
+    # An array of several targets has only one name.
     width = values.shape[1] if names and values.ndim == 2 else 1
     return container, values, names if names and len(names) == width else None
 
@@ -120,7 +134,7 @@ def _are_names(y: Any, known: Sequence[str]) -> bool:
 
 
 def rows_of(container: Container, y: Any, name: str = "y") -> Any:
-    """Return targets or weights as an array whose rows are those of the container."""
+    """Return targets or weights as an array, one row for each row of the container."""
     if isinstance(y, xr.Dataset):
         raise InputError(f"{name} is a data set: name one of its variables")
     if isinstance(y, xr.DataArray):
@@ -129,20 +143,20 @@ def rows_of(container: Container, y: Any, name: str = "y") -> Any:
         return loaded_lazily(y).data
     if hasattr(y, "map_partitions") and hasattr(y, "npartitions"):
         with computing(name):
-            array, order = lazy_array(y, name)
+            array, order = dask_values(y, name)
         if isinstance(container, Frame):
             container.check_order(order, name)
         return array
     if hasattr(y, "iloc") and hasattr(y, "index"):
         if isinstance(container, Frame):
             container.check_order(Order.of(y), name)
-        return plain(y, name)
+        return numpy_values(y, name)
     return y
 
 
 def _names(y: Any) -> tuple[str, ...] | None:
-    """Return the names of targets, where all have one."""
+    """Return the names of the targets if each has one, else None."""
     if not isinstance(y, xr.DataArray) and not hasattr(y, "index"):
-        return None  # arrays of dask and zarr have names that mean nothing
+        return None  # the names of dask and zarr arrays mean nothing
     names: list[Any] = list(y.columns) if hasattr(y, "columns") else [getattr(y, "name", None)]
     return tuple(names) if names and all(isinstance(name, str) for name in names) else None

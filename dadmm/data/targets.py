@@ -1,4 +1,4 @@
-"""Targets, labels and sample weights as columns of numbers."""
+"""Check targets, labels and sample weights, and encode them as columns of numbers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,7 @@ import numpy as np
 from dask.base import compute
 
 from dadmm.data.arrays import as_array, as_matrix, computing, is_dask, unwrap, with_sizes
-from dadmm.errors import (
-    DataError,
-    OptionError,
-    ShapeError,
-    unknown,
-)
+from dadmm.errors import DataError, OptionError, ShapeError, unknown
 from dadmm.numerics.types import Array
 
 
@@ -30,12 +25,12 @@ def as_targets(y: Any, rows: int) -> Any:
 
 
 def as_column(y: Any, rows: int, name: str = "y") -> Any:
-    """Return `y` as an array, one-dimensional where it has one column, its rows checked.
+    """Return `y` as an array of so many rows; one column becomes one dimension.
 
     Raises
     ------
     ShapeError
-        If there are not as many rows as in x.
+        If `y` has not as many rows as x.
     """
     if y is None:
         raise DataError(
@@ -51,19 +46,19 @@ def as_column(y: Any, rows: int, name: str = "y") -> Any:
 
 
 def is_flat(y: Any) -> bool:
-    """Whether `y` has one dimension: what is predicted has its shape."""
+    """Whether `y` has one dimension: predictions have its shape."""
     return (y.ndim if hasattr(y, "ndim") else np.asarray(y).ndim) == 1
 
 
 def find_classes(y: Any) -> Array:
-    """Return the sorted distinct labels of y.
+    """Return the sorted distinct labels of `y`.
 
     Raises
     ------
     DataError
-        For missing or continuous labels, or fewer than two classes.
+        If labels are missing or continuous, or there are fewer than two classes.
     ShapeError
-        For more than one column.
+        If `y` has more than one column.
     """
     if y.ndim != 1:
         raise ShapeError(f"y has shape {y.shape}: a classifier takes one label per row")
@@ -116,7 +111,7 @@ def encode_labels(y: Array, classes: Array, first: int = 0) -> Array:
     Raises
     ------
     DataError
-        For a label that is not among them, with its row (counted from `first`).
+        For a label that is not in `classes`, with its row (counted from `first`).
     """
     y = np.asarray(y)
     try:
@@ -136,14 +131,15 @@ def encode_labels(y: Array, classes: Array, first: int = 0) -> Array:
 
 
 def as_indicators(y: Any, columns: int) -> Any:
-    """Return several labels per row, each there (1) or not (0), as uint8, (rows, columns).
+    """Return several labels per row, each 1 or 0, as uint8, (rows, columns).
 
     Raises
     ------
     ShapeError
-        If there are not so many columns.
+        If `y` has another number of columns.
     DataError
-        For anything but 0 and 1: its row and column; of a dask array, once it is computed.
+        For the first cell that is not 0 or 1, with its row and column; a dask array raises it when
+        it is computed.
     """
     if not columns or y.ndim != 2 or y.shape[1] != columns:
         raise ShapeError(
@@ -158,7 +154,7 @@ def as_indicators(y: Any, columns: int) -> Any:
 
 
 def encode_indicators(y: Array, block_info: Any = None) -> Array:
-    """Return what `as_indicators` takes, or a block of it that Dask describes, as uint8."""
+    """Return labels of 0 and 1 as uint8; `block_info` is Dask's description of a block."""
     wrong = (y != 0) & (y != 1)
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
@@ -172,12 +168,12 @@ def encode_indicators(y: Array, block_info: Any = None) -> Array:
 
 
 def class_weights(given: Mapping[Any, float] | str, classes: Array) -> Mapping[Any, float] | str:
-    """Check a `class_weight`; classes that a dict leaves out weigh 1.
+    """Check a `class_weight` and return it by code; classes that it leaves out weigh 1.
 
     Raises
     ------
     OptionError
-        For another word than "balanced", a class that is not there, or a weight below 0.
+        For a word other than "balanced", an unknown class, or a weight below 0.
     """
     if given == "balanced":
         return given
@@ -197,20 +193,20 @@ def class_weights(given: Mapping[Any, float] | str, classes: Array) -> Mapping[A
 def as_weights(
     sample_weight: Any, target: Any, by_class: Mapping[Any, float] | str | None = None
 ) -> Any:
-    """Return weights as a float64 column with mean 1.
+    """Return sample weights as a float64 column with mean 1.
 
     Parameters
     ----------
     sample_weight : (rows,) array-like or None
     target : (rows, 1) int array
-        Encoded labels, where `by_class` is given.
+        Encoded labels, if `by_class` is given.
     by_class : mapping of code to weight, "balanced", or None
-        What the samples of each class are multiplied by.
+        A factor for the weights of each class.
 
     Raises
     ------
     ShapeError, DataError
-        For another number of rows; weights that are negative, not finite, or all 0.
+        If the number of rows differs, or weights are negative, not finite, or all 0.
     """
     rows = target.shape[0]
     if sample_weight is None:
@@ -224,7 +220,7 @@ def as_weights(
         weight = weight.astype(np.float64)
     lazy = is_dask(target) or is_dask(weight)
     if by_class is not None:
-        # One small integer per sample: the only thing here that comes together anywhere.
+        # Only these are collected in one place: one small integer per sample.
         with computing("y"):
             codes = target[:, 0].compute() if is_dask(target) else target[:, 0]
         if by_class == "balanced":

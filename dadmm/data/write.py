@@ -1,4 +1,4 @@
-"""Predictions to files: in one go, or part by part and on again after a kill."""
+"""Write predictions to files: at once, or in parts that a killed process can go on from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dadmm.store.replace import as_json, record, replace_file, writing
 
 
 def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
-    """Raise `InputError` if `target` is no place for what a run predicts for `source`."""
+    """Raise `InputError` if predictions of `run` for `source` cannot be written to `target`."""
     if Path(target).suffix not in (".npy", ".csv", ".parquet", ".zarr"):
         raise InputError(f"{target}: end the output's name in .npy, .csv, .parquet or .zarr")
     try:
@@ -39,16 +39,16 @@ def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
     if place.suffix != ".zarr" and os.path.isdir(place):
         raise InputError(f"{target} is a folder: choose another name")
     if place.suffix == ".zarr" and os.path.exists(place) and not (place / "zarr.json").exists():
-        raise InputError(f"{target} is no zarr array, so it is not overwritten: remove it first")
+        raise InputError(f"{target} is not a zarr array, so it is not overwritten: remove it first")
     if not os.path.isdir(place.parent):
         raise InputError(f"{target}: there is no folder {place.parent}; make it first")
 
 
 def write(predicted: Any, target: str, aside: Path | None = None) -> None:
-    """Write predictions and rename them into place; lazy ones chunk by chunk.
+    """Write predictions aside and rename them into place; write lazy ones chunk by chunk.
 
-    Tables keep their index if it has a name.  An array of xarray becomes a data set in zarr, and in
-    CSV and Parquet a table with a row for each sample.
+    A table keeps its index if the index has a name.  An xarray array becomes a data set in zarr,
+    and a table with one row per sample in CSV and Parquet.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def write(predicted: Any, target: str, aside: Path | None = None) -> None:
     target : str
         A path, or the URL of a zarr array.
     aside : Path or None
-        Where they lie until they are whole, with the same ending; None: a name of this process's
-        own beside `target`.
+        The path to write to before the rename, with the same ending; None makes a name beside
+        `target` that is this process's own.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def write(predicted: Any, target: str, aside: Path | None = None) -> None:
         finally:
             if os.path.isdir(aside):
                 shutil.rmtree(aside)
-            elif os.path.exists(aside):  # pathlib's own raises for names that are too long
+            elif os.path.exists(aside):  # Path.exists raises for names that are too long
                 aside.unlink()
 
 
@@ -93,7 +93,7 @@ def _is_frame(predicted: Any) -> bool:
 
 
 def _write_table(predicted: Any, path: Path) -> None:
-    """Write CSV or Parquet, of a dask frame one partition after another."""
+    """Write CSV or Parquet; write a dask frame one partition after another."""
     import pandas as pd
 
     if isinstance(predicted, xr.DataArray):
@@ -119,8 +119,8 @@ def _write_table(predicted: Any, path: Path) -> None:
 
 
 def _as_array(predicted: Any) -> Any:
-    """Return the array of numbers or labels of whatever container."""
-    if hasattr(predicted, "to_dask_array"):  # which computes it once more, to count its rows
+    """Return the numbers or labels of any container as an array."""
+    if hasattr(predicted, "to_dask_array"):  # computes the frame once more, to count its rows
         return predicted.to_dask_array(lengths=True)
     if isinstance(predicted, xr.DataArray):
         return predicted.data
@@ -135,12 +135,12 @@ def _write_zarr(predicted: Any, target: str) -> None:
         predicted.to_dataset(name=name).to_zarr(target, mode="w", consolidated=False)
         return
     predicted = _as_array(predicted)
-    if predicted.dtype.kind == "O":  # labels: whole, for their dtype is that of the longest
+    if predicted.dtype.kind == "O":  # labels, all at once: the longest one sets the dtype
         predicted = np.asarray(predicted)
     if not isinstance(predicted, da.Array):
         predicted = da.from_array(plain(predicted))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # text has no final zarr v3 dtype yet
+        warnings.simplefilter("ignore")  # zarr v3 has no final dtype for text yet
         predicted.rechunk("auto").to_zarr(target, overwrite=True)
 
 
@@ -149,7 +149,7 @@ def _blocks(predicted: Any) -> list[Any]:
 
 
 def _write_npy(predicted: Any, path: Path) -> None:
-    """Write an array, a dask one block by block."""
+    """Write an array; write a dask array block by block."""
     predicted = _as_array(predicted)
     if predicted.dtype.kind == "O":
         predicted = plain(np.asarray(predicted))
@@ -157,7 +157,7 @@ def _write_npy(predicted: Any, path: Path) -> None:
     header = {"descr": descr, "fortran_order": False, "shape": predicted.shape}
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        # Not into mapped memory: where the disk is full, that would end the process.
+        # Not through mapped memory: a full disk would kill the process.
         for block in _blocks(predicted):
             file.write(np.asarray(block, predicted.dtype).tobytes())
         file.flush()
@@ -165,7 +165,7 @@ def _write_npy(predicted: Any, path: Path) -> None:
 
 
 def _write_csv(predicted: Any, path: Path) -> None:
-    """Write an array, a dask one block by block."""
+    """Write an array; write a dask array block by block."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for block in _blocks(_as_array(predicted)):
@@ -175,11 +175,8 @@ def _write_csv(predicted: Any, path: Path) -> None:
 
 
 def plain(values: Any) -> Any:
-    """Return labels that are objects (from pandas) in the dtype that NumPy gives their values."""
+    """Return labels that are objects (from pandas) in NumPy's own dtype for their values."""
     return np.array(values.tolist()) if values.dtype.kind == "O" else values
-
-
-# ------------------------------------------------------------------------------------------- parts
 
 
 def predict_parts(
@@ -190,19 +187,19 @@ def predict_parts(
     rows: int,
     tell: Callable[[int, int], None],
 ) -> None:
-    """Write ``predict(x)`` to a local file, some rows at a time; what an earlier try has is kept.
+    """Write ``predict(x)`` to a local file, some rows at a time; keep the parts of earlier tries.
 
-    Parts lie in ``target.parts`` until all are there; then `target` is replaced whole and
-    ``target.json`` says what it is.  One process at a time works there.
+    Parts are files in ``target.parts`` until all are there.  Then `target` is replaced whole, and
+    ``target.json`` names its job.  One process at a time writes there.
 
     Parameters
     ----------
     predict : callable
-        Rows to predictions.
+        From rows to predictions.
     x : (rows, features) array
-        Of NumPy or zarr, or a pandas frame.
+        NumPy, zarr, or a pandas frame.
     job : dict
-        What the predictions depend on, as JSON; parts of another job are thrown away.
+        Everything that the predictions depend on, as JSON; parts of another job are deleted.
     rows : int
         Rows of a part.
     tell : callable
@@ -211,7 +208,7 @@ def predict_parts(
     Raises
     ------
     LockedError
-        If another process is at work there.
+        If another process writes there.
     InputError, RunError
         As `writing` does.
     """
@@ -226,15 +223,15 @@ def predict_parts(
         finally:
             lock.release()
             if folder.is_dir() and not list(folder.glob("*.npy")):
-                shutil.rmtree(folder)  # nothing to go on with
+                shutil.rmtree(folder)  # it has no parts to keep
 
 
 def _start(folder: Path, target: str, job: Mapping[str, Any]) -> None:
-    """Throw away what an earlier try has of another job."""
+    """Delete the parts of another job."""
     if record(folder / "job.json") == job:
         return
     if (folder / "job.json").exists():
-        # That one may have been killed before `target` was what this says.
+        # The earlier job may have died before it replaced `target`.
         Path(f"{target}.json").unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.name != LOCK:
@@ -249,7 +246,7 @@ def _predict(
     rows: int,
     tell: Callable[[int, int], None],
 ) -> list[Path]:
-    """Make the parts that are not there; return all."""
+    """Write the parts that are missing; return the files of all."""
     total, files = x.shape[0], []
     for first in range(0, max(total, 1), rows):
         last = min(first + rows, total)
@@ -269,24 +266,23 @@ def _predict(
 
 
 def _assemble(files: list[Path], folder: Path, target: str, job: Mapping[str, Any]) -> None:
-    """Write the parts as one, and remove them."""
+    """Write the parts as one file, and delete them."""
     import dask.array as da
 
     arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
     lengths, shape = tuple(map(len, arrays)), arrays[0].shape[1:]
     dtype = np.result_type(*{array.dtype for array in arrays})
-    # One layer of a graph: one for each part would be looked through again for each of them.
+    # One layer for all parts: with a layer each, Dask would search all layers for every part.
     whole = da.map_blocks(
         _part, list(map(str, files)), chunks=(lengths, *((n,) for n in shape)), dtype=dtype
     )
-    # In this order: as long as there are parts, nobody takes what `target` is for whole.
+    # In this order: `target` does not count as complete while there are parts.
     replace_file(f"{target}.json", as_json(job))
     write(whole, target, folder / f"whole{Path(target).suffix}")
     shutil.rmtree(folder)
 
 
 def _part(files: list[str], block_info: Any = None) -> Any:
-    """Return the part that a block is."""
     return np.load(files[block_info[None]["chunk-location"][0]], allow_pickle=False)
 
 
@@ -297,9 +293,9 @@ def is_complete(target: str, job: Mapping[str, Any]) -> bool:
 
 
 def changed_last(path: str) -> list[int] | None:
-    """Return number, bytes and newest time of change of the files at a local path; None of a URL.
+    """Return number, bytes and newest change of the files at a local path; None for a URL.
 
-    Whoever replaces a file changes them, or means not to be noticed.
+    Replacing a file changes them, unless somebody takes care to hide it.
     """
     if "://" in path:
         return None

@@ -1,4 +1,4 @@
-"""Named data sets and files, for configs: what `dadmm fit` trains on."""
+"""Named data sets and files for configs: the data of `dadmm fit`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from dadmm.cluster.connection import current_client, resources
-from dadmm.data.containers import Container, Task, check_width, contain
+from dadmm.data.containers import Container, Task, check_width
+from dadmm.data.prepare import contain
 from dadmm.engine import loop
 from dadmm.engine.live.dashboard import open_page, telling
 from dadmm.engine.live.progress import progress

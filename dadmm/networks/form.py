@@ -113,7 +113,7 @@ class Form:
             features = dict(_feature(pair) for pair in _sequence(table["features"]))
             return cls(names, columns, targets, dims, features)
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"it does not say what its inputs were: {error}") from error
+            raise InputError(f"it does not describe its inputs: {error}") from error
 
 
 def _sequence(value: Any) -> list[Any]:

@@ -64,19 +64,9 @@ class Activation:
     smooth: bool
 
     def value(self, u: Array, out: Array | None = None) -> Array:
-        """Return ``act(u)``.
+        """Return ``act(u)`` in the dtype of `u`, float32 or float64; `out` may be `u` itself.
 
-        Parameters
-        ----------
-        u : ndarray of float32 or float64, any shape
-            Pre-activations.
-        out : ndarray, optional
-            Where to put the result; may be `u` itself.
-
-        Returns
-        -------
-        ndarray
-            Of the shape and dtype of `u`.  NaN stays NaN.
+        NaN stays NaN.
         """
         if self.kind == PIECEWISE:
             # 0 * inf is NaN: the zero slope must not be multiplied.
@@ -92,23 +82,10 @@ class Activation:
     def derivative(self, u: Array, out: Array | None = None) -> Array:
         """Return ``act'(u)``; at the kink of a piecewise linear activation, its left slope.
 
-        Parameters
-        ----------
-        u : ndarray of float32 or float64, any shape
-            Pre-activations (not activations).
-        out : ndarray, optional
-            Where to put the result; may be `u` itself.
-
-        Returns
-        -------
-        ndarray
-            Of the shape and dtype of `u`.
-
-        Notes
-        -----
-        ``1 - tanh(u)**2`` loses every digit in the tails, so all three smooth derivatives are
-        formed from ``exp(-|u|)``, which keeps its relative accuracy and cannot overflow.
+        Arguments and dtype are those of `value`.
         """
+        # 1 - tanh(u)^2 loses every digit in the tails, so all three smooth derivatives are formed
+        # from exp(-|u|), which keeps its relative accuracy and cannot overflow.
         result: Array
         if self.kind == PIECEWISE:
             result = np.where(u > 0, u.dtype.type(1.0), u.dtype.type(self.slope))
@@ -174,7 +151,7 @@ class Activation:
           is a product of log-concave functions of ``u``.  For tanh, with
           ``t = tanh u``, it is ``(1 - t**2) (3 t**2 - 2 a t - 1)``, positive only left of a root
           below zero, where ``-t`` and both linear factors of the second factor are concave.
-           For softplus, with ``p = act'``, it is
+          For softplus, with ``p = act'``, it is
           ``p (1 - p) (a - act(u) - exp(u))``.  So ``g`` is concave on one interval at most,
           which contains the top of the bump; the top's place depends on ``a`` alone.
 

@@ -2,7 +2,8 @@
 
 Everywhere ``v`` are the network's outputs and ``y`` the targets as `Loss.encode` returns them: both
 (rows, outputs), both float32 or both float64, like the results.  A row of a gradient or of a
-proximal map depends on the same row of ``v`` and ``y`` alone.
+proximal map depends on the same row of ``v`` and ``y`` alone.  ``out`` is an array for the result,
+which may be ``v`` or ``y`` itself.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from scipy.special import expit
 from dadmm.errors import DataError, OptionError, named
 from dadmm.numerics.types import Array
 
-# Entries of one pass that needs several temporaries.
-AT_ONCE = 65536
+AT_ONCE = 65536  # entries of one pass that needs several temporaries
 
 
 class Loss(ABC):
@@ -47,56 +47,15 @@ class Loss(ABC):
 
     @abstractmethod
     def value(self, v: Array, y: Array, weight: Array | None = None) -> float:
-        """Return the sum over rows of the loss, accumulated in float64.
-
-        Parameters
-        ----------
-        v, y : ndarray, (rows, outputs)
-            Outputs and targets.
-        weight : ndarray, (rows,), optional
-            Factor of each row's loss.
-
-        Returns
-        -------
-        float
-            The sum; divide it by the rows for the mean.
-        """
+        """Return the sum of the rows' losses, each times its weight if given, in float64."""
 
     @abstractmethod
     def gradient(self, v: Array, y: Array, out: Array | None = None) -> Array:
-        """Return the gradient of each row's loss with respect to that row of `v`.
-
-        Parameters
-        ----------
-        v, y : ndarray, (rows, outputs)
-            Outputs and targets.
-        out : ndarray, optional
-            Where to put the result; may be `v` or `y` itself.
-
-        Returns
-        -------
-        ndarray, (rows, outputs)
-            The gradients, not divided by the rows.
-        """
+        """Return the gradient of each row's loss with respect to that row of `v`."""
 
     @abstractmethod
     def prox(self, v: Array, y: Array, beta: float, out: Array | None = None) -> Array:
-        """Return, row by row, ``argmin_z loss(z, y) + beta/2 |z - v|^2``.
-
-        Parameters
-        ----------
-        v, y : ndarray, (rows, outputs)
-            Outputs and targets.
-        beta : float
-            Weight of the distance, above 0.
-        out : ndarray, optional
-            Where to put the result; may be `v` or `y` itself.
-
-        Returns
-        -------
-        ndarray, (rows, outputs)
-            The minimisers.
-        """
+        """Return, row by row, ``argmin_z loss(z, y) + beta/2 |z - v|^2``, beta above 0."""
 
     def encode(self, codes: ArrayLike, n_outputs: int, dtype: DTypeLike = np.float32) -> Array:
         """Return the targets of samples by their classes: 1 for the class, 0 elsewhere.
@@ -108,7 +67,7 @@ class Loss(ABC):
         n_outputs : int
             Number of classes.
         dtype : dtype
-            Of the result.
+            The dtype of the result.
 
         Returns
         -------
@@ -134,24 +93,12 @@ class Loss(ABC):
         return int((v.argmax(axis=1) == y.argmax(axis=1)).sum())
 
     def predict_proba(self, v: Array, out: Array | None = None) -> Array:
-        """Return the probability of each class, if `has_proba` is true.
-
-        Parameters
-        ----------
-        v : ndarray, (rows, outputs)
-            Outputs.
-        out : ndarray, optional
-            Where to put the result; may be `v` itself.
-
-        Returns
-        -------
-        ndarray, (rows, outputs)
-            Rows sum to 1; with several labels, each probability stands for itself.
+        """Return the probability of each class; a row sums to 1, unless there are several labels.
 
         Raises
         ------
         dadmm.errors.OptionError
-            If the outputs under this loss are not log-odds.
+            If `has_proba` is false.
         """
         raise OptionError(
             f"outputs trained with the {self.name} loss are not probabilities: "
@@ -214,9 +161,9 @@ class CrossEntropy(Loss):
         from such a point Newton's method climbs to the root without overshooting.
 
         Each step divides the product of error and slope by at least 4, so even 100 outputs and
-        ``beta = 1e-3`` need less than 40 steps to float64 rounding, wherever they start; 5 to 10
-        are typical.  The usual choice, Newton on the k unknowns of a row, needs a line search when
-        softmax saturates, and inverts its Hessian, diagonal minus rank one, by just such a scalar
+        ``beta = 1e-3`` need less than 40 steps to float64 rounding, whatever their values; 5 to
+        10 are typical.  The usual choice, Newton on the k unknowns of a row, needs a line search
+        when softmax saturates, and inverts its Hessian, diagonal minus rank one, by just such an
         equation.  It computes in float64, whatever the dtype.
         """
         shift = np.divide(y, beta, dtype=np.float64)
@@ -421,7 +368,7 @@ def _wright_omega(x: Array) -> Array:
     ``exp(t) + t`` is increasing and convex, and ``t = min(x, log(max(x, 1)))`` is not left of its
     root: from there the iteration falls to it, and has float64's digits after 5 steps.
     """
-    # scipy.special.wrightomega differs in the last bits, which would change trained networks.
+    # scipy.special.wrightomega differs in the last bits, which would change some networks.
     t = np.minimum(x, np.log(np.maximum(x, 1.0)))
     for _ in range(5):
         w = np.exp(t)

@@ -279,8 +279,8 @@ def leading(second: Array, r: int) -> Array:
 def nndsvd(v: Array, above: Array, below: Array) -> Array:
     """Return the dictionary of NNDSVD (Boutsidis and Gallopoulos 2008), (r, d), in float64.
 
-    It takes the positive or the negative halves of each pair of singular vectors, whichever have
-    the larger product.  It does not form the codes, which follow from a sweep.
+    Of each pair of singular vectors it takes the positive or the negative halves: those with the
+    larger product.  It does not form the codes, which follow from a sweep.
 
     Parameters
     ----------

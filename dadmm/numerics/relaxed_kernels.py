@@ -140,7 +140,7 @@ def u_linearized(
     nu: float,
     tau: float,
 ) -> tuple[float, float, float, float]:
-    """Update U of the linearized 3-splitting, in place; return what `u_piecewise` returns.
+    """Update U of the linearized 3-splitting, in place; results as of `u_piecewise`.
 
     The step is ``-gradient / (mu + max(tau, bound))``.  The bound ``nu (mix + bend |a|)`` is that
     of the first term's curvature.  A piecewise linear activation has a `slope`, a smooth one has a

@@ -2,8 +2,8 @@
 
     RUN/                       a zarr v3 group: a local folder, or a URL through fsspec
       zarr.json                attributes: format version, config, package versions, machine
-      data/x, data/y           (sample, feature), (sample, target); or x stays where the user has it
-      initial/                 parameters that it was given to start from, until it has started
+      data/x, data/y           (sample, feature), (sample, target); x may stay in the user's store
+      initial/                 parameters given to start from, until the run has started
       scaling/                 centre and scale of inputs and targets
       constants/               sums that never change (the inputs' Gram matrix)
       state/<generation>/      one array per per-sample variable; a zarr chunk = a data chunk
@@ -11,26 +11,26 @@
       network/<number>/        the finished network, with its last refit
       history/                 (iteration,) arrays
       commit.json              {iteration, generation, status, rows of history not yet in arrays}
-      commit.previous.json     the record before it, in case that one is damaged
-      lock.json                who is training, while somebody is
+      commit.previous.json     the record before, in case commit.json is damaged
+      lock.json                the driver that is training
 
 Every file has a checksum: chunks end in a CRC-32C, metadata and records carry one.  Nothing stored
 is a pickle, and names never lead out of the folder: links in a store are refused.
 
-Iteration k reads one generation, g, and writes the next, whole chunks only.  What is true if the
-process dies, line by line of an iteration:
+Iteration k reads one generation, g, and writes the next, whole chunks only.  This is true if the
+process dies:
 
-* while tasks run: generation g and its parameters are untouched; the record says g.  Generation
-  g + 1 is partial: `Run.sweep` deletes it on resume.
+* while tasks run: generation g and its parameters are untouched, and the record says g.
+  Generation g + 1 is partial: `Run.sweep` deletes it on resume.
 * after the tasks, before the record is renamed into place: generation g + 1 is whole and synced,
-  but nobody says so; it is swept and computed again, to the same bits.
-* after the rename: the record says g + 1, and g + 1 is whole.  Generation g - 1 may still lie
-  there; it is swept.
+  but the record still says g.  Resume deletes g + 1 and computes it again, to the same bits.
+* after the rename: the record says g + 1, and g + 1 is whole.  Generation g - 1 may still exist:
+  resume deletes it.
 
-A task that runs twice writes the same bytes twice.  A session that resumes claims a number that no
-session before it had claimed (the record says which), so a late twin of a task of an earlier one,
-which may have had other options, can only write into a generation that is gone or going.  The
-numbers of a run that takes the place of another begin at a random one, for the same reason.
+A task that runs twice writes the same bytes twice.  A late task of an earlier session, which may
+have had other options, must not write into a generation in use.  So a session that resumes claims
+a generation number that no session before it had claimed (`next` in the record).  A run that
+overwrites another starts at a random number, for the same reason.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Where arrays live: in this process, or in a zarr v3 group."""
+"""Store arrays in this process, or in a zarr v3 group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PREVIOUS = "commit.previous.json"
 
 
 class Blocks(Protocol):
-    """Where arrays live: named, cut by rows into chunks, each written whole."""
+    """A store of named arrays, cut by rows into chunks, each written whole."""
 
     spare: int  # generations kept beside the committed one
 
@@ -32,44 +32,55 @@ class Blocks(Protocol):
         """Make room for an array whose chunks have `rows` rows."""
 
     def read(self, name: str, chunk: int) -> Array:
-        """Return a chunk, the caller's to change."""
+        """Return a chunk.  The caller may change chunks of state.
+
+        The chunk is valid until this thread reads the same variable again.
+
+        Raises
+        ------
+        DamageError
+            If the chunk is missing or damaged.
+        """
 
     def expect(self, name: str, chunk: int) -> None:
-        """Prepare for a chunk that will be read soon."""
+        """Prepare to read a chunk soon."""
 
     def write(self, name: str, chunk: int, block: Array) -> None:
         """Write a whole chunk; `block` is the store's from now on."""
 
     def put(self, name: str, array: Array, dims: Any = None, rows: int | None = None) -> None:
-        """Store a whole array, in chunks of `rows` rows; as one chunk unless told."""
+        """Store a whole array in chunks of `rows` rows; None makes one chunk."""
 
     def get(self, name: str, rows: int | None = None) -> Array:
-        """Return a whole array, or at least its first rows."""
+        """Return a whole array, or at least its first `rows` rows.  Errors as `read`."""
 
     def count(self, name: str) -> int:
         """Return the number of an array's chunks."""
 
     def names(self, group: str) -> list[str]:
-        """Return the names of what lies directly in a group."""
+        """Return the names of the arrays and groups directly in a group."""
 
     def delete(self, name: str) -> None:
         """Remove an array or a group, if it is there."""
 
     def settle(self, group: str) -> None:
-        """Make durable which chunks the arrays of a group have."""
+        """Make the arrays of a group durable."""
 
     def publish(self, record: Mapping[str, Any]) -> None:
         """Replace the commit record, atomically and durably."""
 
     def record(self) -> dict[str, Any] | None:
-        """Return the commit record, or None before the first commit."""
+        """Return the commit record; None before the first commit."""
+
+    def previous_record(self) -> dict[str, Any] | None:
+        """Return the commit record before the last one; None if there is none."""
 
 
-class MemoryBlocks:
-    """Blocks in this process, for the synchronous and threaded schedulers.
+class MemoryBlocks(Blocks):
+    """Arrays in this process, for the synchronous and threaded schedulers.
 
-    Reads copy, because a visit changes what it reads; buffers of deleted generations are used
-    again for the copies, so that an iteration allocates nothing large.
+    Reads of state copy, because a visit changes the state that it reads.  The copies reuse the
+    buffers of deleted generations, so that an iteration allocates nothing large.
     """
 
     spare = 0
@@ -81,11 +92,9 @@ class MemoryBlocks:
         self._lock = threading.Lock()
 
     def create(self, name: str, shape: tuple[int, ...], rows: int, dtype: Any, dims: Any) -> None:
-        """See `Blocks.create`."""
         self._arrays[name] = {}
 
     def read(self, name: str, chunk: int) -> Array:
-        """See `Blocks.read`."""
         block = self._arrays[name][chunk]
         if not name.startswith("state/"):
             view = block.view()
@@ -97,36 +106,30 @@ class MemoryBlocks:
         np.copyto(out, block)
         return out
 
-    def expect(self, name: str, chunk: int) -> None:
-        """Memory has nothing to prepare."""
-
     def write(self, name: str, chunk: int, block: Array) -> None:
-        """See `Blocks.write`."""
-        # Rows lie as a store would give them back: BLAS adds in another order if they do not.
+        # C order, as a file would return it: BLAS adds in another order for other layouts.
         self._arrays[name][chunk] = np.ascontiguousarray(block)
 
     def put(self, name: str, array: Array, dims: Any = None, rows: int | None = None) -> None:
-        """See `Blocks.put`; always one piece."""
         self._arrays[name] = {0: np.asarray(array)}
 
     def get(self, name: str, rows: int | None = None) -> Array:
-        """See `Blocks.get`."""
         return self._arrays[name][0]
 
+    def expect(self, name: str, chunk: int) -> None:
+        pass  # memory has nothing to prepare
+
     def count(self, name: str) -> int:
-        """See `Blocks.count`."""
         return len(self._arrays[name])
 
     def settle(self, group: str) -> None:
-        """Memory has nothing to settle."""
+        pass  # memory is never durable
 
     def names(self, group: str) -> list[str]:
-        """See `Blocks.names`."""
         under = [n[len(group) + 1 :] for n in list(self._arrays) if n.startswith(group + "/")]
         return sorted({n.split("/")[0] for n in under})
 
     def delete(self, name: str) -> None:
-        """See `Blocks.delete`."""
         for key in [k for k in self._arrays if k == name or k.startswith(name + "/")]:
             for block in self._arrays.pop(key).values():
                 if key.startswith("state/"):
@@ -134,25 +137,26 @@ class MemoryBlocks:
                         self._free.setdefault((block.shape, block.dtype.str), []).append(block)
 
     def publish(self, record: Mapping[str, Any]) -> None:
-        """See `Blocks.publish`."""
         self._record = dict(record)
 
     def record(self) -> dict[str, Any] | None:
-        """See `Blocks.record`."""
         return None if self._record is None else dict(self._record)
 
+    def previous_record(self) -> dict[str, Any] | None:
+        return None
 
-class ZarrBlocks:
-    """Blocks in a zarr v3 group, each file with a checksum.
+
+class ZarrBlocks(Blocks):
+    """Arrays in a zarr v3 group, each file with a checksum.
 
     Parameters
     ----------
     url : str
-        A local folder or a URL that fsspec knows.
+        A local folder, or a URL that fsspec knows.
     token : str
-        Tells this run from others that were at the same address before.
+        Distinguishes this run from earlier ones at the same address.
     durable : bool
-        Sync each chunk to the disk as it is written (local folders).  Off for temporary runs.
+        Sync each chunk to the disk when it is written (local folders); False for temporary runs.
     """
 
     spare = 1
@@ -178,16 +182,15 @@ class ZarrBlocks:
             self.sync_late()
 
     def sync_late(self) -> None:
-        """Sync the chunks of generations when these are settled, not one by one.
+        """Sync the chunks of a generation when it is settled, not one by one.
 
-        Whoever this is sent to does so too if it runs under the same system, which then knows all
-        that there is yet to write.
+        A worker on the same machine does so too: the kernel has all pending writes.
         """
         if isinstance(self.files, LocalFiles) and _system() is not None:
             self.files.late = self.durable
 
     def create(self, name: str, shape: tuple[int, ...], rows: int, dtype: Any, dims: Any) -> None:
-        """See `Blocks.create`; the groups around it are made too, so that xarray can open them."""
+        # xarray opens an array only if the groups around it have metadata too.
         for group in accumulate(name.split("/")[:-1], "{}/{}".format):
             if not self.files.exists(f"{group}/zarr.json"):
                 self.files.save(f"{group}/zarr.json", metadata.group_document())
@@ -195,7 +198,7 @@ class ZarrBlocks:
         self.files.save(f"{name}/zarr.json", text)
 
     def spec(self, name: str, cached: bool = False) -> ArraySpec:
-        """Return what an array is, from its metadata."""
+        """Return the shape, chunks and dtype of an array, from its metadata."""
         return (_spec if cached else _spec.__wrapped__)(self, name)
 
     def __eq__(self, other: object) -> bool:
@@ -207,15 +210,10 @@ class ZarrBlocks:
         return hash((self.url, self.token))
 
     def read(self, name: str, chunk: int) -> Array:
-        """See `Blocks.read`; a missing or damaged chunk is an error that names it.
-
-        A chunk is read into memory that this thread uses again at its next read of the same
-        variable.
-        """
+        # The thread reuses this memory at its next read of the same variable.
         return self._read(self.spec(name, cached=True), name, chunk, name.rpartition("/")[2])
 
     def expect(self, name: str, chunk: int) -> None:
-        """See `Blocks.expect`."""
         self.files.expect(f"{name}/{self.spec(name, cached=True).file(chunk)}")
 
     def _read(self, spec: ArraySpec, name: str, chunk: int, reuse: str | None = None) -> Array:
@@ -228,7 +226,6 @@ class ZarrBlocks:
         return whole[: spec.shape[0] - chunk * spec.chunks[0]] if spec.shape else whole
 
     def write(self, name: str, chunk: int, block: Array) -> None:
-        """See `Blocks.write`."""
         spec = self.spec(name, cached=True)
         rows = spec.chunks[0]
         if len(block) != min(rows, spec.shape[0] - chunk * rows):
@@ -238,7 +235,6 @@ class ZarrBlocks:
         write_chunk(self.files, f"{name}/{spec.file(chunk)}", block, spec)
 
     def put(self, name: str, array: Array, dims: Any = None, rows: int | None = None) -> None:
-        """See `Blocks.put`."""
         array = np.asarray(array)
         rows = rows or (max(len(array), 1) if array.ndim else 1)
         self.create(name, array.shape, rows, array.dtype, dims)
@@ -248,7 +244,6 @@ class ZarrBlocks:
             write_chunk(self.files, f"{name}/{spec.file(chunk)}", block, spec)
 
     def get(self, name: str, rows: int | None = None) -> Array:
-        """See `Blocks.get`; a missing or damaged chunk is an error that names it."""
         spec = self.spec(name)
         if spec.count == 1:
             return self._read(spec, name, 0)
@@ -257,11 +252,9 @@ class ZarrBlocks:
         return np.concatenate(parts) if parts else np.empty(spec.shape, spec.dtype)
 
     def count(self, name: str) -> int:
-        """See `Blocks.count`."""
         return self.spec(name).count
 
     def settle(self, group: str) -> None:
-        """See `Blocks.settle`."""
         for name in self.names(group):
             self.files.settle(f"{group}/{name}")
         for above in accumulate(group.split("/"), "{}/{}".format):
@@ -269,33 +262,28 @@ class ZarrBlocks:
                 self.files.settle(above)
 
     def names(self, group: str) -> list[str]:
-        """See `Blocks.names`."""
         return sorted(name for name, folder in self.files.entries(group).items() if folder)
 
     def delete(self, name: str) -> None:
-        """See `Blocks.delete`."""
         _spec.cache_clear()
         self.files.delete(name)
 
     def publish(self, record: Mapping[str, Any]) -> None:
-        """See `Blocks.publish`; the record before is kept, in case this one is damaged."""
-        try:
+        try:  # keep the record before, in case the new one is damaged
             if before := self.record():
                 self.files.save(PREVIOUS, metadata.record(before), sync=False)
         except DamageError:
-            pass  # the record before the damaged one is worth more
+            pass  # PREVIOUS keeps the last record that is whole
         self.files.save(COMMIT, metadata.record(record), sync=self.durable)
         self.files.settle("")
 
     def record(self) -> dict[str, Any] | None:
-        """See `Blocks.record`; a damaged one is an error."""
         found = self._record(COMMIT)
         if found is None and self.files.exists(PREVIOUS):
             raise DamageError(self.url, COMMIT, None, "is missing")
         return found
 
     def previous_record(self) -> dict[str, Any] | None:
-        """Return the record before the last one; a damaged one is an error."""
         return self._record(PREVIOUS)
 
     def _record(self, name: str) -> dict[str, Any] | None:
@@ -309,7 +297,7 @@ class ZarrBlocks:
 
 @lru_cache(maxsize=1)
 def _system() -> str | None:
-    """Return what tells this machine's running system from all others; None if nothing does."""
+    """Return the id of this boot of this machine; None if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text()
     except OSError:

@@ -1,9 +1,9 @@
-"""A chunk of a zarr v3 array, without the detour.
+"""Read and write chunks of a zarr v3 array without zarr.
 
-With the codecs that the run store uses (`bytes`, little-endian, then `crc32c`) a chunk's file is
-the C-ordered block followed by four bytes of CRC-32C.  zarr reads and writes the same files; its
-asynchronous machinery costs 0.5 to 1.5 ms a chunk and two more copies, which was a third of an
-iteration at width 256.  Reading here lands in memory that the calling thread uses again.
+With the codecs of the run store (`bytes`, little-endian, then `crc32c`) a chunk's file is the
+C-ordered block followed by four bytes of CRC-32C.  zarr reads and writes the same files, but its
+asynchronous machinery costs 0.5 to 1.5 ms a chunk and two more copies: a third of an iteration at
+width 256.  `read_chunk` reuses the calling thread's memory.
 """
 
 from __future__ import annotations
@@ -24,22 +24,20 @@ _work = lasting()
 
 
 def read_chunk(files: Files, name: str, spec: ArraySpec, key: str | None = None) -> Array:
-    """Return a whole chunk, padding of the last one included.
+    """Return a whole chunk, with its padding if it is the last one.
 
     Parameters
     ----------
-    files : Files
     name : str
         The chunk's file.
-    spec : ArraySpec
     key : str or None
-        Read into this thread's buffer of that name, valid until it is read into again; None
+        Read into this thread's buffer of that name, which the next read overwrites; None
         allocates.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such chunk.
+        If the chunk does not exist.
     StoreError
         If the file is shorter or longer than the chunk, or its checksum does not match.
     """
@@ -60,9 +58,9 @@ def read_chunk(files: Files, name: str, spec: ArraySpec, key: str | None = None)
 
 
 def write_chunk(files: Files, name: str, block: Array, spec: ArraySpec) -> None:
-    """Write a whole chunk: aside, synced where files are durable, then renamed into place.
+    """Write a whole chunk aside, sync it where files are durable, and rename it into place.
 
-    A block of fewer rows than a chunk, the array's last, is padded, with what zarr would pad with.
+    The array's last block may have fewer rows than a chunk; it is padded as zarr would pad it.
     """
     block = np.ascontiguousarray(block, spec.dtype)
     if spec.chunks and len(block) < spec.chunks[0]:

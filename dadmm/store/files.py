@@ -1,8 +1,8 @@
 """Files of a store, by name: in a local folder, or behind a URL that fsspec knows.
 
 A file is replaced whole, so that nobody ever sees half of one.  Names come from stores that others
-may have made: a local one that is, or leads through, a link is refused, and so is what is no plain
-file, so that nothing outside the folder is read, written or deleted.
+may have made.  A local name that is a link, or leads through one, is refused, and so is anything
+but a plain file: nothing outside the folder is read, written or deleted.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from dadmm.errors import StoreError
 
 Bytes = NDArray[np.uint8]
 
-# Metadata and records are small; what claims to be one and is larger is not read.
+# Metadata and records are small; a larger file is not read.
 MOST_TEXT = 64 * 2**20
-# The system reads no more than some MiB ahead at one call.
+# One call makes the system read no more than some MiB ahead.
 AHEAD = 2**20
-# Folders whose files are new in every generation.
+# Only these folders may be synced late: their files are new in every generation.
 LATE = ("state", "params", "network")
 
 
@@ -41,26 +41,26 @@ class Files(Protocol):
         """Return a small file.  Raises FileNotFoundError."""
 
     def load(self, name: str, size: int, allocate: Callable[[], Bytes]) -> bytes:
-        """Read a file of `size` bytes into what `allocate` returns, and return what is left.
+        """Read a file of `size` bytes into what `allocate` returns, and return the bytes left over.
 
-        Nothing is allocated before the size is known to be right.
+        The size is checked before anything is allocated.
 
         Raises
         ------
         FileNotFoundError
-            If there is none.
+            If there is no such file.
         StoreError
             If it has another size.
         """
 
     def expect(self, name: str) -> None:
-        """Let the system begin to read a file that will be wanted soon, if it can, and not wait."""
+        """Let the system read a file ahead, if it can; do not wait for it."""
 
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
-        """Replace a file; a `new` one must not be there yet (FileExistsError)."""
+        """Replace a file whole; a `new` one must not be there yet (FileExistsError)."""
 
     def settle(self, name: str) -> None:
-        """Make durable which files a folder has."""
+        """Make the list of files in a folder durable."""
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or folder."""
@@ -72,9 +72,9 @@ class Files(Protocol):
         """Set the time of a file's last change to now."""
 
     def entries(self, name: str) -> dict[str, bool]:
-        """Return what lies in a folder, "" being the root: for each name, whether it is a folder.
+        """Return the names in a folder ("": the root), and whether each is a folder itself.
 
-        Nothing, if there is no such folder.
+        A folder that does not exist has no names.
         """
 
     def walk(self) -> Iterator[str]:
@@ -84,29 +84,29 @@ class Files(Protocol):
         """Delete a file or a whole folder, if it is there."""
 
     def tidy(self) -> None:
-        """Delete what a killed process left: half-written files and half-deleted folders."""
+        """Delete half-written files and half-deleted folders that a killed process left."""
 
 
-class LocalFiles:
+class LocalFiles(Files):
     """Files in a local folder.
 
     Parameters
     ----------
     root : Path
     durable : bool
-        Sync each file to the disk: before it is renamed into place, or, `late`, when its folder is
-        settled.
+        Sync each file to the disk before it is renamed into place; if `late` is set, when its
+        folder is settled.
     """
 
     def __init__(self, root: Path, durable: bool) -> None:
         self.root = root
         self.durable = durable
-        # Files that nobody reads before their folder is settled may wait for that: the system
-        # writes them to the disk while the next ones are computed.
+        # Nobody reads the files of a generation before it is settled, so they may be synced then:
+        # the system writes them to the disk while the next ones are computed.
         self.late = False
 
     def path(self, name: str) -> Path:
-        """Return where a file is; `StoreError` if a link would lead elsewhere."""
+        """Return the path of a file; raise `StoreError` for a link or a name that leads outside."""
         at = self.root
         for part in name.split("/"):
             if part in ("", ".", "..") or os.sep in part or "\0" in part:
@@ -121,7 +121,6 @@ class LocalFiles:
         return at
 
     def text(self, name: str) -> bytes:
-        """See `Files.text`."""
         with _open(self.path(name)) as file:
             text: bytes = file.read(MOST_TEXT + 1)
         if len(text) > MOST_TEXT:
@@ -129,7 +128,6 @@ class LocalFiles:
         return text
 
     def load(self, name: str, size: int, allocate: Callable[[], Bytes]) -> bytes:
-        """See `Files.load`."""
         with _open(self.path(name)) as file:
             found = os.fstat(file.fileno()).st_size
             if found != size:
@@ -145,7 +143,7 @@ class LocalFiles:
             return left
 
     def expect(self, name: str) -> None:
-        """See `Files.expect`; only where those who want it share this system's page cache."""
+        # Reading ahead helps only readers that share this system's page cache.
         if not self.late or not hasattr(os, "posix_fadvise"):
             return
         with suppress(OSError, StoreError), _open(self.path(name)) as file:
@@ -154,7 +152,7 @@ class LocalFiles:
                 os.posix_fadvise(handle, offset, AHEAD, os.POSIX_FADV_WILLNEED)
 
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
-        """See `Files.save`: written aside, synced, renamed."""
+        # Written aside, synced, then renamed: a process that dies here leaves the old file.
         path = self.path(name)
         aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
         aside.unlink(missing_ok=True)
@@ -182,10 +180,10 @@ class LocalFiles:
             aside.unlink(missing_ok=True)
 
     def _make(self, folder: Path, root: bool) -> None:
-        """Make a folder, and make durable that it is there.
+        """Make a folder durably; make the root itself only if `root` is set.
 
-        The root is made only where told: if it is gone its disk may be, and what was written in
-        its place would hide behind that disk when it comes back.
+        A root that is gone may be on a disk that is gone.  Files written in its place would be
+        hidden once that disk is back.
         """
         if folder.is_dir():
             return
@@ -198,7 +196,6 @@ class LocalFiles:
             _fsync(folder.parent)
 
     def settle(self, name: str) -> None:
-        """See `Files.settle`."""
         if not self.durable:
             return
         folder = self.path(name) if name else self.root
@@ -210,19 +207,15 @@ class LocalFiles:
         _fsync(folder)
 
     def exists(self, name: str) -> bool:
-        """See `Files.exists`."""
         return self.path(name).exists()
 
     def age(self, name: str) -> float:
-        """See `Files.age`."""
         return self.path(name).stat().st_mtime
 
     def touch(self, name: str) -> None:
-        """See `Files.touch`."""
         os.utime(self.path(name))
 
     def entries(self, name: str) -> dict[str, bool]:
-        """See `Files.entries`."""
         try:
             with os.scandir(self.path(name) if name else self.root) as found:
                 return {e.name: e.is_dir(follow_symlinks=False) for e in found}
@@ -230,24 +223,22 @@ class LocalFiles:
             return {}
 
     def walk(self) -> Iterator[str]:
-        """See `Files.walk`; links are not followed."""
-        for folder, _, names in os.walk(self.root):
+        for folder, _, names in os.walk(self.root):  # which follows no links
             for name in sorted(names):
                 yield str((Path(folder) / name).relative_to(self.root))
 
     def delete(self, name: str) -> None:
-        """See `Files.delete`: a folder is renamed first, so that none is ever half there."""
         path = self.path(name)
         if not path.is_dir():
             path.unlink(missing_ok=True)
             return
+        # Renamed first, so that no folder is ever half there.
         grave = self.root / f".deleted-{name.replace('/', '-')}-{os.getpid()}"
         shutil.rmtree(grave, ignore_errors=True)
         path.rename(grave)
         shutil.rmtree(grave, ignore_errors=True)
 
     def tidy(self) -> None:
-        """See `Files.tidy`."""
         for grave in self.root.glob(".deleted-*"):
             shutil.rmtree(grave, ignore_errors=True)
         for partial in self.root.rglob("*.partial"):
@@ -266,7 +257,7 @@ def _open(path: Path) -> Any:
 
 
 def _link(aside: Path, path: Path) -> None:
-    """Give a file its name; unlike a rename this fails where something is."""
+    """Give a file its name; unlike a rename, fail if the name is taken."""
     try:
         os.link(aside, path)
     except FileExistsError:
@@ -277,7 +268,7 @@ def _link(aside: Path, path: Path) -> None:
 
 
 def _start_writing(handle: int) -> None:
-    """Let the system begin to write a file to the disk, and not wait for it."""
+    """Let the system start to write a file to the disk; do not wait for it."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -290,8 +281,8 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-class RemoteFiles:
-    """Files behind a URL; others write them too, so nothing that was listed is remembered."""
+class RemoteFiles(Files):
+    """Files behind a URL.  Others write them too, so no listing is cached."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -304,16 +295,14 @@ class RemoteFiles:
         return filesystem, path
 
     def text(self, name: str) -> bytes:
-        """See `Files.text`."""
         filesystem, path = self._at(name)
-        # One request; asking for the size first is another, which far away counts.
+        # One request: asking for the size first would be a second one, which costs far away.
         content = filesystem.cat_file(path, start=0, end=MOST_TEXT + 1)
         if len(content) > MOST_TEXT:
             raise StoreError(f"{self.url}/{name} is damaged: it is too large")
         return bytes(content)
 
     def load(self, name: str, size: int, allocate: Callable[[], Bytes]) -> bytes:
-        """See `Files.load`."""
         filesystem, path = self._at(name)
         content = filesystem.cat_file(path, start=0, end=size + 1)
         if len(content) != size:
@@ -323,11 +312,8 @@ class RemoteFiles:
         raw[:] = np.frombuffer(content, np.uint8, len(raw))
         return bytes(content[len(raw) :])
 
-    def expect(self, name: str) -> None:
-        """See `Files.expect`: nothing here is nearer than elsewhere."""
-
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
-        """See `Files.save`; an object store replaces objects whole by itself."""
+        # An object store replaces an object whole by itself.
         filesystem, path = self._at(name)
         if new and filesystem.exists(path):
             raise FileExistsError(path)
@@ -336,32 +322,34 @@ class RemoteFiles:
             filesystem.pipe_file(path, content)
             return
         try:
-            # Where the store can, it sees to it that of two who find nothing one comes second.
+            # If the store can, it lets only one of two drivers create the object.
             filesystem.pipe_file(path, content, mode="create")
         except OSError as error:
             if filesystem.exists(path):
                 raise FileExistsError(path) from error
             filesystem.pipe_file(path, content)
 
+    def expect(self, name: str) -> None:
+        pass  # there is no page cache to read into
+
     def settle(self, name: str) -> None:
-        """See `Files.settle`: an object that is there is durable."""
+        pass  # an object that is there is durable
+
+    def tidy(self) -> None:
+        pass  # no object is ever half there
 
     def exists(self, name: str) -> bool:
-        """See `Files.exists`."""
         filesystem, path = self._at(name)
         return bool(filesystem.exists(path))
 
     def age(self, name: str) -> float:
-        """See `Files.age`."""
         filesystem, path = self._at(name)
         return float(filesystem.modified(path).timestamp())
 
     def touch(self, name: str) -> None:
-        """See `Files.touch`."""
         self.save(name, self.text(name))
 
     def entries(self, name: str) -> dict[str, bool]:
-        """See `Files.entries`."""
         filesystem, path = self._at(name)
         try:
             found = filesystem.ls(path, detail=True)
@@ -370,16 +358,11 @@ class RemoteFiles:
         return {Path(f["name"]).name: f["type"] == "directory" for f in found}
 
     def walk(self) -> Iterator[str]:
-        """See `Files.walk`."""
         filesystem, root = self._at("")
         for path in filesystem.find(root):
             yield path.removeprefix(root).lstrip("/")
 
     def delete(self, name: str) -> None:
-        """See `Files.delete`."""
         filesystem, path = self._at(name)
         if filesystem.exists(path):
             filesystem.rm(path, recursive=True)
-
-    def tidy(self) -> None:
-        """Nothing is ever half there."""

@@ -1,9 +1,9 @@
-"""One driver per run: a lock file with its owner and a heartbeat.
+"""Keep a run to one driver, by a lock file with its owner and a heartbeat.
 
-A driver that dies leaves its lock behind.  It is taken over where the owner is known to be gone:
-its process on this machine has ended, or it is on another machine and its heart has not beaten for
-`STALE` seconds (clocks that differ by more than that would fool this).  A driver looks for its own
-lock before every commit, so one whose run was taken from it stops there.
+A driver that dies leaves its lock behind.  Another driver takes the lock over if the owner is gone:
+its process on this machine has ended, or it is on another machine and has not touched the lock for
+`STALE` seconds (clocks that differ by more would mislead this).  A driver checks its own lock
+before every commit, so it stops there if its run was taken over.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ CLOCK = 10.0
 
 
 class Lock:
-    """A held lock; `release` it.
+    """A lock that this process holds until `release`.
 
     Parameters
     ----------
     blocks : ZarrBlocks
-        The run's.
+        The run's store.
     force : bool
-        Take it even from an owner that seems alive.
+        Take the lock even if its owner seems alive.
     otherwise : str
         As for `refuse_locked`.
 
     Raises
     ------
     LockedError
-        If another driver holds it.
+        If another driver holds the lock.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class Lock:
                 if self._mine():
                     self._blocks.files.touch(LOCK)
             except (OSError, StoreError):
-                continue  # the next commit finds out and says so
+                continue  # the next commit finds out and raises the error
 
     def _mine(self) -> bool:
         return _owner(self._blocks.files) == self._owner
 
     def check(self) -> None:
-        """Raise `RunError` if the lock is no longer ours."""
+        """Raise `RunError` if this process no longer holds the lock."""
         try:
             mine = self._mine()
         except FileNotFoundError as error:
@@ -90,23 +90,23 @@ class Lock:
             )
 
     def release(self) -> None:
-        """Give it back, if it is still ours."""
+        """Delete the lock, if this process still holds it."""
         self._stop.set()
         self._heart.join()
         try:
             if self._mine():
                 self._blocks.files.delete(LOCK)
         except (OSError, StoreError):
-            pass  # a disk that is gone: the lock will be found stale
+            pass  # the disk is gone: others will find the lock stale
 
 
 def refuse_locked(blocks: ZarrBlocks, otherwise: str = ", or choose another path") -> None:
-    """Raise `LockedError` if another driver that may be alive holds the lock of a run.
+    """Raise `LockedError` if another driver holds the lock of a run and may be alive.
 
     Parameters
     ----------
     otherwise : str
-        What can be done instead of waiting for it.
+        The cure besides waiting, at the end of the message.
     """
     try:
         owner = _owner(blocks.files)
@@ -122,7 +122,7 @@ def refuse_locked(blocks: ZarrBlocks, otherwise: str = ", or choose another path
 
 
 def _owner(files: Any) -> dict[str, Any]:
-    """Return who holds the lock; nobody known if it is damaged."""
+    """Return the owner in the lock file; empty if the file is damaged."""
     try:
         return metadata.parse_record(files.text(LOCK))
     except ValueError:
@@ -133,7 +133,7 @@ def _alive(owner: dict[str, Any], age: float) -> bool:
     if owner.get("host") != socket.gethostname():
         return age < STALE
     try:
-        # Both follow the machine's clock, which may have been set since.
+        # Both times follow the machine's clock, which may have been set in between.
         started = psutil.Process(int(owner["pid"])).create_time()
         return bool(abs(started - owner["started"]) < CLOCK)
     except (psutil.Error, KeyError, TypeError, ValueError):

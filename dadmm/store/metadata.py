@@ -1,7 +1,7 @@
 """Metadata of zarr v3 groups and arrays, with a checksum among their attributes.
 
-Written here rather than by zarr: a generation is begun at every iteration, and what is read back
-must be what this version writes, to the letter, before anything is allocated or decoded.
+zarr does not write it, for two reasons.  Every iteration begins a generation, so speed counts.
+And metadata must be exactly as this version writes it, before anything is allocated or decoded.
 Specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/
 """
 
@@ -27,12 +27,12 @@ KINDS = "buif"
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What a chunk of an array looks like.
+    """The shape, chunks and dtype of an array.
 
     Parameters
     ----------
     shape, chunks : tuple of int
-        Of the array and of each chunk; only the first axis is cut.
+        Shapes of the array and of each chunk; only the first axis is cut.
     dtype : str
         Little-endian.
     """
@@ -50,7 +50,7 @@ class ArraySpec:
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes of a chunk, padding of the last one included, without its checksum."""
+        """Return the bytes of a whole chunk, with padding, without the checksum."""
         return prod(self.chunks) * np.dtype(self.dtype).itemsize
 
     def file(self, chunk: int) -> str:
@@ -66,7 +66,7 @@ def record(content: Mapping[str, Any]) -> bytes:
 
 
 def parse_record(text: bytes) -> dict[str, Any]:
-    """Return the content of a record; `ValueError` says what is wrong with it."""
+    """Return the content of a record; raise `ValueError` if it is damaged."""
     found = _json(text)
     if found.pop(CHECKSUM, None) != _sum(found):
         raise ValueError("its checksum does not match")
@@ -104,28 +104,28 @@ def array_document(
 
 
 def parse_group(text: bytes) -> dict[str, Any]:
-    """Return the attributes of a group; `ValueError` says what is wrong with its metadata."""
+    """Return the attributes of a group; raise `ValueError` if its metadata is damaged."""
     found = _parse(text)
     if found.get("node_type") != "group":
-        raise ValueError("it is no group")
+        raise ValueError("it is not a group")
     return found["attributes"]
 
 
 def is_array(text: bytes) -> bool:
-    """Whether metadata calls itself that of an array."""
+    """Whether metadata claims to be an array's."""
     return _json(text).get("node_type") == "array"
 
 
 def unchecked(text: bytes) -> dict[str, Any]:
-    """Return the attributes of what may be a group, whoever wrote it."""
+    """Return the attributes in metadata that anybody may have written; empty if there are none."""
     attributes = _json(text).get("attributes")
     return attributes if isinstance(attributes, dict) else {}
 
 
 def parse_array(text: bytes) -> ArraySpec:
-    """Return what an array is; `ValueError` says what is wrong with its metadata.
+    """Return the description of an array; raise `ValueError` if its metadata is damaged.
 
-    Nothing but what `array_document` writes is accepted, whatever zarr could read.
+    Only metadata that `array_document` writes is accepted, although zarr could read more.
     """
     found = _parse(text)
     try:
@@ -137,9 +137,9 @@ def parse_array(text: bytes) -> ArraySpec:
         rows = chunks[0] if chunks else 1
         same = array_document(shape, rows, dtype.str, None if dims is None else tuple(dims))
     except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
-        raise ValueError(f"it describes no array of a run ({error})") from error
+        raise ValueError(f"it does not describe an array of a run ({error})") from error
     if not whole or rows < 1 or found != _parse(same):
-        raise ValueError("it describes no array of a run")
+        raise ValueError("it does not describe an array of a run")
     return ArraySpec(shape, chunks, dtype.newbyteorder("<").str)
 
 
@@ -171,5 +171,5 @@ def _json(text: bytes) -> dict[str, Any]:
 
 
 def _sum(content: Mapping[str, Any]) -> int:
-    """Return the CRC-32C of a JSON object, whatever the order and spacing it is written in."""
+    """Return the CRC-32C of a JSON object, which does not depend on order and spacing."""
     return google_crc32c.value(json.dumps(content, sort_keys=True).encode())

@@ -1,44 +1,55 @@
-"""Files that others read: replaced whole, so that nobody sees half of one."""
+"""Replace files whole, so that nobody reads half of one."""
 
 from __future__ import annotations
 
 import errno
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from dadmm.errors import DadmmError, InputError, RunError
 from dadmm.store.files import LocalFiles
 
-# What goes away once there is room, or the disk is back.
+# Errors that pass once there is room, or the disk is back.
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @contextmanager
-def writing(target: str | Path) -> Iterator[None]:
-    """Say in one line why a file cannot be written.
-
-    Raises
-    ------
-    InputError
-        If the place is none to write to.
-    RunError
-        If the disk is full or gone.
-    """
+def reaching(
+    place: object,
+    doing: str,
+    kind: type[DadmmError],
+    caught: tuple[type[Exception], ...] = (Exception,),
+) -> Iterator[None]:
+    """Turn errors of a file system into one line: `RunError` if they may pass, else `kind`."""
     try:
         yield
     except DadmmError:
         raise
-    except (OSError, ValueError) as error:  # the latter for names with a null
-        kind = RunError if getattr(error, "errno", None) in PASSING else InputError
+    except caught as error:
+        kind = RunError if getattr(error, "errno", None) in PASSING else kind
         why = getattr(error, "strerror", None) or error
-        raise kind(f"{target} cannot be written: {why}") from error
+        raise kind(f"{place} cannot be {doing}: {why}") from error
+
+
+def writing(target: str | Path) -> AbstractContextManager[None]:
+    """Turn errors of writing `target` into one line.
+
+    Raises
+    ------
+    InputError
+        If the place cannot be written to.
+    RunError
+        If the disk is full or gone.
+    """
+    # ValueError is for names with a null.
+    return reaching(target, "written", InputError, (OSError, ValueError))
 
 
 def replace_file(target: str | Path, content: bytes, *, new: bool = False) -> None:
-    """Write a file whole or not at all; a `new` one must not be there yet.  Errors as `writing`."""
+    """Write a file whole or not at all; a `new` one must not exist yet.  Errors as `writing`."""
     path = Path(target)
     with writing(path):
         if not path.parent.is_dir():
@@ -49,7 +60,7 @@ def replace_file(target: str | Path, content: bytes, *, new: bool = False) -> No
 
 
 def record(path: Path) -> Any:
-    """Return what a JSON file says; None if there is none."""
+    """Return the content of a JSON file; None if it is missing or damaged."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -57,5 +68,5 @@ def record(path: Path) -> Any:
 
 
 def as_json(value: Any) -> bytes:
-    """Return a value as a readable JSON text."""
+    """Return a value as indented JSON."""
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()

@@ -1,8 +1,7 @@
-"""One training run: what is stored, under which names, and what is committed."""
+"""A training run in its store: data, generations of state, and the commit record."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import secrets
@@ -10,45 +9,42 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from dadmm.errors import DadmmError, DamageError, RunError, StoreError, TakenError
+from dadmm.errors import DamageError, RunError, StoreError, TakenError
 from dadmm.numerics.types import Array
-from dadmm.store import metadata
+from dadmm.store import history, metadata
 from dadmm.store.arrays import COMMIT, PREVIOUS, Blocks, MemoryBlocks, ZarrBlocks
+from dadmm.store.commit import checked
 from dadmm.store.lock import LOCK, Lock, refuse_locked
-from dadmm.store.replace import PASSING
+from dadmm.store.replace import reaching
 from dadmm.store.sources import Source
 
 FORMAT = 3
 KEPT_PARAMS = 3
-# Names of the history's columns, which are names of folders.
-COLUMN = re.compile(r"[a-z][a-z0-9_]{0,99}")
+# The record's rows move into the history's arrays when they are so many.
 FLUSH_EVERY = 64
-# How inputs and targets are scaled, in the order in which it is written.
+# The arrays of the scaling, in the order of writing.
 SCALING = ("x_centre", "x_scale", "y_centre", "y_scale")
-HISTORY_ROWS = 1024
-# A record that claims more was forged.
-MOST_ITERATIONS = 10**6
 ROOT = "zarr.json"
 
 
 class Run:
-    """One training run: what is stored, under which names, and what is committed.
+    """A training run in its store.
 
     Parameters
     ----------
     blocks : Blocks
-        Where it is stored.
+        The store.
     attributes : dict
         Format version, config and versions, as JSON.
 
     Notes
     -----
-    A `Run` on `ZarrBlocks` pickles to its address, so tasks carry it instead of arrays; one on
+    A run on `ZarrBlocks` pickles to its address, so tasks carry it instead of arrays; a run on
     `MemoryBlocks` must stay in its process.
     """
 
@@ -61,11 +57,9 @@ class Run:
         needed = {k: self.attributes[k] for k in ("id", "sources") if k in self.attributes}
         return {"blocks": self.blocks, "attributes": needed, "_lock": None}
 
-    # --------------------------------------------------------------------------- life of a run
-
     @classmethod
     def in_memory(cls, attributes: Mapping[str, Any]) -> Run:
-        """Start a run that lives and dies with this process."""
+        """Start a run in the memory of this process."""
         return cls(MemoryBlocks(), {**attributes, "format": FORMAT, "id": uuid.uuid4().hex[:8]})
 
     @classmethod
@@ -81,12 +75,12 @@ class Run:
         Raises
         ------
         StoreError
-            If something is there already and `overwrite` is not set, if another driver is at
-            work there, or if the place cannot be written to.
+            If the place is taken and `overwrite` is not set, if another driver trains there, or
+            if the place cannot be written to.
         """
         attributes = {**attributes, "format": FORMAT, "id": uuid.uuid4().hex[:8]}
         blocks = ZarrBlocks(url, attributes["id"], durable)
-        with _reaching(url, "looked into"):
+        with reaching(url, "read", StoreError):
             taken, ours = _is_taken(blocks), _root_of(blocks) is not None
         if taken and not overwrite:
             kind = TakenError if ours else StoreError
@@ -96,7 +90,7 @@ class Run:
             )
         if taken and not ours:
             raise StoreError(f"{url} is not a dadmm run, so it is not overwritten: remove it first")
-        with _reaching(url, "written"):
+        with reaching(url, "written", StoreError):
             if taken:
                 attributes["first"] = secrets.randbelow(2**40)
                 refuse_locked(blocks)
@@ -115,10 +109,10 @@ class Run:
         Raises
         ------
         StoreError
-            If there is none, or it has another format version.
+            If there is no run, or it has another format version.
         """
         blocks = ZarrBlocks(url)
-        with _reaching(url, "read"):
+        with reaching(url, "read", StoreError):
             text = _root_of(blocks)
             if text is None:
                 what = "is not a dadmm run" if _is_taken(blocks) else "does not exist"
@@ -135,7 +129,7 @@ class Run:
         try:
             metadata.parse_group(text)
             if not isinstance(attributes, dict):
-                raise ValueError("its attributes are none of a run")
+                raise ValueError("it has no attributes of a run")
         except ValueError as error:
             raise DamageError(str(url), ROOT, None, f"is damaged ({error})") from error
         if not isinstance(attributes.get("id"), str):
@@ -154,7 +148,7 @@ class Run:
 
     @property
     def has_data(self) -> bool:
-        """Whether all that the run needs is stored whole: the scaling is written last."""
+        """Whether data and scaling are stored whole: the scaling is written last."""
         try:
             if self.committed() is None:
                 for name in SCALING:
@@ -164,28 +158,28 @@ class Run:
         return True
 
     def delete(self) -> None:
-        """Remove the run from where it is stored."""
+        """Delete the run from its store."""
         if isinstance(self.blocks, ZarrBlocks):
             _remove(self.blocks)
 
     @contextmanager
     def locked(self, force: bool = False) -> Iterator[None]:
-        """Keep other drivers away from a run that outlives this process.
+        """Lock the run against other drivers, if it outlives this process.
 
         Parameters
         ----------
         force : bool
-            Take it from a driver that seems alive.
+            Take the lock even if its owner seems alive.
 
         Raises
         ------
         StoreError
-            If another driver is at work on it.
+            If another driver holds the lock.
         """
         if not self.durable or not isinstance(self.blocks, ZarrBlocks):
             yield
             return
-        with _reaching(self.blocks.url, "written", RunError):
+        with reaching(self.blocks.url, "written", RunError):
             self._lock = Lock(self.blocks, force)
         try:
             yield
@@ -194,14 +188,12 @@ class Run:
             self._lock = None
 
     def update(self, **attributes: Any) -> None:
-        """Add to the run's attributes, in the store too."""
+        """Add attributes to the run and its store."""
         self.check_lock()
         self.attributes |= attributes
         if isinstance(self.blocks, ZarrBlocks):
             document = metadata.group_document({"dadmm": self.attributes})
             self.blocks.files.save(ROOT, document, sync=self.durable)
-
-    # ------------------------------------------------------------------------------ what it holds
 
     def create_data(self, name: str, columns: int, rows: int, chunk: int, dtype: Any) -> None:
         """Make room for ``data/<name>``, (rows, columns) in chunks of `chunk` rows."""
@@ -209,26 +201,24 @@ class Run:
         self.blocks.create(f"data/{name}", (rows, columns), chunk, dtype, dims)
 
     def read_data(self, name: str, chunk: int) -> Array:
-        """Return a chunk of ``data/<name>``, from the user's own array where it stays there.
+        """Return a chunk of ``data/<name>``, or of the user's own array that is read in place.
 
         Raises
         ------
         StoreError
-            If it is damaged, or is not what it was when the run began.
+            If the chunk is damaged, or has changed since the run began.
         """
         table = self.attributes.get("sources", {}).get(name)
         if table is None:
             return self.blocks.read(f"data/{name}", chunk)
-        rows = int(table["rows"])
-        expected = _fingerprints(
-            cast(Any, self.blocks), f"data/{name}_crc32c", self.attributes["id"]
-        )[chunk]
-        first = chunk * rows
-        last = min(first + rows, int(table["total"]))
-        return Source.parse(table).read_checked(first, last, int(expected))
+        blocks: Any = self.blocks
+        checksums = _checksums(blocks, f"data/{name}_crc32c", self.attributes["id"])
+        first = chunk * int(table["rows"])
+        last = min(first + int(table["rows"]), int(table["total"]))
+        return Source.parse(table).read_checked(first, last, int(checksums[chunk]))
 
     def expect_data(self, name: str, chunk: int) -> None:
-        """Prepare for a chunk of ``data/<name>`` that will be read soon; not of the user's own."""
+        """Prepare to read a chunk of ``data/<name>`` soon; do nothing for the user's own arrays."""
         if name not in self.attributes.get("sources", {}):
             self.blocks.expect(f"data/{name}", chunk)
 
@@ -250,23 +240,18 @@ class Run:
         widths : dict
             Variable name to width.
         dim : str
-            What a row is.
+            The name of the rows' dimension.
         """
         for name, width in widths.items():
-            self.blocks.create(
-                f"state/{generation}/{name}",
-                (rows, width),
-                chunk,
-                dtype,
-                (dim, f"{name}_unit"),
-            )
+            path, dims = f"state/{generation}/{name}", (dim, f"{name}_unit")
+            self.blocks.create(path, (rows, width), chunk, dtype, dims)
 
     def load_params(self, generation: int, names: Iterable[str]) -> dict[str, Array]:
         """Return the named parameters of a generation."""
         return {name: self.blocks.get(f"params/{generation}/{name}") for name in names}
 
     def save_params(self, group: str, params: Mapping[str, Array]) -> None:
-        """Store parameters in a group, ``params/<generation>`` or ``network``."""
+        """Store parameters in a group, ``params/<generation>`` or ``network/<number>``."""
         for name, array in params.items():
             kind, _, layer = name.rpartition("_")
             if kind in ("w", "b") and array.ndim in (1, 2):
@@ -281,7 +266,7 @@ class Run:
     def first(self) -> int:
         """Return the number of the first generation.
 
-        It is drawn for a run that takes another's place: tasks of that one may still be at work.
+        A run that overwrites another draws it at random: tasks of the other may still be running.
         """
         return int(self.attributes.get("first", 0))
 
@@ -292,14 +277,16 @@ class Run:
         row: Mapping[str, float] | None = None,
         previous: int | None = None,
     ) -> None:
-        """Say that `iteration` is whole: its state and parameters, settled, and its history.
+        """Commit `iteration`, whose state and parameters must be settled.
 
         Parameters
         ----------
         generation : int
-            Where its state and parameters are.
+            The generation of its state and parameters.
+        row : dict or None
+            Its row of the history.
         previous : int or None
-            Where those of the iteration before are, if they are still there.
+            The generation of the iteration before, if that is still there.
 
         Raises
         ------
@@ -315,7 +302,7 @@ class Run:
         self._publish(record, len(record["rows"]) >= FLUSH_EVERY)
 
     def finish(self, status: str, final: Mapping[str, float], network: int) -> None:
-        """Say that training is over, and why; the network is stored under a number, scored."""
+        """Commit the end of training: its status, final scores, and the number of the network."""
         self.blocks.settle(f"network/{network}")
         record = {**(self.committed() or {}), "status": status}
         self._publish(record | {"final": dict(final), "network": network}, flush=True)
@@ -324,12 +311,12 @@ class Run:
                 self.blocks.delete(f"network/{name}")
 
     def mark(self, status: str) -> None:
-        """Say why the run stopped, at the iteration that is committed."""
+        """Record why the run stopped, at the committed iteration."""
         if record := self.committed():
             self._publish({**record, "status": status, "final": None}, flush=True)
 
     def claim(self, generation: int) -> None:
-        """Say that this session may write into generations up to a number, before it does."""
+        """Record that this session may write generations below a number, before it does."""
         record = self.committed() or {}
         self._publish({**record, "next": max(record["next"], generation)})
 
@@ -340,10 +327,10 @@ class Run:
         rows: Sequence[Mapping[str, float]],
         previous: int | None = None,
     ) -> None:
-        """Go back to an earlier iteration, whose history is `rows`; what came later is gone.
+        """Commit an earlier iteration, with `rows` as its history; later iterations are lost.
 
-        The arrays of the history are left as they are, for the record before this one counts on
-        them; the next flush makes them anew.
+        The arrays of the history stay, because the record before this one counts on them; the next
+        flush writes them anew.
         """
         self.settle(generation)
         record = {**(self.committed() or {}), "flushed": 0, "columns": []}
@@ -352,7 +339,7 @@ class Run:
         self._publish(record)
 
     def settle(self, generation: int) -> None:
-        """Make durable what a generation consists of, before it is committed."""
+        """Make a generation durable, before it is committed."""
         for group in (f"state/{generation}", f"params/{generation}", "constants"):
             self.blocks.settle(group)
 
@@ -364,7 +351,7 @@ class Run:
     def _publish(self, record: dict[str, Any], flush: bool = False) -> None:
         self.check_lock()
         if flush:
-            record["columns"] = self._flush(record)
+            record["columns"] = history.flush(self.blocks, record)
             record["flushed"] = record["flushed"] + len(record["rows"])
             record["rows"] = []
         self.blocks.publish(record)
@@ -375,87 +362,28 @@ class Run:
         Raises
         ------
         DamageError
-            If it is damaged.
+            If the record is damaged.
         """
-        return self._checked(self.blocks.record(), COMMIT)
+        return checked(self.blocks.record(), self.url, COMMIT)
 
     def committed_before(self) -> dict[str, Any] | None:
-        """Return the commit record before the last one, if it is there and whole."""
+        """Return the commit record before the last one; None if it is gone or damaged."""
         try:
-            found = getattr(self.blocks, "previous_record", lambda: None)()
-            return self._checked(found, PREVIOUS)
+            return checked(self.blocks.previous_record(), self.url, PREVIOUS)
         except DamageError:
             return None
 
-    def _checked(self, record: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
-        """Return a record whose form is right: it may come from a store that others made."""
-        if record is None:
-            return None
-        counts = [record.get(key) for key in ("iteration", "generation", "flushed", "next")]
-        columns = record.get("columns")
-        rows = record.get("rows")
-        whole = (
-            all(type(n) is int and 0 <= n < 2**53 for n in counts)
-            and record["iteration"] <= MOST_ITERATIONS
-            and all(
-                record.get(key) is None or type(record[key]) is int
-                for key in ("previous", "network")
-            )
-            and isinstance(columns, list)
-            and all(isinstance(name, str) and COLUMN.fullmatch(name) for name in columns)
-            and isinstance(rows, list)
-            and all(map(_is_numbers, rows))
-            and record["flushed"] + len(rows) == record["iteration"]
-            and isinstance(record.get("status"), str)
-            and _is_numbers(record.get("final") or {})
-        )
-        if not whole or not {"previous", "network", "final"} <= record.keys():
-            raise DamageError(str(self.url), name, None, "is damaged (it is no commit record)")
-        return record
-
     def sweep(self, state: Iterable[int], params: Iterable[int]) -> None:
-        """Delete generations of state and of parameters but for some, and leftovers."""
+        """Delete all generations but those of `state` and `params`."""
         for group, kept in (("state", set(state)), ("params", set(params))):
             for name in self.blocks.names(group):
                 if name not in map(str, kept):
                     self.blocks.delete(f"{group}/{name}")
 
     def tidy(self) -> None:
-        """Delete what a killed process left half-written."""
+        """Delete files that a killed process left half-written."""
         if isinstance(self.blocks, ZarrBlocks):
             self.blocks.files.tidy()
-
-    # ----------------------------------------------------------------------------------- history
-
-    def _flush(self, record: Mapping[str, Any]) -> list[str]:
-        """Move the record's rows into arrays, and return their names.
-
-        Until the record is published the rows are there twice.  Chunks have one size however long
-        the history is, and keep what they held: one killed here leaves arrays whose first rows, the
-        only ones that the old record counts, are as before.
-        """
-        history = self._history(record)
-        if not record["rows"]:
-            return list(record["columns"])
-        if not record["flushed"]:
-            self.blocks.delete("history")  # of before a retreat
-        for name, column in history.variables.items():
-            self.blocks.put(f"history/{name}", column.values, ("iteration",), HISTORY_ROWS)
-        self.blocks.settle("history")
-        return [str(name) for name in history.data_vars]
-
-    def _columns(self, record: Mapping[str, Any], mend: bool) -> dict[str, Array]:
-        flushed, columns = record["flushed"], {}
-        for name in record["columns"]:
-            try:
-                found = self.blocks.get(f"history/{name}", flushed)
-                if found.ndim != 1 or len(found) < flushed:
-                    raise DamageError(str(self.url), f"history/{name}", None, "is too short")
-                columns[name] = found[:flushed]
-            except DamageError:
-                if not mend:
-                    raise
-        return columns
 
     def history(self, mend: bool = False) -> xr.Dataset:
         """Return the history of the committed iterations, over the dimension `iteration`.
@@ -463,52 +391,20 @@ class Run:
         Parameters
         ----------
         mend : bool
-            Leave out what is damaged, instead of raising `DamageError`.
+            Leave out damaged arrays, instead of raising `DamageError`.
         """
         empty: dict[str, Any] = {"flushed": 0, "rows": [], "columns": []}
-        return self._history(self.committed() or empty, mend)
-
-    def _history(self, record: Mapping[str, Any], mend: bool = False) -> xr.Dataset:
-        flushed, rows = record["flushed"], record["rows"]
-        columns = self._columns(record, mend)
-        data = {}
-        for name in dict.fromkeys([*columns, *(name for row in rows for name in row)]):
-            old = columns[name] if name in columns else np.full(flushed, np.nan)
-            new = [float(row.get(name, math.nan)) for row in rows]
-            data[name] = ("iteration", np.concatenate([old, new]))
-        return xr.Dataset(data, coords={"iteration": np.arange(1, flushed + len(rows) + 1)})
+        return history.read(self.blocks, self.committed() or empty, mend)
 
 
 @lru_cache(maxsize=8)
-def _fingerprints(blocks: Any, name: str, token: str) -> Array:
-    """Return the checksums of the user's own chunks, which a process reads once."""
+def _checksums(blocks: Blocks, name: str, run: str) -> Array:
+    """Return the checksums of the user's own chunks; a process reads them once."""
     return np.asarray(blocks.get(name))
 
 
-@contextmanager
-def _reaching(
-    url: str | os.PathLike[str], doing: str, kind: type[DadmmError] = StoreError
-) -> Iterator[None]:
-    """Say in one line that a place cannot be reached, whatever its file system raises."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except Exception as error:
-        why = getattr(error, "strerror", None) or error
-        kind = RunError if getattr(error, "errno", None) in PASSING else kind
-        raise kind(f"{url} cannot be {doing}: {why}") from error
-
-
-def _is_numbers(row: Any) -> bool:
-    """Whether a value is a dict of numbers, none too large for a float."""
-    return isinstance(row, dict) and all(
-        type(v) is float or (type(v) is int and abs(v) < 2**53) for v in row.values()
-    )
-
-
 def _root_of(blocks: ZarrBlocks) -> bytes | None:
-    """Return the metadata of what calls itself a run, None for anything else."""
+    """Return the root's metadata if it claims to be a run's, else None."""
     try:
         text = blocks.files.text(ROOT)
         return text if "dadmm" in metadata.unchecked(text) else None
@@ -517,9 +413,10 @@ def _root_of(blocks: ZarrBlocks) -> bytes | None:
 
 
 def _is_taken(blocks: ZarrBlocks) -> bool:
-    """Whether anything is at the place, but for a root that another driver is about to save.
+    """Whether anything is at the place.
 
-    Of two that save theirs at once the second finds the first one's there, and says so.
+    A root that another driver is writing does not count: if two drivers start at once, the second
+    finds the first one's file and fails.
     """
     half = re.compile(rf"\.{re.escape(ROOT)}\..*\.partial")
     found = any(not half.fullmatch(name) for name in blocks.files.entries(""))
@@ -527,7 +424,10 @@ def _is_taken(blocks: ZarrBlocks) -> bool:
 
 
 def _remove(blocks: ZarrBlocks) -> None:
-    """Remove a run: what makes it resumable first, what shows that it is a run last."""
+    """Delete a run: the commit records first, so that nobody resumes half of it.
+
+    The root and the lock go last: until then the place is known as a run, and locked.
+    """
     order = {COMMIT: 0, PREVIOUS: 0, ROOT: 2, LOCK: 3}
     for name in sorted(blocks.files.entries(""), key=lambda name: order.get(name, 1)):
         blocks.files.delete(name)

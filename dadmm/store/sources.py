@@ -1,4 +1,4 @@
-"""Arrays of the user's own that a run reads where they are: zarr, in their own dtype and chunks."""
+"""Read the user's own zarr arrays in place, in their own dtype and chunks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Source:
     Parameters
     ----------
     url : str
-        Its store: an absolute path, or a URL.
+        The array's store: an absolute path, or a URL.
     path : str
-        The array's name inside it, "" if it is the store itself.
+        The array's name in the store; "" if the store is the array.
     """
 
     url: str
@@ -34,14 +34,12 @@ class Source:
 
     @classmethod
     def of(cls, array: zarr.Array[Any]) -> Source | None:
-        """Return the address of an array that other processes can open too, else None."""
+        """Return an array's address; None if other processes could not open it."""
         store: Any = array.store
         if isinstance(store, LocalStore):
             return cls(str(Path(store.root).absolute()), array.path)
-        plain = isinstance(store, FsspecStore) and not {*store.fs.storage_options} - {
-            "asynchronous"
-        }
-        if plain:
+        # Other processes do not have the options of this one's file system.
+        if isinstance(store, FsspecStore) and not {*store.fs.storage_options} - {"asynchronous"}:
             protocol = store.fs.protocol
             first = protocol if isinstance(protocol, str) else protocol[0]
             if first != "memory":
@@ -50,7 +48,7 @@ class Source:
 
     @classmethod
     def parse(cls, table: Any) -> Source:
-        """Return a stored address."""
+        """Return the address in a run's attributes."""
         if not isinstance(table, Mapping) or not isinstance(table.get("url"), str):
             raise StoreError("the run store names no address of its inputs: it is damaged")
         return cls(table["url"], str(table.get("path", "")))
@@ -59,12 +57,12 @@ class Source:
         return f"{self.url}/{self.path}" if self.path else self.url
 
     def read(self, first: int, last: int) -> Array:
-        """Return some rows.
+        """Return rows `first` to `last` - 1.
 
         Raises
         ------
         StoreError
-            If they cannot be read any more.
+            If they can no longer be read.
         """
         try:
             array = zarr.open_array(self.url, path=self.path, mode="r")
@@ -80,24 +78,24 @@ class Source:
             ) from error
 
     def read_checked(self, first: int, last: int, checksum: int) -> Array:
-        """Return some rows, if they are what they were; `StoreError` if not."""
+        """Return rows as `read` does; raise `StoreError` if their checksum has changed."""
         block = self.read(first, last)
         if fingerprint(block) != checksum:
             raise StoreError(
                 f"rows {first} to {last - 1} of {self} are not what they were when the run began: "
-                "bring them back, or start again (with copy_data=True to keep a copy)"
+                "restore them, or start again (copy_data=True keeps a copy)"
             )
         return block
 
 
 def refuse_pickle(array: zarr.Array[Any], name: str) -> None:
-    """Raise `InputError` for an array whose decoding could run code."""
+    """Raise `InputError` if decoding an array could run code."""
     if "pickle" in repr(array.metadata.to_dict()).lower():
         raise InputError(f"{name} is encoded with pickle, which can run code: store it as numbers")
 
 
 class Readable:
-    """A zarr array for `dask.array.from_array`, which says in one line what cannot be read."""
+    """A zarr array for `dask.array.from_array`, whose read errors are one line."""
 
     def __init__(self, array: zarr.Array[Any]) -> None:
         self.array = array

@@ -230,7 +230,7 @@ def test_some_keys_take_values_of_several_types(chunks, memory):
         ({"model": {"hidden_layer_sizes": 5}}, ["hidden_layer_sizes=5", "list"]),
         ({"model": {"hidden_layer_sizes": "ab"}}, ["hidden_layer_sizes='ab'", "list"]),
         ({"model": {"hidden_layer_sizes": [5, "a"]}}, ["hidden_layer_sizes=[5, 'a']", "list"]),
-        ({"model": {"chunks": [1.5]}}, ["chunks=[1.5]", "list"]),
+        ({"model": {"chunks": [1.5]}}, ["chunks=[1.5]", "'auto'"]),
         ({"model": {"random_state": "x"}}, ["[model]", "random_state='x'", "whole number"]),
         ({"solver": {"head_refit": 1}}, ["[solver]", "head_refit=1", "true or false"]),
         ({"solver": {"mu": "x"}}, ["[solver]", "mu='x'", "number"]),

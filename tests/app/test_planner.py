@@ -28,8 +28,9 @@ from dadmm.app.planner.structure import Kind, Tasks, record, tasks_of
 from dadmm.engine import graph
 from dadmm.engine.memory import worker_bytes
 from dadmm.engine.plan import Plan, Step
+from dadmm.solvers.counts import counts_of
 from dadmm.solvers.nmf.method import Factorization
-from dadmm.solvers.problem import Problem
+from dadmm.solvers.problem import Chunk, Problem
 from dadmm.store import Run
 
 SOLVERS = {
@@ -126,38 +127,42 @@ def test_sums_are_added_up_before_more_is_visited():
 # ------------------------------------------------------------------------------ counted operations
 
 
+def counted(solver, problem, rows):
+    """Return what a visit of a chunk of so many rows, in the first pass, computes."""
+    (part,) = solver.passes(problem, 2).iteration[0].parts
+    return counts_of(solver).visit(solver, problem, part, rows)
+
+
 def test_operations_of_relaxed_admm_are_those_counted_by_hand():
     arch = Architecture.build(20, (30, 30, 40), 10)
     one = Problem(arch, "cross_entropy", 1e-3, 1000, 10)
     solver = RelaxedADMM()
-    (part,) = solver.passes(one, 2)[0].parts
+    work = counted(solver, one, 512)
     widths, expected = arch.widths, 0
     for i, (a, b) in enumerate(pairwise(widths), start=1):
         expected += 2 * a * b * 3  # pre-activations, cross sums, and the forward pass
         if i > 1:  # what the layer above asks for, the inverse of the curvature, a Gram matrix
             expected += 2 * a * b + 2 * a * a + a * a
     expected += widths[-2] ** 2 + 2 * widths[-2] * widths[-1]  # sums of the head that is refitted
-    assert solver.visit_work(one, part, 512).operations == pytest.approx(512 * expected)
+    assert work.operations == pytest.approx(512 * expected)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_operations_of_block_admm_are_those_of_backpropagation(epochs):
     one = problem(10**6)
     solver = BlockADMM(local_epochs=epochs)
-    (part,) = solver.passes(one, 2)[0].parts
     widths = one.architecture.widths
     # Forward, and backward for weights and inputs; not for the inputs of the first layer.
     per_row = sum(6 * a * b for a, b in pairwise(widths)) - 2 * widths[0] * widths[1]
-    counted = solver.visit_work(one, part, 1280).operations
-    assert counted == pytest.approx(epochs * 1280 * per_row)
+    work = counted(solver, one, 1280)
+    assert work.operations == pytest.approx(epochs * 1280 * per_row)
 
 
 @pytest.mark.parametrize(("mode", "sweeps"), [("batch", 1), ("online", 31)])
 def test_operations_of_a_factorisation_are_those_counted_by_hand(mode, sweeps):
     solver = NMF(mode=mode).make_solver()
     one = Problem(Architecture((50, 7), (False,), "identity"), "squared", 0.0, 4096)
-    (part,) = solver.passes(one, 2)[0].parts
-    work = solver.visit_work(one, part, 1024)
+    work = counted(solver, one, 1024)
     # Z S', M'Z, and online what the codes miss; S S' of each 512 rows, and M'M.
     large = 2 * 1024 * 50 * 7 * (3 if mode == "online" else 2)
     assert work.operations == pytest.approx(large + 2 * 2 * 7 * 50 * 7 + 2 * 1024 * 7 * 7)
@@ -166,7 +171,7 @@ def test_operations_of_a_factorisation_are_those_counted_by_hand(mode, sweeps):
 
 def widened(solver, width):
     """Return a solver for a network of another width."""
-    if isinstance(getattr(solver, "blocks", 0), int) or isinstance(solver, Factorization):
+    if not isinstance(solver, BlockADMM) or isinstance(solver.blocks, int):
         return solver
     return replace(solver, blocks=[Dense(width), NMFBlock(width)])
 
@@ -208,19 +213,20 @@ def test_what_visits_return_is_as_large_as_is_said(solver):
     one = problem(200, solver=solver)
     params = solver.initial(one, 0)
     weights = {}
-    for layer in solver.layers(one):
+    for layer in solver.layout(one).layers:
         ready = solver.prepare(one, layer, params)
-        said = solver.weight_work(one, layer)[0].result
+        said = counts_of(solver).weights(solver, one, layer)[0].result
         assert sum(a.nbytes for a in ready.values()) == pytest.approx(said, rel=0.05, abs=64)
         weights |= ready
     x = np.random.default_rng(0).random(size=(200, one.architecture.widths[0]))
     x = x.astype(np.float32)
     y = np.eye(10, dtype=np.float32)[np.arange(200) % 10]
-    state, _ = solver.start(one, weights, graph.Chunk(x, y, {}))
-    part = solver.passes(one, 1)[0].parts[0]
-    sums = solver.visit(one, part, weights, graph.Chunk(x, y, state))
+    state, _ = solver.start(one, weights, Chunk(x, y, {}))
+    part = solver.passes(one, 1).iteration[0].parts[0]
+    sums = solver.visit(one, part, weights, Chunk(x, y, state))
     size = sum(np.asarray(value).nbytes for value in sums.values() if np.ndim(value))
-    assert solver.visit_work(one, part, 200).result == pytest.approx(size, rel=0.1, abs=600)
+    said = counts_of(solver).visit(solver, one, part, 200).result
+    assert said == pytest.approx(size, rel=0.1, abs=600)
 
 
 def test_cold_reading_is_hidden_behind_the_visit_before_where_it_can_be():
@@ -244,8 +250,7 @@ def test_cold_reading_is_hidden_behind_the_visit_before_where_it_can_be():
 
 def test_float64_takes_longer():
     one = problem()
-    part = RelaxedADMM().passes(one, 1)[0].parts[0]
-    work = RelaxedADMM().visit_work(one, part, 100)
+    work = counted(RelaxedADMM(), one, 100)
     assert seconds(work, MACHINE.alone, "float64") > 1.5 * seconds(work, MACHINE.alone, "float32")
 
 

@@ -1,5 +1,6 @@
 """Workers that die on one chunk, a cluster without workers, a scheduler that is killed."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from distributed.core import Status
 
 from dadmm import RelaxedADMM, resume
 from dadmm.engine.tasks import task_of
-from dadmm.errors import RunError
+from dadmm.errors import RunError, StoreError
 from dadmm.store import Run
 from support.clusters import processes
 from support.messages import names, naming
@@ -25,10 +26,10 @@ pytestmark = pytest.mark.processes
 
 
 class Fatal(RelaxedADMM):
-    """Kills the process that visits the second chunk, as the system does when memory runs out."""
+    """Kills the worker that visits the second chunk, as the system does when memory runs out."""
 
     def visit(self, problem, part, weights, chunk):
-        if chunk.seed[2] == 1 and chunk.seed[1] == 1:
+        if chunk.seed[2] == 1 and chunk.seed[1] == 1 and multiprocessing.parent_process():
             os._exit(9)
         return super().visit(problem, part, weights, chunk)
 
@@ -59,7 +60,9 @@ def test_workers_that_die_on_one_chunk_again_and_again_name_it(tmp_path):
     assert "visit-chunk-" in message
     assert "\n" not in message
     assert Run.open(run).committed()["iteration"] == 1
-    assert all_bits(resume(run)) == all_bits(model("relaxed").fit(*data()))
+    with pytest.raises(StoreError, match=naming("Fatal", "solver")):
+        resume(run)
+    assert all_bits(resume(run, solver=Fatal())) == all_bits(model("relaxed").fit(*data()))
 
 
 def test_a_task_that_times_out_is_no_wait_for_ever(tmp_path):
@@ -152,18 +155,17 @@ def test_a_scheduler_that_is_killed_costs_an_iteration(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "words"),
+    ("key", "chunk"),
     [
-        ("visit-chunk-ab12-3-iterate-0-0-7", "chunk 7 (visit-chunk-ab12-3-iterate-0-0-7)"),
-        (
-            "visit-region-1-2-ab12-3-iterate-0-0-7",
-            "chunk 7 (visit-region-1-2-ab12-3-iterate-0-0-7)",
-        ),
-        ("start-chunk-ab12-0-4", "chunk 4 (start-chunk-ab12-0-4)"),
-        ("store-x-ab12-4", "chunk 4 (store-x-ab12-4)"),
+        ("visit-chunk-ab12-3-iterate-0-0-chunk7", 7),
+        ("visit-region-1-2-ab12-3-iterate-0-0-chunk7", 7),
+        ("forward-block-1-ab12-3-iterate-0-0-chunk12", 12),
+        ("train-block-2-ab12-3-iterate-0-1-chunk0", 0),
+        ("start-chunk-ab12-0-chunk4", 4),
+        ("store-x-ab12-chunk4", 4),
         ("sum-grams-ab12-3-iterate-0-0-1-2", None),
         ("solve-weights-ab12-3-0-2", None),
     ],
 )
-def test_a_task_is_named_by_its_chunk(key, words):
-    assert task_of(key) == words
+def test_a_task_is_named_by_its_chunk(key, chunk):
+    assert task_of(key) == (None if chunk is None else f"chunk {chunk} ({key})")

@@ -17,10 +17,10 @@ from sklearn.datasets import load_digits
 
 from dadmm import ADMMClassifier, ADMMRegressor, Architecture, BlockADMM, RelaxedADMM, load
 from dadmm.engine import graph, loop, tasks
-from dadmm.engine.layout import FAN_IN
+from dadmm.engine.layout import FAN_IN, groups
 from dadmm.engine.plan import Plan, Step
 from dadmm.engine.session import Session
-from dadmm.engine.tasks import aligned
+from dadmm.engine.tasks import aligned, task_of
 from dadmm.errors import StoreError
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.sums import combine
@@ -102,7 +102,7 @@ def test_training_moves_the_parameters(expected):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_threads_memory_and_a_folder_give_the_same_all_bits(solver, expected, tmp_path):
+def test_threads_memory_and_a_folder_give_the_same_bits(solver, expected, tmp_path):
     with dask.config.set(scheduler="threads", num_workers=4):
         assert all_bits(train(SOLVERS[solver])) == expected(solver)
         assert all_bits(train(SOLVERS[solver], tmp_path / "threads")) == expected(solver)
@@ -112,7 +112,7 @@ def test_threads_memory_and_a_folder_give_the_same_all_bits(solver, expected, tm
 
 @pytest.mark.processes
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_worker_processes_give_the_same_all_bits(solver, expected, tmp_path, client):
+def test_worker_processes_give_the_same_bits(solver, expected, tmp_path, client):
     with client.as_current():
         assert all_bits(train(SOLVERS[solver], tmp_path / "run")) == expected(solver)
 
@@ -130,13 +130,13 @@ def test_what_came_at_an_odd_address_is_multiplied_like_everything_else():
 
 
 @pytest.mark.processes
-def test_worker_processes_share_a_temporary_store_to_the_same_all_bits(expected, client):
+def test_worker_processes_share_a_temporary_store_to_the_same_bits(expected, client):
     with client.as_current():
         assert all_bits(train(SOLVERS["regions"])) == expected("regions")
 
 
 @pytest.mark.processes
-def test_dask_arrays_of_other_blocks_give_the_same_all_bits(expected, client):
+def test_dask_arrays_of_other_blocks_give_the_same_bits(expected, client):
     x, y = digits()
     with client.as_current():
         made = ADMMClassifier(
@@ -147,7 +147,7 @@ def test_dask_arrays_of_other_blocks_give_the_same_all_bits(expected, client):
 
 
 @pytest.mark.parametrize("solver", ["relaxed", "block"])
-def test_regression_of_several_targets_gives_the_same_all_bits(solver, tmp_path):
+def test_regression_of_several_targets_gives_the_same_bits(solver, tmp_path):
     x, _ = digits()
 
     def fit(run=None):
@@ -165,7 +165,7 @@ def test_regression_of_several_targets_gives_the_same_all_bits(solver, tmp_path)
     "solver", ["relaxed", BlockADMM(batch_size=8, agents=4)], ids=["relaxed", "block"]
 )
 @pytest.mark.parametrize("workers", [1, 3, 8])
-def test_many_chunks_on_any_number_of_threads_give_the_same_all_bits(workers, solver):
+def test_many_chunks_on_any_number_of_threads_give_the_same_bits(workers, solver):
     def fit():
         made = ADMMClassifier((8,), solver=solver, max_iter=2, tol=0, chunks=20, random_state=0)
         return all_bits(made.fit(*digits()))
@@ -201,7 +201,7 @@ def tasks_of(made):
 
 def summed(values):
     """Return the tree sum of values as a graph."""
-    made = graph._Tasks(plan())
+    made = graph.Graph(plan())
     leaves = [made.add(leaf, "leaf", i)(value) for i, value in enumerate(values)]
     return made.result(made.tree_sum(leaves, "test"))
 
@@ -286,6 +286,19 @@ def test_the_other_graphs_have_readable_keys_too():
     }
 
 
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_a_task_that_works_on_a_chunk_is_named_by_it_and_no_other_is(solver):
+    made = plan(solver)
+    shared = ("load", "sum", "solve", "keep", "save", "report")
+    for each in (graph.first(made), graph.iteration(made, step(3)), graph.finish(made, 3, 3, 9)):
+        for key, task in tasks(each).items():
+            if key.startswith(shared):
+                assert task_of(key) is None
+            else:
+                chunk = task.args[1 if key.startswith("start") else 2]
+                assert task_of(key) == f"chunk {chunk} ({key})"
+
+
 def test_no_two_tasks_share_a_key_whatever_the_iteration_the_stage_or_the_session():
     one, other = plan(), plan()
     keys = [
@@ -335,7 +348,7 @@ def test_sums_are_added_in_a_tree_that_only_their_number_decides(leaves, monkeyp
     made = summed(range(leaves))
     shape = list(range(leaves))
     for level in range(20):
-        shape = [tuple(group) for group in graph.groups(shape, level)]
+        shape = [tuple(group) for group in groups(shape, level)]
         if len(shape) == 1:
             break
     for scheduler in ("sync", "threads", "threads"):

@@ -129,7 +129,7 @@ def test_a_longer_limit_goes_on_to_what_a_straight_longer_run_gives(tmp_path, st
 
 def test_a_run_longer_than_a_flush_resumes_with_all_of_its_history(tmp_path, straight, monkeypatch):
     monkeypatch.setattr("dadmm.store.run.FLUSH_EVERY", 2)
-    monkeypatch.setattr("dadmm.store.run.HISTORY_ROWS", 4)
+    monkeypatch.setattr("dadmm.store.history.HISTORY_ROWS", 4)
     for limit in (1, 4, 5, ITERATIONS):
         run = tmp_path / "run"
         made = resume(run, max_iter=limit) if run.exists() else small(max_iter=limit, run=run).fit(
@@ -143,7 +143,7 @@ def test_a_run_longer_than_a_flush_resumes_with_all_of_its_history(tmp_path, str
 
 
 @pytest.mark.parametrize("iteration", [1, 3, ITERATIONS])
-def test_a_stopped_run_keeps_its_last_iteration_and_resumes_to_the_same_all_bits(
+def test_a_stopped_run_keeps_its_last_iteration_and_resumes_to_the_same_bits(
     tmp_path, straight, iteration
 ):
     model = small(run=tmp_path / "run")

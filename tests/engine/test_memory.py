@@ -7,11 +7,12 @@ import pytest
 from dask.utils import parse_bytes
 
 from dadmm.cluster.worker import BASE_BYTES
-from dadmm.engine.graph import FAN_IN
+from dadmm.engine.layout import FAN_IN
 from dadmm.engine.memory import SMALLEST, USABLE, chunk_rows, worker_bytes
 from dadmm.errors import OptionError, ShapeError
 from dadmm.networks.architecture import Architecture
 from dadmm.solvers.block.method import BlockADMM
+from dadmm.solvers.counts import counts_of
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.relaxed.method import RelaxedADMM
 from support.messages import naming
@@ -24,7 +25,8 @@ def problem(rows, features=100, hidden=(64, 64), dtype="float32"):
     return Problem(arch, "cross_entropy", 1e-3, rows, classes=10, dtype=dtype)
 
 
-CHUNKS, _, CHUNK_BYTES = SOLVER.granularity(problem(1))
+WANTED = counts_of(SOLVER).granularity(SOLVER, problem(1))
+CHUNKS, CHUNK_BYTES = WANTED.fewest, WANTED.most_bytes
 
 
 def auto(rows, **options):
@@ -195,8 +197,10 @@ def test_block_admm_counts_its_parameters_not_squares_of_widths():
 
 def test_a_task_of_the_grid_counts_one_block():
     deep = problem(1000, hidden=(512,) * 8)
-    fused = BlockADMM(blocks=9).footprint(deep, 4, 2)
-    grid = BlockADMM(blocks=9, schedule="grid").footprint(deep, 4, 2)
+    fused, grid = (
+        counts_of(solver).footprint(solver, deep, 4, 2)
+        for solver in (BlockADMM(blocks=9), BlockADMM(blocks=9, schedule="grid"))
+    )
     assert fused.visit - grid.visit > 4 * 4 * 5 * 512**2  # four arrays of float32
 
 

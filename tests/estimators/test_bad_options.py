@@ -66,7 +66,7 @@ RELAXED = {"name": "relaxed"}
         ("solver", {"validation_fraction": 1}, ["validation_fraction=1", "below 1"]),
         ("solver", {"learning_rate": np.nan}, ["learning_rate=nan", "above 0"]),
         ("solver", 5, ["solver=5", "block, relaxed"]),
-        ("solver", RelaxedADMM, ["solver", "block, relaxed", "object"]),
+        ("solver", RelaxedADMM, ["solver=RelaxedADMM", "object"]),
         ("alpha", -1, ["alpha=-1", "0"]),
         ("alpha", "x", ["alpha='x'", "number"]),
         ("alpha", None, ["alpha=None", "number"]),

@@ -28,7 +28,7 @@ def test_history_goes_on_across_flushes(tmp_path, place):
 
 
 def test_a_long_history_is_chunked_and_stays_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("dadmm.store.run.HISTORY_ROWS", 4)
+    monkeypatch.setattr("dadmm.store.history.HISTORY_ROWS", 4)
     monkeypatch.setattr("dadmm.store.run.FLUSH_EVERY", 3)
     run = Run.create(tmp_path / "run", {})
     for k in range(1, 12):

@@ -6,7 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-method.md"
+from support.places import ROOT
+
+PAGE = ROOT / "docs" / "how-to" / "write-a-method.md"
 NAME = "method_of_the_page"
 
 

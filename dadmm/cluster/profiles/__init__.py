@@ -1,4 +1,4 @@
-"""Cluster profiles: YAML that says where to compute, found by name, file or Dask's configuration.
+"""Find cluster profiles: YAML that says where to compute.
 
 A profile is one of ::
 
@@ -12,9 +12,8 @@ A profile is one of ::
       cores: 1
       memory: 4GiB
 
-`KEYS` says what else it may have.  A path that ends in .yaml or .yml is a file that holds one; a
-name is looked up in Dask's configuration, under ``dadmm.profiles``, and then among those that come
-with dadmm.
+`KEYS` lists its other keys.  A path that ends in .yaml or .yml is a profile's file.  A name is
+looked up in Dask's configuration, under ``dadmm.profiles``, and then among dadmm's own profiles.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ import yaml
 from dask.utils import format_bytes, parse_bytes, parse_timedelta
 
 from dadmm.cluster.worker import BASE_BYTES
-from dadmm.errors import InputError, OptionError, nearest
+from dadmm.errors import InputError, OptionError, unknown
 
 SETTING = "dadmm.profiles"
 FILES = (".yaml", ".yml")
-# What a profile may have, and of what kind.
+# The keys of a profile: the types of the value, and words for it.
 KEYS: dict[str, tuple[tuple[type, ...], str]] = {
     "about": ((str,), "text"),
     "extends": ((str,), "the name of another profile"),
@@ -52,38 +51,37 @@ KEYS: dict[str, tuple[tuple[type, ...], str]] = {
     "extra": ((str,), "which of dadmm's extras brings them"),
     "places": ((dict,), "where options of the class stand for workers, memory_limit, ..."),
 }
-# What a place may be for; "certificates" is one for a folder of them only.
+# The options that may have a place in a class; "certificates" takes a folder of them only.
 PLACES = ("workers", "memory_limit", "dashboard", "tls", "certificates")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile, checked.
+    """A profile whose values were checked.
 
     Parameters
     ----------
     name : str
-        Or the path of its file.
+        The name, or the path of the file.
     scheduler : str or None
         "threads".
     address : str or None
         The address of a scheduler, or a scheduler file.
     cluster : dict
-        "type", a dotted name, and the options of that class.
+        "type", the dotted name of a class, and the options of that class.
     workers : int or None
-        How many.
+        The number of workers.
     tls : bool or str
-        Whether to talk over TLS: True with certificates of this cluster alone, text with those in
-        a folder.
+        True for TLS with certificates of this cluster alone; text for certificates in a folder.
     timeout : str, int or float
-        How long until the first worker must be there.
+        The time in which the first worker must come.
     replace : bool
-        Whether workers that are lost are asked for again.
+        Whether to ask again for workers that are lost.
     needs, extra : list of str, str or None
-        Modules that must be there, and the extra of dadmm that brings them.
+        Modules that must be installed, and the extra of dadmm that installs them.
     places : dict
-        For "workers", "memory_limit", "dashboard" and "tls": the option of the class that they
-        are, dotted where it lies in another.
+        The option of the class for each of "workers", "memory_limit", "dashboard" and "tls"; dots
+        lead to an option inside another.
     about : str
         One line for people.
     """
@@ -107,17 +105,17 @@ class Profile:
         return seconds(self.timeout, f"profile {self.name!r}")
 
     def options(self) -> dict[str, Any]:
-        """Return the options of the class, the caller's to change."""
+        """Return a copy of the options of the class."""
         return deepcopy({k: v for k, v in self.cluster.items() if k != "type"})
 
     def put(self, options: dict[str, Any], what: str, value: Any) -> bool:
-        """Put a value where the class has it; return whether it has a place for it."""
+        """Set the option that `what` is in this class; return whether it has one."""
         for place in self._places(what):
             put(options, place, value)
         return bool(self._places(what))
 
     def get(self, options: Mapping[str, Any], what: str) -> list[Any]:
-        """Return the values that there are where the class has something."""
+        """Return the values that are set of the options that `what` is in this class."""
         found = []
         for place in self._places(what):
             inner: Any = options
@@ -131,12 +129,13 @@ class Profile:
         return [found] if isinstance(found, str) else list(found)
 
     def make(self) -> Any:
-        """Return what makes the cluster, once all that it needs is known to be installed.
+        """Import the class of the cluster.
 
         Raises
         ------
         OptionError
-            If something is not installed; the message says how to.  If there is no such class.
+            If a module is not installed (the message says how to install it), or the class does not
+            exist.
         """
         where, dotted = f"profile {self.name!r}", str(self.cluster["type"])
         module, _, name = dotted.rpartition(".")
@@ -147,25 +146,22 @@ class Profile:
         except (ImportError, AttributeError) as error:
             raise OptionError(f"{where}: {dotted} cannot be imported: {error}") from error
         if not callable(made):
-            raise OptionError(f"{where}: {dotted} is no class of a cluster")
+            raise OptionError(f"{where}: {dotted} is not a class")
         return made
 
     def _installed(self, needed: str) -> None:
         if not needed or find_spec(needed) is None:
-            extra = f"pip install 'dadmm[{self.extra}]'" if self.extra else "install what has it"
+            extra = f"pip install 'dadmm[{self.extra}]'" if self.extra else "install it"
             cure = extra if needed else "give type as module.Class"
             raise OptionError(f"profile {self.name!r} needs the package {needed!r}: {cure}")
 
 
 def put(options: dict[str, Any], place: str, value: Any) -> None:
-    """Set an option; where dots say so, in those that lie in others."""
+    """Set an option; dots in `place` lead to an option inside another."""
     *outer, last = place.split(".")
     for name in outer:
         options = options.setdefault(name, {})
     options[last] = value
-
-
-# --------------------------------------------------------------------------------------- finding
 
 
 def shipped() -> list[str]:
@@ -185,15 +181,15 @@ def find(name: str | Path) -> Profile:
     Raises
     ------
     InputError
-        If there is none, or its file cannot be read.
+        If the profile does not exist, or its file cannot be read.
     OptionError
-        If it has a key that does not exist, or a value that makes no sense.
+        If it has an unknown key, or a value that its key cannot have.
     """
     return _checked(str(name), _content(str(name), ()))
 
 
 def _content(name: str, below: tuple[str, ...]) -> dict[str, Any]:
-    """Return what a profile says, over what those say that it extends.
+    """Return the keys of a profile, laid over those of the profiles that it extends.
 
     A profile of the user's may extend the one of the same name that comes with dadmm.
     """
@@ -210,23 +206,14 @@ def _content(name: str, below: tuple[str, ...]) -> dict[str, Any]:
     elif below and name in {*own, *shipped()}:
         raise OptionError(f"profile {name!r} extends itself: {' -> '.join(below)}")
     else:
-        raise _no_profile(name, own)
+        known = unknown("profile", name, {*shipped(), *own})
+        raise OptionError(f"{known}, and files that end in .yaml")
     if key in below:
         raise OptionError(f"profile {name!r} extends itself: {' -> '.join(below)}")
     _check(name, content)
     if "extends" not in content:
         return dict(content)
     return _over(_content(content["extends"], (*below, key)), content)
-
-
-def _no_profile(name: str, own: Mapping[str, Any]) -> OptionError:
-    known = sorted({*shipped(), *map(str, own)})
-    guess = nearest(name, known)
-    cure = f"did you mean {guess!r}? " if guess else ""
-    return OptionError(
-        f"no profile is called {name!r}: {cure}known: {', '.join(known)}, and files that end in "
-        ".yaml"
-    )
 
 
 def _read(path: Path) -> Any:
@@ -241,7 +228,7 @@ def _read(path: Path) -> Any:
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one tree laid over another; of two options of different classes, the upper's alone."""
+    """Return one tree of options laid over another; where both have a value, the upper one's."""
     found = dict(below)
     for key, value in above.items():
         under = found.get(key)
@@ -252,24 +239,19 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-# -------------------------------------------------------------------------------------- checking
-
-
 def _check(name: str, content: Any) -> None:
     where = f"profile {name!r}"
     if not isinstance(content, Mapping):
         raise OptionError(f"{where} has no keys: it needs one of scheduler, address, cluster")
     for key, value in content.items():
         if key not in KEYS:
-            guess = nearest(key, KEYS)
-            cure = f"did you mean {guess!r}? " if guess else ""
-            raise OptionError(f"{where} has no key {key!r}: {cure}known: {', '.join(KEYS)}")
+            raise unknown(f"key of {where}", key, KEYS)
         kinds, words = KEYS[key]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise OptionError(f"{where}: {key}={value!r}: use {words}")
     for place in content.get("places", {}):
         if place not in PLACES:
-            raise OptionError(f"{where}: places has {place!r}: known: {', '.join(PLACES)}")
+            raise unknown(f"key of places in {where}", place, PLACES)
 
 
 def _checked(name: str, content: Mapping[str, Any]) -> Profile:
@@ -283,7 +265,9 @@ def _checked(name: str, content: Mapping[str, Any]) -> Profile:
     if content.get("scheduler", "threads") != "threads":
         raise OptionError(f"{where}: scheduler={content['scheduler']!r}: use threads")
     if not isinstance(content.get("cluster", {"type": ""}).get("type"), str):
-        raise OptionError(f"{where}: cluster has no type: name the class, such as {EXAMPLE}")
+        raise OptionError(
+            f"{where}: cluster has no type: name the class, such as distributed.LocalCluster"
+        )
     known = {each.name for each in fields(Profile)}
     made = Profile(name, **{key: value for key, value in content.items() if key in known})
     if made.workers is not None and made.workers < 1:
@@ -292,11 +276,8 @@ def _checked(name: str, content: Mapping[str, Any]) -> Profile:
     return made
 
 
-EXAMPLE = "distributed.LocalCluster"
-
-
 def seconds(value: str | float, where: str) -> float:
-    """Return a time in seconds; raise `OptionError` for what is none, or not positive."""
+    """Return a time in seconds; raise `OptionError` unless it is a positive time."""
     try:
         found = float(parse_timedelta(value))
     except (ValueError, KeyError, TypeError, OverflowError):
@@ -307,7 +288,7 @@ def seconds(value: str | float, where: str) -> float:
 
 
 def check_memory(limit: int | str, where: str) -> None:
-    """Refuse, before any worker starts, what no worker could start with."""
+    """Refuse a memory limit in which no worker could start."""
     try:
         memory = parse_bytes(limit)
     except (ValueError, OverflowError) as error:

@@ -159,7 +159,7 @@ def _model(table: Any, inputs: tuple[int, ...], blocks: Sequence[Block]) -> Arch
     """Return the network's shape; `inputs` is the shape of the scaling of its features."""
     features = inputs[0] if len(inputs) == 1 else 0
     if not features:
-        raise InputError("it has no scaling of its inputs")
+        raise InputError("it has no scale of its inputs")
     if isinstance(table, dict) and "blocks" in table:
         return _chain(table, features, blocks)
     _fields("its network", table, "widths", "skips", "activation")

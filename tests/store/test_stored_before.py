@@ -1,15 +1,15 @@
 """Runs that earlier versions stored are loaded, resumed and found sound; see fixtures/README.md."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dadmm import load, resume
+from support.places import ROOT
 from support.terminal import command
 
-RUNS = sorted((Path(__file__).parent / "fixtures").glob("run-*/*.zip"))
+RUNS = sorted((ROOT / "tests" / "fixtures").glob("run-*/*.zip"))
 LAST, MOST = 2, 4
 
 

@@ -1,0 +1,241 @@
+"""Data frames of pandas and dask: their columns as a matrix, and predictions with their index."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Hashable, Sequence
+from functools import reduce
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import compute
+from dask.delayed import delayed
+
+from dadmm.data.arrays import as_matrix, check_finite, computing
+from dadmm.data.columns import Order, Summary, check_names, encode, kind, learn, number_type
+from dadmm.data.containers import Container, Task, add_up, check_width
+from dadmm.errors import DataError, unknown
+from dadmm.networks.form import Column, Form
+from dadmm.numerics.types import Array
+
+
+class Frame(Container):
+    """A pandas data frame."""
+
+    def __init__(self, frame: Any) -> None:
+        self.frame = frame
+        self.names = check_names(frame.columns, "x")
+
+    def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:
+        text = self._check(categorical)
+        if not len(self.frame):
+            raise DataError(f"x is empty: its shape is {self.frame.shape}")
+        if not text and missing == "refuse":
+            return ()
+        return learn(Summary.of_table(self.frame, "x"), list(self.frame.columns), missing, "x")
+
+    def _check(self, categorical: str) -> bool:
+        """Refuse columns that cannot be used; return whether any holds categories."""
+        if not len(self.frame.columns):
+            raise DataError("x has no columns")
+        kinds = {
+            name: kind(dtype)
+            for name, dtype in zip(self.frame.columns, self.frame.dtypes, strict=True)
+        }
+        other = [name for name, found in kinds.items() if found == "other"]
+        text = [name for name, found in kinds.items() if found == "category"]
+        if other or (text and categorical == "refuse"):
+            listed = ", ".join(str(name) for name in (other or text)[:10])
+            listed += self._example((other or text)[0])
+            cure = "convert" if other else "encode them with categorical='one_hot',"
+            raise DataError(f"x has columns that are not numeric: {listed}; {cure} or drop them")
+        return bool(text)
+
+    def _example(self, name: Hashable) -> str:
+        """Return a note on the first cell of a column that is not a number."""
+        for row, cell in self.frame[name].items():
+            try:
+                float(cell)
+            except (TypeError, ValueError):
+                return f" (row {row} holds {str(cell)!r})"
+        return ""
+
+    def _select(self, form: Form, handle_unknown: str) -> tuple[Any, tuple[Any, ...], int]:
+        """Return the columns of training, the arguments of `encode` for them, and their width."""
+        order = self._order(form)
+        frame = self.frame if order is None else self.frame[list(form.names or ())]
+        type(self)(frame)._check("one_hot" if form.columns else "refuse")
+        count = len(frame.columns)
+        columns = form.columns or (Column(),) * count
+        check_width(count, len(columns))
+        types = [
+            np.dtype(np.uint8) if c.categories is not None else number_type(frame.dtypes.iloc[i])
+            for i, c in enumerate(columns)
+        ]
+        dtype = np.result_type(*types)
+        return frame, (columns, dtype, handle_unknown, "x"), sum(c.width for c in columns)
+
+    def matrix(self, form: Form) -> Any:
+        frame, encoding, _ = self._select(form, "error")
+        return as_matrix(encode(frame, *encoding))
+
+    def apply(self, task: Task) -> Any:
+        frame, encoding, width = self._select(task.form, task.handle_unknown)
+        check_width(width, task.features)
+        return self._predict(frame, task, encoding)
+
+    def _predict(self, frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
+        if not len(frame):
+            raise DataError(f"x is empty: its shape is {frame.shape}")
+        return _predict_frame(frame, task, encoding)
+
+    def split(self, names: Sequence[str]) -> tuple[Container, Any]:
+        for name in names:
+            if name not in self.frame.columns:
+                raise unknown("column of x", name, self.frame.columns)
+        y = self.frame[names[0] if len(names) == 1 else list(names)]
+        rest = self.frame[[c for c in self.frame.columns if c not in names]]
+        return type(self)(rest), self._targets(y)
+
+    def _targets(self, y: Any) -> Any:
+        return numpy_values(y, "y")
+
+    def check_order(self, order: Order, name: str) -> None:
+        """Raise `DataError` if `name` has the same index labels in another order.
+
+        If the labels differ, they do not say which rows belong together; rows then match by
+        position.
+        """
+        Order.of(self.frame).check(order, name)
+
+
+def _predict_frame(frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
+    """Return predictions for a pandas frame, with its index."""
+    import pandas as pd
+
+    values = task.empty()
+    if len(frame):  # a lazy frame may have partitions without rows
+        block = encode(frame, *encoding)
+        check_finite(block, "x")
+        values = task.function(block, "x")
+    if task.labels is None:
+        return pd.Series(values, index=frame.index, name=task.name)
+    return pd.DataFrame(values, index=frame.index, columns=list(task.labels))
+
+
+def numpy_values(values: Any, name: str) -> Array:
+    """Return a pandas Series or frame of targets as a NumPy array.
+
+    Raises
+    ------
+    DataError
+        For a missing value, with its row.
+    """
+    missing = values.isna().to_numpy(dtype=bool)
+    if missing.any():
+        row = values.index[int(missing.reshape(len(values), -1).any(axis=1).argmax())]
+        raise DataError(f"{name} has a missing value (NaN) in row {row}: fill it or drop the row")
+    found = np.asarray(values.to_numpy())
+    texts = found.dtype.kind == "O" and len(found) and all(isinstance(v, str) for v in found.flat)
+    return found.astype(str) if texts else found
+
+
+class LazyFrame(Frame):
+    """A dask data frame; it does not know its number of rows, so one pass counts them."""
+
+    def __init__(self, frame: Any) -> None:
+        super().__init__(frame)
+        self._parts: list[Any] = []
+        self._orders: tuple[Order, ...] = ()
+        self._others: dict[str, Order] = {}
+
+    def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:
+        text = self._check(categorical)
+        # The pass also counts the rows and checks the cells, so it is made in any case.
+        columns = learn(self._summary(), list(self.frame.columns), missing, "x")
+        return columns if text or missing == "impute" else ()
+
+    def _check(self, categorical: str) -> bool:
+        if not self.frame.npartitions:
+            raise DataError("x is empty: it has no partitions")
+        return super()._check(categorical)
+
+    def _example(self, name: Hashable) -> str:
+        return ""  # looking for one would compute the frame
+
+    def _summary(self) -> Summary:
+        self._parts = self.frame.to_delayed()
+        tasks = [delayed(_summarise)(part) for part in self._parts]
+        with computing("x"):
+            found, self._orders = zip(*compute(*tasks), strict=True)
+        if not sum(summary.rows for summary in found):
+            raise DataError("x is empty: it has no rows")
+        return add_up(found, list(self.frame.columns))
+
+    def matrix(self, form: Form) -> Any:
+        frame, encoding, width = self._select(form, "error")
+        parts = self._parts
+        if frame is not self.frame or not parts:
+            parts = frame.to_delayed()
+            self._orders = _count_rows(parts, "x")
+        for name, order in self._others.items():
+            self.check_order(order, name)
+        return _array(parts, self._orders, encode, encoding, encoding[1], width)
+
+    def _predict(self, frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
+        meta = _predict_frame(frame._meta, task, encoding)
+        return frame.map_partitions(_predict_frame, delayed(task, pure=True), encoding, meta=meta)
+
+    def _targets(self, y: Any) -> Any:
+        return dask_values(y, "y")[0]
+
+    def check_order(self, order: Order, name: str) -> None:
+        if self._orders:
+            reduce(operator.add, self._orders).check(order, name)
+        else:
+            self._others[name] = order  # `matrix` compares it, once it has counted the rows
+
+
+def _summarise(part: Any) -> tuple[Summary, Order]:
+    return Summary.of_table(part, "x"), Order.of(part)
+
+
+def _count_rows(parts: Sequence[Any], name: str) -> tuple[Order, ...]:
+    """Return the rows of each partition, in one pass."""
+    with computing(name):
+        return tuple(compute(*[delayed(Order.of)(part) for part in parts]))
+
+
+def dask_values(values: Any, name: str) -> tuple[Any, Order]:
+    """Return a dask Series or frame of targets as a dask array of known chunks, and its rows.
+
+    The array is made of the partitions that were counted: Dask may join the partitions of a frame
+    of fewer columns.
+    """
+    parts = values.to_delayed()
+    orders = _count_rows(parts, name)
+    meta = numpy_values(values._meta, name)
+    width = len(values.columns) if meta.ndim == 2 else None
+    array = _array(parts, orders, numpy_values, (name,), meta.dtype, width)
+    return array, reduce(operator.add, orders)
+
+
+def _array(
+    parts: Sequence[Any],
+    orders: Sequence[Order],
+    task: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    dtype: Any,
+    width: int | None,
+) -> Any:
+    """Return a dask array of ``task(part, *arguments)`` for each partition that has rows."""
+    tail = () if width is None else (width,)
+    blocks = [
+        da.from_delayed(delayed(task)(part, *arguments), (order.rows, *tail), dtype)
+        for part, order in zip(parts, orders, strict=True)
+        if order.rows
+    ]
+    if not blocks:
+        raise DataError("x is empty: it has no rows")
+    return da.concatenate(blocks)
