@@ -143,6 +143,23 @@ def test_words_are_joined_as_english_does():
     assert either(["a, 1 or more", "b"]) == "a, 1 or more, or b"
 
 
+def test_options_of_a_method_of_ones_own_are_checked_before_training():
+    @dataclass(frozen=True)
+    class Mine(dadmm.Solver):
+        rate: float = option(0.5, above=0, means="Length of a step.")
+        rounds: int = 3
+
+        layout = visit = update = None
+
+    x = np.eye(4)
+    for solver, words in (
+        (Mine(rate=0), "rate=0: use a number above 0"),
+        (Mine(rounds=1.5), "rounds=1.5: use a whole number"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            dadmm.ADMMClassifier((2,), solver=solver).fit(x, [0, 1, 0, 1])
+
+
 # ---------------------------------------------------------------------------------- docstrings
 
 

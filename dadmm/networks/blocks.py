@@ -9,7 +9,7 @@ of its own and has no such product.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -21,7 +21,7 @@ from dadmm.numerics.activations import ACTIVATIONS, PIECEWISE, get_activation
 from dadmm.numerics.nonnegative import SWEEPS, codes
 from dadmm.numerics.types import Array
 from dadmm.numerics.workspace import Workspace
-from dadmm.options import REQUIRED, check_options, documented, option
+from dadmm.options import REQUIRED, check_options, documented, option, options_of
 
 Params = Mapping[str, Array]
 Shapes = dict[str, tuple[int, ...]]
@@ -268,7 +268,7 @@ def block_to_table(block: Block) -> dict[str, Any]:
     """Return a description in plain values, from which `block_from_table` rebuilds some kinds."""
     for kind, made in KINDS.items():
         if type(block) is made:
-            shown = {f.name: getattr(block, f.name) for f in fields(KINDS[kind]) if f.init}
+            shown = {name: getattr(block, name) for name in options_of(made)}
             plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in shown.items()}
             return {"kind": kind, **plain}
     # Extra entries distinguish blocks of the same kind.
@@ -292,7 +292,7 @@ def block_from_table(table: Mapping[str, Any]) -> Block:
             f"a block of kind {kind!r} cannot be rebuilt from a stored table, which holds no code: "
             "pass the solver object, as solver="
         )
-    known = [f.name for f in fields(KINDS[kind]) if f.init]
+    known = options_of(KINDS[kind])
     for name in options:
         if name not in known:
             raise unknown(f"option of a {kind} block", name, known)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,9 @@ def make_solver(solver: str | Solver | Mapping[str, Any]) -> Solver:
     name = options.pop("name", DEFAULT)
     if not isinstance(name, str) or name not in STORED:
         raise unknown("solver", name, SOLVERS)
-    known = [field.name for field in fields(STORED[name])]
+    known = options_of(STORED[name])
     for option, value in options.items():
-        homes = [s for s in SOLVERS if option in {f.name for f in fields(SOLVERS[s])}]
+        homes = [s for s in SOLVERS if option in options_of(SOLVERS[s])]
         if option not in known and homes:
             raise OptionError(
                 f"the {name} solver has no option {option!r}: it belongs to {homes[0]!r}, which "
