@@ -38,8 +38,8 @@ from threadpoolctl import threadpool_limits
 import dadmm
 from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.solvers.problem import Chunk, Problem
-from dadmm.solvers.sums import combine
 from dadmm.solvers.solver import iterate
+from dadmm.solvers.sums import combine
 
 CLASSES = 10
 WORKERS = (1, 2)

@@ -13,8 +13,8 @@ from dadmm.cluster.worker import WORKER_SETTINGS
 from dadmm.engine.memory import USABLE, worker_bytes
 from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
-from dadmm.solvers.registry import make_solver
 from dadmm.solvers.problem import Problem
+from dadmm.solvers.registry import make_solver
 
 pytestmark = pytest.mark.processes
 
