@@ -220,13 +220,13 @@ def test_a_run_killed_after_it_converged_does_not_iterate_on(tmp_path, monkeypat
 def test_a_run_that_diverges_says_so_and_keeps_the_last_good_iteration(
     place, tmp_path, straight, monkeypatch, solver
 ):
-    solve = type(solver).solve
+    update = type(solver).update
     calls = []
 
     def infinite(self, problem, layer, *args):
-        new, details = solve(self, problem, layer, *args)
+        new, details = update(self, problem, layer, *args)
         calls.append(layer)
-        # In the third iteration: each solves 3 layers and a readout, or 2 blocks in 2 rounds.
+        # In the third iteration: each updates 3 layers and a readout, or 2 blocks in 2 rounds.
         if len(calls) == 2 * 4 + 1:
             details = dict.fromkeys(details, math.inf)
             new = {name: np.full_like(array, np.nan) for name, array in new.items()}
@@ -235,7 +235,7 @@ def test_a_run_that_diverges_says_so_and_keeps_the_last_good_iteration(
     run = tmp_path / "run" if place == "folder" else None
     model = small(run=run)
     with monkeypatch.context() as patched:
-        patched.setattr(type(solver), "solve", infinite)
+        patched.setattr(type(solver), "update", infinite)
         with pytest.raises(DivergenceError) as caught:
             model.fit(*data())
     message = str(caught.value)
