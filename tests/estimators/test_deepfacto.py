@@ -170,7 +170,7 @@ def test_the_first_block_may_be_one_of_factors():
         (DeepFacto(4, solver="relaxed"), OptionError, ["solver='block'", "'relaxed'"]),
         (DeepFacto(4, (2.5,)), OptionError, ["hidden_layer_sizes=(2.5,)"]),
         (DeepFacto(4, head_layer_sizes=3), OptionError, ["head_layer_sizes=3"]),
-        (DeepFacto(4, factor_weight=0), OptionError, ["weight=0.0"]),
+        (DeepFacto(4, factor_weight=0), OptionError, ["factor_weight=0"]),
         (ADMMClassifier(solver="nmf"), OptionError, ["solver='nmf'", "dadmm.NMF"]),
     ],
 )

@@ -102,7 +102,7 @@ FORGED = {
     "activation": (setting("network", "activation", "rellu"), ["activation", "'rellu'", "'relu'"]),
     "no name": (setting("network", "activation", ["relu"]), ["activation=['relu']"]),
     "loss": (setting("target", "loss", "hing"), ["loss", "'hing'", "'hinge'"]),
-    "flat": (setting("target", "flat", 1), ["flat=1", "True or False"]),
+    "flat": (setting("target", "flat", 1), ["flat=1", "true or false"]),
     "no classes": (setting("target", "classes", None), ["cross_entropy", "classes"]),
     "no inputs": (setting("inputs", None), ["inputs"]),
     "names": (setting("inputs", "names", ["a", "b"]), ["columns", "network"]),
@@ -127,7 +127,7 @@ FORGED = {
     "block": (chain("blocks", 0, {"kind": "exec"}), ["'exec'", "solver"]),
     "options": (chain("blocks", 0, "hook", 1), ["dense", "'hook'"]),
     "a list as kind": (chain("blocks", 0, {"kind": []}), ["kind", "solver"]),
-    "a list as activation": (chain("blocks", 0, "activation", []), ["activation=[]", "dense"]),
+    "a list as activation": (chain("blocks", 0, "activation", []), ["Dense", "activation=[]"]),
     "a wide block": (chain("blocks", 0, "width", 2**60), ["b_1", "(1152921504606846976,)"]),
     "too few options": (chain("blocks", 0, {"kind": "dense"}), ["block", "'width'"]),
     "too many factors": (
@@ -137,7 +137,7 @@ FORGED = {
     "other factors": (factors("n_components", 5), ["s_2", "(4, 8)", "(5, 8)"]),
     "no sweeps": (factors("sweeps", 0), ["sweeps=0", "1"]),
     "endless sweeps": (factors("sweeps", 2**70), ["sweeps", "10000"]),
-    "a large penalty": (factors("l2", 10**400), ["l2", "float"]),
+    "a large penalty": (factors("l2", 10**400), ["l2", "401 digits"]),
     "a bad penalty": (factors("l1", -1.0), ["l1=-1.0"]),
     "a bad start": (factors("init", "nnsvd"), ["init", "'nnsvd'", "'nndsvd'"]),
     "a dictionary below 0": (
