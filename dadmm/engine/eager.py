@@ -104,12 +104,20 @@ class Plain(TaskLayout):
         return sums
 
     def _solve(
-        self, layer: int, save: str | None, start: Arrays, weights: Arrays, sums: Sums
+        self,
+        layer: int,
+        save: str | None,
+        start: Arrays,
+        weights: Arrays,
+        sums: Sums,
+        updates: bool = True,
     ) -> dict[str, Any]:
         plan = self.plan
         known = {name: self.constants[name] for name in plan.layout.constants_of(layer)}
         given = {**sums, **known}
-        new = tasks.update(plan.solver, plan.problem, layer, start, weights, given)
+        new = tasks.kept(weights, sums)
+        if updates:
+            new = tasks.update(plan.solver, plan.problem, layer, start, weights, given)
         if save is not None:
             self.params |= {name: new[name] for name in plan.layout.layers[layer]}
         return new

@@ -94,7 +94,8 @@ class TaskLayout:
             for layer in start if last else each.updates:
                 call = self.add(solve, "solve-weights", k, j, layer)
                 total = totals.get(layer, totals.get(0, {}))
-                weights[layer] = call(layer, save, start[layer], weights[layer], total)
+                given = start[layer], weights[layer], total
+                weights[layer] = call(layer, save, *given, layer in each.updates)
         return self.add(report, "report", k)(list(weights.values()))
 
 

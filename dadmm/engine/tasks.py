@@ -19,7 +19,7 @@ from dadmm.numerics.workspace import lasting
 from dadmm.solvers.parts import Pace, Part
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.solver import Solver, Weights, call, summary
-from dadmm.solvers.sums import Sums, combine
+from dadmm.solvers.sums import Sums, combine, numbers
 
 CHUNK = "chunk"
 
@@ -129,6 +129,11 @@ def update(
     return {**now, **new, "details": now.details | details}
 
 
+def kept(weights: Mapping[str, Any], sums: Sums) -> dict[str, Any]:
+    """Return a layer's arrays as they are, with the numbers of a pass that does not update it."""
+    return {**weights, "details": {**numbers(sums), **weights.get("details", {})}}
+
+
 def solve(
     plan: Plan,
     layer: int,
@@ -136,17 +141,23 @@ def solve(
     start: Arrays,
     weights: dict[str, Any],
     sums: Sums,
+    updates: bool = True,
 ) -> dict[str, Any]:
     """Update a layer's weights from the total, and return them for the next pass.
+
+    A pass that does not update the layer leaves its weights as they are.
 
     After the last pass, store them in the group `save` and return only the layer's numbers for
     the report.
     """
     with phase(plan.session, "solve"):
-        names = plan.layout.constants_of(layer)
-        known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
-        given = (aligned(arrays) for arrays in (start, weights, {**sums, **known}))
-        new = update(plan.solver, plan.problem, layer, *given)
+        if updates:
+            names = plan.layout.constants_of(layer)
+            known = {name: plan.run.blocks.get(f"constants/{name}") for name in names}
+            given = (aligned(arrays) for arrays in (start, weights, {**sums, **known}))
+            new = update(plan.solver, plan.problem, layer, *given)
+        else:
+            new = kept(weights, sums)
         if save is None:
             return new
         stored = plan.layout.layers[layer]

@@ -20,12 +20,15 @@ import numpy as np
 
 from dadmm.errors import OptionError
 from dadmm.numerics.algebra import square
-from dadmm.numerics.types import Arrays
+from dadmm.numerics.types import Array, Arrays
 from dadmm.solvers import evaluate
 from dadmm.solvers.parts import Layout, Part, Pass, Phase, Schedule
 from dadmm.solvers.problem import Chunk, Problem
-from dadmm.solvers.stopping import StepBelow, Stopping
+from dadmm.solvers.stopping import HeldOut, StepBelow, Stopping
 from dadmm.solvers.sums import Sums, numbers
+
+# `Part.work` of parts that evaluate on the rows that `HeldOut` holds out.
+HELD_OUT = "held out"
 
 
 class Weights(dict[str, Any]):
@@ -106,8 +109,7 @@ class Solver(ABC):
     ) -> tuple[Arrays, Sums]:
         """Return a layer's new arrays, and numbers for the report.
 
-        Called once per pass for each layer that the pass updates, and for every layer after an
-        iteration's last pass.
+        Called once per pass for each layer that the pass updates.
 
         Parameters
         ----------
@@ -141,7 +143,8 @@ class Solver(ABC):
         """Return the passes of a run over so many chunks.
 
         By default an iteration is one pass over all chunks, whose visits need all layers, all
-        state, inputs and targets; and the finished network is scored.
+        state, inputs and targets; and the finished network is scored.  Where `stopping` is
+        `HeldOut`, a second pass evaluates the network on the rows that `visit` leaves out.
         """
         layout = self.layout(problem)
         kept = (*layout.state, *layout.memory)
@@ -149,7 +152,10 @@ class Solver(ABC):
         visit = Part(
             "visit-chunk", reads=kept, writes=kept, layers=layers, x=True, y=problem.supervised
         )
-        return Schedule((Pass((visit,), layers),), after=(scoring(layout),))
+        passes = [Pass((visit,), layers)]
+        if isinstance(self.stopping, HeldOut):
+            passes.append(scoring(layout, held_out=True))
+        return Schedule(tuple(passes), after=(scoring(layout),))
 
     def prepare(self, problem: Problem, layer: int, params: Arrays) -> Arrays:
         """Return what visits need of a layer: its arrays, and what is derived from them.
@@ -159,12 +165,24 @@ class Solver(ABC):
         return params
 
     def evaluate(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
-        """Run the network forward on a chunk; return its losses and scores as sums."""
-        layout = self.layout(problem)
+        """Run the network forward on a chunk, or on its rows that are held out.
+
+        Returns
+        -------
+        dict
+            Losses and scores as sums, see `dadmm.solvers.evaluate.forward`.
+        """
+        layout, rows = self.layout(problem), None
+        if part.work == HELD_OUT and isinstance(self.stopping, HeldOut):
+            rows = self.stopping.split(chunk.rows, chunk.seed)[1]
         params: Arrays = {}
         for layer in layout.exported:
             params |= self.export(problem, layer, weights)
-        return evaluate.forward(problem, lambda x: layout.network.forward(params, x), chunk)
+
+        def predict(x: Array) -> Array:
+            return layout.network.forward(params, x)
+
+        return evaluate.forward(problem, predict, chunk, rows)
 
     def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
         """Return a layer's parameters under the names that the network has for them."""
@@ -180,6 +198,8 @@ class Solver(ABC):
         what `update` returns.
         """
         row = evaluate.training_row(problem, details) if "mass" in details else {}
+        if "forward_rows" in details:
+            row |= validation_row(self.score(problem, details))
         for name in ("step", "size"):
             squares = (v for key, v in details.items() if key.startswith(f"{name}_"))
             row[name] = float(sum(squares)) ** 0.5
@@ -200,10 +220,17 @@ def call(solver: Solver, problem: Problem, part: Part, weights: Arrays, chunk: C
     return (solver.evaluate if evaluates else solver.visit)(problem, part, weights, chunk)
 
 
-def scoring(layout: Layout) -> Pass:
-    """Return the pass that scores a finished network."""
+def scoring(layout: Layout, held_out: bool = False) -> Pass:
+    """Return the pass that scores a network, on all rows or on those that are held out."""
+    name, work = ("validate-chunk", HELD_OUT) if held_out else ("evaluate-chunk", None)
     layers = tuple(layout.exported)
-    return Pass((Part("evaluate-chunk", Phase.EVALUATE, layers=layers, x=True, y=True),), ())
+    return Pass((Part(name, Phase.EVALUATE, layers=layers, x=True, y=True, work=work),), ())
+
+
+def validation_row(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return the columns of history for scores on rows that are held out."""
+    names = {"validation_loss": "forward_loss", "validation_score": "train_score"}
+    return {column: scores[name] for column, name in names.items()}
 
 
 def summary(layer: int, weights: Weights, new: Arrays, sums: Sums) -> Sums:

@@ -79,6 +79,9 @@ class NoBetterLoss:
 class HeldOut:
     """Hold rows out; stop when the network gets no better on them, and keep the best iteration.
 
+    `Solver.visit` must learn from the first rows that `split` returns alone; the default passes
+    evaluate the network on the others.
+
     Parameters
     ----------
     fraction : float

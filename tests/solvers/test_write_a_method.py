@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import dask
 import numpy as np
@@ -14,7 +15,7 @@ from dadmm import ADMMClassifier, ADMMRegressor, load, resume
 from dadmm.errors import DadmmError, DivergenceError, OptionError, StoreError
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
-from dadmm.solvers import Chunk, Problem
+from dadmm.solvers import Chunk, HeldOut, Problem
 from dadmm.solvers.sums import combine
 from support.clusters import processes
 from support.messages import naming
@@ -111,6 +112,33 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(known, tmp_path):
     assert done.returncode == -signal.SIGKILL
     assert load(run, solver=method()()).n_iter_ == 2
     assert bits(resume(run, solver=method()())) == known
+
+
+class Held(method()):
+    """The same, with a quarter of the rows held out."""
+
+    stopping = HeldOut(fraction=0.25, patience=2)
+
+    def visit(self, problem, part, weights, chunk):
+        rows, _ = self.stopping.split(chunk.rows, chunk.seed)
+        seen = replace(chunk, inputs=chunk.inputs[rows], y=chunk.y[rows])
+        return super().visit(problem, part, weights, seen)
+
+
+def test_rows_held_out_stop_it_and_choose_the_iteration_that_is_kept():
+    model = train(solver=Held(), max_iter=60, tol=1e-4)
+    scores = model.history_["validation_score"].values
+    assert model.history_.attrs["status"] == "converged"
+    best = int(scores.argmax())
+    assert model.n_iter_ == len(scores) == best + 3
+    again = train(solver=Held(), max_iter=best + 1)
+    held = {name: array.tobytes() for name, array in again.network_.params.items()}
+    assert held == bits(model)
+    # The column is the accuracy of that network on these rows.
+    x, y = (part[:210] for part in load_digits(return_X_y=True))
+    rows = [70 * c + Held.stopping.split(70, (3, 0, c))[1] for c in range(3)]
+    rows = np.concatenate(rows)
+    assert scores[best] == pytest.approx(model.score(x[rows], y[rows]))
 
 
 def test_a_run_asks_for_the_solver_that_it_does_not_know(tmp_path):

@@ -10,13 +10,14 @@ from dadmm.networks.blocks import Dense, NMFBlock
 from dadmm.networks.chain import size
 from dadmm.numerics.activations import PIECEWISE, get_activation
 from dadmm.solvers.block.grid import Task
-from dadmm.solvers.block.options import HELD_OUT, BlockOptions
+from dadmm.solvers.block.options import BlockOptions
 from dadmm.solvers.counts import Counts, Footprint, Granularity, Work, target_bytes
 from dadmm.solvers.evaluate import EVALUATED
 from dadmm.solvers.nmf import counts
 from dadmm.solvers.nmf.dictionary import SWEEPS
 from dadmm.solvers.parts import Part, Phase
 from dadmm.solvers.problem import Problem
+from dadmm.solvers.solver import HELD_OUT
 
 # Calls from Python per mini-batch beside those of its blocks.
 PER_BATCH = 25

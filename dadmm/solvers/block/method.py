@@ -46,14 +46,14 @@ from dadmm.solvers.block.cut import frozen
 from dadmm.solvers.block.factor_span import FactorSpan
 from dadmm.solvers.block.learning_rate import plateau
 from dadmm.solvers.block.minibatch import Learner, Local, Span, per_chunk, steps
-from dadmm.solvers.block.options import HELD_OUT, BlockOptions
+from dadmm.solvers.block.options import BlockOptions
 from dadmm.solvers.counts import register
 from dadmm.solvers.evaluate import EVALUATED, final_scores, forward, training_row
 from dadmm.solvers.nmf.dictionary import STAGES, look, looked, settled
 from dadmm.solvers.parts import Layout, Part, Pass, Phase, Schedule
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.rows import batches
-from dadmm.solvers.solver import Solver, Weights, scoring
+from dadmm.solvers.solver import HELD_OUT, Solver, Weights, scoring, validation_row
 from dadmm.solvers.stopping import HeldOut, NoBetterLoss, Stopping, steady
 from dadmm.solvers.sums import Sums, combine, numbers
 
@@ -114,10 +114,7 @@ class BlockADMM(BlockOptions, Solver):
             for first in range(0, chunks, self.agents)
         ]
         if self.early_stopping:
-            validate = Part(
-                "validate-chunk", Phase.EVALUATE, layers=layers, x=True, y=True, work=HELD_OUT
-            )
-            rounds.append(Pass((validate,), ()))
+            rounds.append(scoring(self.layout(problem), held_out=True))
         after = (scoring(self.layout(problem)),)
         return Schedule(tuple(rounds), before=self._looks(problem), after=after)
 
@@ -246,10 +243,7 @@ class BlockADMM(BlockOptions, Solver):
         for name, value in numbers(sums).items():
             if (last or name in own) and not name.startswith(("rows", "max_")):
                 details[name] = before.get(name, 0) + value
-        if f"theta_{layer}" not in sums:
-            new = {name: weights[name] for name in self.parameters(problem, layer)}
-        else:
-            new = consensus.update(self, problem, layer, weights, sums)
+        new = consensus.update(self, problem, layer, weights, sums)
         factors = self.factors(problem, layer)
         if factors is not None and f"gram_{layer}" in sums:
             ((r, d),) = self.shapes(problem, layer).values()
@@ -284,9 +278,7 @@ class BlockADMM(BlockOptions, Solver):
             row["reconstruction_error"] = (totals["factor_error"] / totals["factor_energy"]) ** 0.5
             row["reseeded"] = totals["reseeded"]
         if "forward_rows" in details:
-            scores = self.score(problem, details)
-            row["validation_loss"] = scores["forward_loss"]
-            row["validation_score"] = scores["train_score"]
+            row |= validation_row(self.score(problem, details))
         row["step"] = sum(details[f"step_{t}"] for t in layers) ** 0.5
         row["size"] = sum(details[f"size_{t}"] for t in layers) ** 0.5
         return {name: float(value) for name, value in row.items()}

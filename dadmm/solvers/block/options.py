@@ -19,9 +19,6 @@ from dadmm.solvers.nmf.dictionary import check_features
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.stopping import HeldOut
 
-# `Part.work` of parts that evaluate on the rows held out.
-HELD_OUT = "held out"
-
 
 @dataclass(frozen=True)
 class BlockOptions:
