@@ -110,7 +110,7 @@ def method_of(model: Any, path: str, proba: bool, codes: bool) -> Callable[[Any]
         If the network of a run gives none of that kind.
     """
     if proba and codes:
-        raise InputError("probabilities or codes: leave out one")
+        raise InputError("both proba and codes are asked for: leave out one")
     if proba and not hasattr(model, "predict_proba"):
         kind = "factorization" if isinstance(model, NMF) else "regression"
         raise InputError(f"{path} is a {kind}: it has no probabilities; leave out proba")

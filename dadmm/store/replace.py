@@ -52,6 +52,8 @@ def replace_file(target: str | Path, content: bytes, *, new: bool = False) -> No
     """Write a file whole or not at all; a `new` one must not exist yet.  Errors as `writing`."""
     path = Path(target)
     with writing(path):
+        if "\0" in path.name:
+            raise InputError(f"{path} is no name of a file: choose another")
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}; make it first")
         if path.is_dir():

@@ -213,8 +213,8 @@ def test_what_visits_return_is_as_large_as_is_said(solver):
     one = problem(200, solver=solver)
     params = solver.initial(one, 0)
     weights = {}
-    for layer in solver.layout(one).layers:
-        ready = solver.prepare(one, layer, params)
+    for layer, names in solver.layout(one).layers.items():
+        ready = solver.prepare(one, layer, {name: params[name] for name in names})
         said = counts_of(solver).weights(solver, one, layer)[0].result
         assert sum(a.nbytes for a in ready.values()) == pytest.approx(said, rel=0.05, abs=64)
         weights |= ready
