@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster, default_client
 
 @contextmanager
 def processes(workers, current=True, **options):
-    """Start workers. Unlike Dask's defaults, nothing listens off loopback, nor is there a dashboard.
+    """Start workers. Nothing listens off loopback, and there is no dashboard, unlike by default.
 
     Parameters
     ----------
