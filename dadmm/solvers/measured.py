@@ -41,6 +41,7 @@ def measure(solver: Solver, problem: Problem, inputs: int) -> Footprint:
         with _peak() as peak:
             prepared[layer] = solver.prepare(problem, layer, own)
         making = max(making, peak())
+    _visits(solver, problem, inputs, prepared, SIZES[0])  # what only a first call takes
     found = [_visits(solver, problem, inputs, prepared, rows) for rows in SIZES]
     (least, sums), (most, _) = found
     row = max(0, -(-(most - least) // (SIZES[1] - SIZES[0])))

@@ -220,7 +220,7 @@ def test_a_run_without_iterations_has_a_report_too(monkeypatch):
     [
         ("report.pdf", ["report.pdf", ".html"]),
         ("nowhere/report.html", ["folder", "nowhere"]),
-        ("a\0.html", [".html", "file"]),
+        ("a\0.html", ["name", "file"]),
     ],
 )
 def test_a_report_that_cannot_be_written_is_one_line(run, path, words):

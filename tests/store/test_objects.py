@@ -23,7 +23,8 @@ pytest.importorskip("s3fs", reason="pip install 'dadmm[s3]'")
 pytest.importorskip("moto", reason="pip install 'moto[server]'")
 
 BUCKET = "s3://there"
-CHUNKS = 120  # two: the server takes ten milliseconds for each request
+# Two chunks of one hidden layer: the server takes ten milliseconds for each request.
+SMALL = {"chunks": 120, "hidden": (8,)}
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +60,12 @@ def bucket(tmp_path_factory):
 def digest(tmp_path_factory):
     """Give the digest of the parameters of a run in a folder."""
     with connection.connect():
-        return train(tmp_path_factory.mktemp("folder") / "run", chunks=CHUNKS)
+        return train(tmp_path_factory.mktemp("folder") / "run", **SMALL)
 
 
 @pytest.mark.processes
 def test_a_run_among_objects_is_killed_and_goes_on_to_the_same_bits(bucket, digest, tmp_path):
-    write_config(tmp_path, BUCKET, CHUNKS)
+    write_config(tmp_path, BUCKET, **SMALL)
     for name in ("x.npy", "y.npy"):
         bucket.put(str(tmp_path / name), f"{BUCKET}/{name}")
     command = [sys.executable, "-c", "from dadmm.app.cli import main; main()"]

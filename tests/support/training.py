@@ -10,17 +10,17 @@ Y = (X[:, 0] * X[:, 1] > 0).astype(int)
 ITERATIONS = 6
 
 
-def estimator(run, **options):
+def estimator(run, hidden=(8, 8), **options):
     """Return one that has six chunks to visit in each of its iterations."""
     given = {"solver": RelaxedADMM(), "max_iter": ITERATIONS, "tol": 0, "chunks": 40}
-    return ADMMClassifier((8, 8), random_state=0, run=str(run), **{**given, **options})
+    return ADMMClassifier(hidden, random_state=0, run=str(run), **{**given, **options})
 
 
 CONFIG = """[data]
 x = "{place}/x.npy"
 y = "{place}/y.npy"
 [model]
-hidden_layer_sizes = [8, 8]
+hidden_layer_sizes = {hidden}
 max_iter = 6
 tol = 0
 chunks = {chunks}
@@ -37,8 +37,10 @@ def train(run, callback=None, **options):
     return parameter_digest(estimator(run, **options).fit(X, Y, callback=callback))
 
 
-def write_config(folder, place=None, chunks=40):
+def write_config(folder, place=None, hidden=(8, 8), chunks=40):
     """Write a config that trains what `train` does, and its data."""
     np.save(folder / "x.npy", X)
     np.save(folder / "y.npy", Y)
-    (folder / "train.toml").write_text(CONFIG.format(place=place or folder, chunks=chunks))
+    (folder / "train.toml").write_text(
+        CONFIG.format(place=place or folder, hidden=list(hidden), chunks=chunks)
+    )
