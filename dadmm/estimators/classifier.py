@@ -132,6 +132,10 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         right = predicted == y
         return float(np.average(right if y.ndim == 1 else right.all(axis=1), weights=weights))
 
+    @property
+    def _columns(self) -> int:
+        return int(self.n_outputs_) if self._multi_label else 1
+
     def _truth(self, y: Any, rows: int) -> Array:
         y = targets.as_column(y, rows)
         if self._multi_label:

@@ -185,11 +185,16 @@ class Supervised(Trained):
                 predicted = predicted.compute()
             predicted, y = compute(predicted, arrays.unwrap(y))
         predicted = np.asarray(predicted)
-        y = self._truth(y, len(predicted))
+        y = self._truth(y, predicted.size // self._columns)  # samples may have many dimensions
         weights = rows_of(container, sample_weight)
         if weights is not None:
             weights = np.asarray(targets.as_weights(weights, y))[:, 0]
         return predicted.reshape(y.shape), y, weights
+
+    @property
+    def _columns(self) -> int:
+        """How many numbers or labels are predicted for a sample."""
+        return int(self.n_outputs_)
 
     def _truth(self, y: Any, rows: int) -> Array:
         """Return true labels or targets, checked, in the form of predictions."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dadmm.data import ingest
 from dadmm.data.ingest import Moments
-from dadmm.errors import DataError, OptionError
+from dadmm.errors import DataError
 from dadmm.store import Run
 from support.messages import naming
 
@@ -43,12 +43,6 @@ def test_scaling_is_per_feature_or_one_for_all_or_none():
     np.testing.assert_allclose(moments.scaling("global").scale, x.std())
     np.testing.assert_array_equal(moments.scaling("none").scale, 1.0)
     np.testing.assert_array_equal(moments.scaling("none").centre, 0.0)
-
-
-def test_a_way_to_standardize_that_is_none_is_named_with_the_nearest():
-    assert ingest.check_standardize("global") == "global"
-    with pytest.raises(OptionError, match=naming("standardize", "'globl'", "'global'")):
-        ingest.check_standardize("globl")
 
 
 # ------------------------------------------------------------------------------------ into the run
