@@ -113,7 +113,7 @@ def relaxed(width):
     solver, hidden = dadmm.RelaxedADMM(), (width,) * 3
     arch = dadmm.Architecture.build(width, hidden, CLASSES)
     problem = Problem(arch, "cross_entropy", 1e-3, 10**7, CLASSES)
-    state = 4 * sum(solver.variables(problem).values())
+    state = 4 * sum(solver.layout(problem).state.values())
     return solver, problem, state, 4 * width, operations([width] * 4 + [CLASSES], 1)
 
 

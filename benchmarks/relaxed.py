@@ -37,8 +37,8 @@ from threadpoolctl import threadpool_limits
 
 import dadmm
 from dadmm.cluster.worker import WORKER_SETTINGS
+from dadmm.engine.eager import iterate
 from dadmm.solvers.problem import Chunk, Problem
-from dadmm.solvers.solver import iterate
 from dadmm.solvers.sums import combine
 
 CLASSES = 10
@@ -87,7 +87,7 @@ def plain_loop(solver, x, y, width, chunk, iterations):
     problem = Problem(arch, "cross_entropy", 1e-3, len(x), CLASSES)
     params = solver.initial(problem, 0)
     weights = {}
-    for layer in solver.layers(problem):
+    for layer in solver.layout(problem).layers:
         weights |= solver.prepare(problem, layer, params)
     targets = np.eye(CLASSES, dtype=np.float32)[y]
     chunks, found = [], []

@@ -12,7 +12,7 @@ import dask
 from distributed import Client, LocalCluster
 
 import dadmm
-from dadmm.cluster.connection import WORKER_SETTINGS
+from dadmm.cluster import WORKER_SETTINGS
 from dadmm.datasets import load_data
 
 
