@@ -39,7 +39,7 @@ class RelaxedCounts(Counts):
 
         # Inputs as stored and scaled, targets as stored and encoded; the state.
         row = (inputs + size) * widths[0] + target_bytes(problem)
-        row += size * sum(solver.blocks(problem).values())
+        row += size * sum(solver.kept(problem).values())
         # One layer of all rows: the features, or (2-splitting) the residuals of a weight step.
         row += size * (max(hidden) if two else hidden[-1] if keeps else 0)
         if not keeps:  # the regions' edges as they were

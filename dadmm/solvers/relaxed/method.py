@@ -65,7 +65,7 @@ class RelaxedADMM(RelaxedOptions, Solver):
         return Layout(
             layers,
             problem.architecture,
-            state=self.blocks(problem) if self.state == "keep" else {},
+            state=self.kept(problem) if self.state == "keep" else {},
             constants=("gram_1",),  # X~'X~ never changes
             predicting={i: layers[i] for i in used},
         )

@@ -105,7 +105,7 @@ class RelaxedOptions:
         if self.tau + problem.alpha <= 0:
             raise OptionError("tau and alpha are both 0: the weight solve is singular; raise one")
 
-    def blocks(self, problem: Problem) -> dict[str, int]:
+    def kept(self, problem: Problem) -> dict[str, int]:
         """Return name and width of each array per sample: V, U in the 3-splitting, and L."""
         arch = problem.architecture
         widths = arch.widths
