@@ -123,7 +123,7 @@ def test_a_network_with_factors_gives_labels_and_codes():
     assert "reconstruction" in Path("report.html").read_text()
     both = command("predict", "run", "new.npy", "x.npy", "--codes", "--proba")
     assert both.code == 2
-    assert names(both.err, "codes", "probabilities")
+    assert names(both.err, "codes")
 
 
 def test_a_plain_network_has_no_codes():
