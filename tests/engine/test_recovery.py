@@ -427,31 +427,37 @@ def test_a_run_that_takes_anothers_place_has_other_generations(tmp_path):
     assert bits(load(tmp_path / "run")) == bits(made("online", 2))
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Few iterations are many: those of a history are flushed by fours."""
+    monkeypatch.setattr("dadmm.store.run.FLUSH_EVERY", 4)
+
+
 @pytest.mark.parametrize("name", ["objective", "generation"])
-def test_damaged_history_of_a_finished_run_of_many_iterations_is_forgotten(name, tmp_path):
+def test_damaged_history_of_a_finished_run_of_many_iterations_is_forgotten(name, few, tmp_path):
     path = tmp_path / "run"
-    made("relaxed", 70, run=path)
+    made("relaxed", 6, run=path)
     flip(path / f"history/{name}/c.0")
     with pytest.warns(RecoveryWarning, match=naming(f"history/{name}")):
-        assert resume(path, max_iter=75).n_iter_ == 75
+        assert resume(path, max_iter=8).n_iter_ == 8
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        again = resume(path, max_iter=76)
-    assert again.history_.sizes["iteration"] == 76
+        again = resume(path, max_iter=9)
+    assert again.history_.sizes["iteration"] == 9
 
 
-def test_going_back_leaves_the_history_that_the_old_record_counts_on(tmp_path, monkeypatch):
+def test_going_back_leaves_the_history_that_the_old_record_counts_on(few, tmp_path, monkeypatch):
     """Killed between the two, it finds all as it was."""
     path = tmp_path / "run"
-    made("relaxed", 70, run=path)
-    flip(first_chunk(path, "state/70"))
-    straight = bits(made("relaxed", 72))
+    made("relaxed", 6, run=path)
+    flip(first_chunk(path, "state/6"))
+    straight = bits(made("relaxed", 8))
     with monkeypatch.context() as dying:
         dying.setattr(Run, "retreat", lambda *args, **options: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
-            resume(path, max_iter=72)
-    with pytest.warns(RecoveryWarning, match=naming("iteration 70")):
-        again = resume(path, max_iter=72)
+            resume(path, max_iter=8)
+    with pytest.warns(RecoveryWarning, match=naming("iteration 6")):
+        again = resume(path, max_iter=8)
     assert bits(again) == straight
     assert np.isfinite(again.history_["objective"]).all()
 
