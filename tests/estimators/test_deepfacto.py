@@ -132,11 +132,11 @@ def test_layers_below_that_learn_make_codes_that_tell_more(monkeypatch):
     ids=str,
 )
 def test_every_way_to_train_goes_through_factors(options):
-    model = DeepFacto(6, (16,), solver=BlockADMM(**options), max_iter=6, random_state=0, tol=0)
+    model = DeepFacto(6, (16,), solver=BlockADMM(**options), max_iter=20, random_state=0, tol=0)
     model.fit(DIGITS[:300], LABELS[:300])
     curve = model.loss_curve_
     assert np.isfinite(curve).all()
-    assert min(curve[1:]) < curve[0]
+    assert min(curve[1:]) < 0.95 * curve[0]
     assert (model.transform(DIGITS) >= 0).all()
 
 
