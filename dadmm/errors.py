@@ -88,6 +88,10 @@ class FactorWarning(UserWarning):
     """Factors that no row used any more, and that were drawn again."""
 
 
+class OrderWarning(UserWarning):
+    """Rows whose order matters to training: chunks that differ, or a copy that mixes them."""
+
+
 class RecoveryWarning(UserWarning):
     """A run that goes on from an earlier iteration, because its store was damaged."""
 

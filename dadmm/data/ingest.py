@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,198 +12,215 @@ import zarr
 from dask.base import compute
 from dask.delayed import delayed
 
-from dadmm.data.arrays import (
-    NUMBERS_AT_ONCE,
-    as_promised,
-    check_finite,
-    computing,
-    is_dask,
-    plain_block,
-)
+from dadmm.data.arrays import as_promised, check_finite, computing, is_dask, plain_block
+from dadmm.data.deal import Deal
+from dadmm.data.exchange import Exchange, exchange
+from dadmm.data.moments import Moments, shares, sum_moments
 from dadmm.engine import compute as execute
 from dadmm.engine.tasks import chunk_id
 from dadmm.errors import DataError
-from dadmm.networks.scaling import Scaling
 from dadmm.numerics.types import Array
 from dadmm.numerics.workspace import release
 from dadmm.store import Run
-from dadmm.store.sources import Source, fingerprint
-
-# Convert at least so many columns to float64 at once.
-COLUMNS = 16
+from dadmm.store.sources import Ranges, Source, fingerprint
 
 
-@dataclass
-class Moments:
-    """Count, mean, squared deviations and minimum of columns; those of chunks add up."""
+def in_place(x: Any) -> Source | None:
+    """Return the address of inputs that a run could read in place; None if it must copy them.
 
-    count: int
-    mean: Array
-    squares: Array
-    least: Array
-
-    @classmethod
-    def of(cls, block: Array) -> Moments:
-        """Return the moments of a block, (rows, columns), in float64."""
-        mean, squares = np.empty((2, block.shape[1]))
-        # A few columns at a time, but not one alone: NumPy adds those up in another order.
-        groups = max(1, block.shape[1] // max(COLUMNS, NUMBERS_AT_ONCE // max(len(block), 1)))
-        for columns in np.array_split(np.arange(block.shape[1]), groups):
-            here = slice(columns[0], columns[-1] + 1)
-            wide = block[:, here].astype(np.float64)
-            with np.errstate(over="ignore", invalid="ignore"):
-                mean[here] = wide.mean(axis=0)
-                wide -= mean[here]
-                squares[here] = np.square(wide, out=wide).sum(axis=0)
-        return cls(len(block), mean, squares, block.min(axis=0).astype(np.float64))
-
-    def __add__(self, other: Moments) -> Moments:
-        """Add by Chan, Golub and LeVeque's pairwise update (1979)."""
-        count = self.count + other.count
-        with np.errstate(over="ignore", invalid="ignore"):
-            shift = other.mean - self.mean
-            mean = self.mean + shift * (other.count / count)
-            squares = self.squares + other.squares + shift**2 * (self.count * other.count / count)
-        return Moments(count, mean, squares, np.minimum(self.least, other.least))
-
-    def scaling(self, how: str) -> Scaling:
-        """Return the scaling to zero mean and unit variance, per column or over all columns.
-
-        "scale" only divides by the root mean square of all numbers, so 0 stays 0 and signs stay;
-        "shift" first moves the minimum of every column to 0.
-        """
-        if how == "none":
-            return Scaling.identity(len(self.mean))
-        if how in ("scale", "shift"):
-            centre = self.least if how == "shift" else np.zeros_like(self.mean)
-            size = np.sqrt((self.squares / self.count + (self.mean - centre) ** 2).mean())
-            return Scaling(centre, np.full_like(centre, size if size > 0 else 1.0))
-        variance = self.squares / self.count
-        if how == "global":
-            spread = variance.mean() + self.mean.var()
-            variance = np.full_like(variance, spread)
-        # Do not scale a column that is constant except for rounding.
-        noise = (np.finfo(np.float64).eps * 10 * np.abs(self.mean)) ** 2
-        scale = np.where(variance > noise, np.sqrt(variance), 1.0)
-        return Scaling(self.mean, scale)
-
-
-def in_place(x: Any, chunks: Sequence[int]) -> Source | None:
-    """Return the address of inputs that the run can read in place; None if it must copy them.
-
-    These are zarr arrays that other processes can open, whose chunks have no more rows than the
-    run's: a visit would decode far more of a larger chunk than it needs.
+    These are zarr arrays of numbers that other processes can open.
     """
     if not isinstance(x, zarr.Array) or x.ndim != 2 or x.dtype.kind not in "buif":
         return None
-    return Source.of(x) if x.chunks[0] <= chunks[0] and x.dtype.itemsize <= 8 else None
+    return Source.of(x) if x.dtype.itemsize <= 8 else None
 
 
 def store(
     run: Run,
-    x: Any,
-    y: Any,
+    name: str,
+    array: Any,
     chunks: Sequence[int],
-    weight: Any = None,
-    source: Source | None = None,
-) -> tuple[Moments, Moments | None]:
-    """Check `x` and `y`, write them into the run chunk by chunk, and return their moments.
+    deal: Deal | None = None,
+    classes: int = 0,
+) -> list[Moments]:
+    """Check an array, write it into ``data/<name>``, and return the moments of each chunk.
 
     Parameters
     ----------
-    x, y : (rows, columns) arrays
-        From `as_matrix` and `as_targets`, or labels already encoded; `y` may be None.
+    array : (rows, columns) array
+        NumPy or dask, from `as_matrix` or `as_targets`, or labels already encoded.
     chunks : sequence of int
         Rows of each chunk.
-    source : Source or None
-        The address of inputs that stay in place: they are read and checked, but not written.
+    deal : Deal or None
+        Which rows each chunk has; None for contiguous ranges.
+    classes : int
+        For labels as codes, (rows, 1), how many there are: their moments are those of the classes'
+        indicators.
 
     Raises
     ------
     DataError
         For NaN or infinity, with the array and the first row; for values too large to scale.
     """
-    moments: list[Moments] = []
-    edges = np.concatenate([[0], np.cumsum(chunks)])
-    given = {"x": x, "y": y, "weight": weight}
-    arrays = {name: array for name, array in given.items() if array is not None}
-    for name, array in arrays.items():
-        rows, columns = array.shape
-        if name == "x" and source is not None:
-            moments.append(_finite(_keep_in_place(run, source, rows, edges), name))
-            continue
-        run.create_data(name, columns, rows, chunks[0], array.dtype)
-        put = partial(_put, run, name, columns, array.dtype)
-        if is_dask(array):
-            blocks = array.rechunk((tuple(chunks), (columns,))).to_delayed()[:, 0]
-            tasks = [
-                delayed(put, pure=False)(
-                    chunk,
-                    int(first),
-                    chunks[chunk],
-                    block,
-                    dask_key_name=f"store-{name}-{run.attributes['id']}-{chunk_id(chunk)}",
-                )
-                for chunk, (first, block) in enumerate(zip(edges[:-1], blocks, strict=True))
-            ]
-            with computing(name):
-                found = list(compute(*tasks))
-        else:
-            found = [
-                put(chunk, int(first), int(last - first), array[first:last])
-                for chunk, (first, last) in enumerate(pairwise(edges))
-            ]
-        run.blocks.settle("data")
-        moments.append(_finite(sum_moments(found), name))
-    return moments[0], moments[1] if y is not None else None
+    rows, columns = array.shape
+    run.create_data(name, columns, rows, chunks[0], array.dtype)
+    into = _Into(run, name, columns, array.dtype, classes)
+    if not is_dask(array):
+        release()
+        check_finite(array, name)
+        order = None if deal is None else deal.order()
+        found = [
+            into.write(c, array[first:last] if order is None else array[order[first:last]])
+            for c, (first, last) in enumerate(_edges(chunks))
+        ]
+    elif deal is None:
+        tasks = _block_tasks(into, array, chunks, into.copy)
+        with computing(name):
+            found = list(compute(*tasks))
+    else:
+        found = _shuffled(into, array, chunks, exchange(run, name, columns, array.dtype, deal))
+    run.blocks.settle("data")
+    return _finite(found, name)
 
 
-def _finite(moments: Moments, name: str) -> Moments:
-    if not np.isfinite(moments.squares).all():
-        raise DataError(f"{name} has values whose squares overflow: scale them down")
-    return moments
+def store_order(run: Run, chunks: Sequence[int], deal: Deal) -> None:
+    """Write the caller's number of each row into ``data/row``."""
+    run.create_data("row", 1, deal.rows, chunks[0], np.dtype(np.int64))
+    order = deal.order()
+    for chunk, (first, last) in enumerate(_edges(chunks)):
+        run.blocks.write("data/row", chunk, order[first:last, None])
+    run.blocks.settle("data")
 
 
-def _keep_in_place(run: Run, source: Source, rows: int, edges: Array) -> Moments:
+def keep_in_place(
+    run: Run, source: Source, chunks: Sequence[int], deal: Deal | None = None
+) -> list[Moments]:
     """Store the address of the inputs and a checksum of each chunk; return their moments."""
+    ranges: list[Array] = [
+        np.array([[first, last]]) if deal is None else deal.ranges(chunk)
+        for chunk, (first, last) in enumerate(_edges(chunks))
+    ]
     tasks = [
         delayed(_measure, pure=False)(
             source,
-            int(first),
-            int(last),
+            each.tolist(),
             dask_key_name=f"look-at-x-{run.attributes['id']}-{chunk_id(chunk)}",
         )
-        for chunk, (first, last) in enumerate(pairwise(edges))
+        for chunk, each in enumerate(ranges)
     ]
     found = execute.compute(delayed(list)(tasks))
     checksums = np.array([checksum for _, checksum in found], np.int64)
     run.blocks.put("data/x_crc32c", checksums, ("chunk",))
-    table = {"url": source.url, "path": source.path, "rows": int(edges[1]), "total": rows}
-    run.update(sources={"x": table})
-    return sum_moments([moments for moments, _ in found])
+    if deal is not None:
+        run.blocks.put("data/x_pieces", np.concatenate(ranges), ("piece", "edge"))
+    run.blocks.settle("data")
+    table = {"url": source.url, "path": source.path, "rows": chunks[0], "total": sum(chunks)}
+    run.update(sources={"x": table | ({} if deal is None else {"pieces": True})})
+    return _finite([moments for moments, _ in found], "x")
 
 
-def _measure(source: Source, first: int, last: int) -> tuple[Moments, int]:
+def _edges(chunks: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first row of each chunk, and its end."""
+    ends = np.cumsum(chunks).tolist()
+    return zip([0, *ends[:-1]], ends, strict=True)
+
+
+@dataclass(frozen=True)
+class _Into:
+    """Checks blocks of an array, and writes chunks of it into a run.
+
+    Parameters
+    ----------
+    run : Run
+    name : str
+        "x", "y" or "weight".
+    columns : int
+    dtype : dtype
+    classes : int
+        As for `store`.
+    """
+
+    run: Run
+    name: str
+    columns: int
+    dtype: Any
+    classes: int
+
+    def checked(self, block: Any, first: int, rows: int) -> Array:
+        """Return a block as it was promised: `rows` of the caller's rows, from `first` on."""
+        release()
+        where = f"from row {first} on"
+        block = plain_block(block, self.name, (rows, self.columns), where)
+        block = as_promised(block, self.dtype, self.name, where)
+        check_finite(block, self.name, first)
+        return block
+
+    def write(self, chunk: int, block: Array) -> Moments:
+        """Write a chunk, and return its moments."""
+        self.run.blocks.write(f"data/{self.name}", chunk, block)
+        return self.measure(block)
+
+    def measure(self, block: Array) -> Moments:
+        """Return the moments of a block."""
+        return shares(block, self.classes) if self.classes else Moments.of(block)
+
+    def copy(self, chunk: int, first: int, rows: int, block: Any) -> Moments:
+        """Write a block that is a chunk."""
+        return self.write(chunk, self.checked(block, first, rows))
+
+    def cut(self, between: Exchange, number: int, first: int, rows: int, block: Any) -> None:
+        """Hand over a block's rows to the chunks that get them."""
+        between.put(number, self.checked(block, first, rows))
+
+    def gather(self, between: Exchange, chunk: int) -> Moments:
+        """Write a chunk, once all blocks have handed over their rows."""
+        release()
+        return self.write(chunk, between.take(chunk))
+
+
+def _block_tasks(into: _Into, array: Any, chunks: Sequence[int], function: Any) -> list[Any]:
+    """Return a task for each block of a dask array, as long as the run's chunks."""
+    blocks = array.rechunk((tuple(chunks), (into.columns,))).to_delayed()[:, 0]
+    key = f"store-{into.name}-{into.run.attributes['id']}"
+    return [
+        delayed(function, pure=False)(
+            number, first, last - first, block, dask_key_name=f"{key}-{chunk_id(number)}"
+        )
+        for number, ((first, last), block) in enumerate(zip(_edges(chunks), blocks, strict=True))
+    ]
+
+
+def _shuffled(into: _Into, array: Any, chunks: Sequence[int], between: Exchange) -> list[Moments]:
+    """Write a dask array as dealt: cut up every block, then put every chunk together.
+
+    A shuffle that was interrupted goes on with the blocks that are not there yet.
+    """
+    tasks = _block_tasks(into, array, chunks, partial(into.cut, between))
+    there = between.blocks_there()
+    missing = [task for number, task in enumerate(tasks) if number not in there]
+    with computing(into.name):
+        compute(*missing)
+    key = f"shuffle-{into.name}-{into.run.attributes['id']}"
+    gathered = [
+        delayed(into.gather, pure=False)(between, chunk, dask_key_name=f"{key}-{chunk_id(chunk)}")
+        for chunk in range(len(chunks))
+    ]
+    found: list[Moments] = execute.compute(delayed(list)(gathered))
+    between.close()
+    return found
+
+
+def _measure(source: Source, ranges: Ranges) -> tuple[Moments, int]:
     release()
-    block = source.read(first, last)
-    check_finite(block, "x", first)
+    block = source.read(ranges)
+    at = 0
+    for first, last in ranges:
+        check_finite(block[at : at + last - first], "x", first)
+        at += last - first
     return Moments.of(block), fingerprint(block)
 
 
-def sum_moments(found: Sequence[Moments]) -> Moments:
-    """Add moments up in their order."""
-    total = found[0]
-    for moments in found[1:]:
-        total = total + moments
-    return total
-
-
-def _put(
-    run: Run, name: str, columns: int, dtype: Any, chunk: int, first: int, rows: int, block: Any
-) -> Moments:
-    release()
-    block = plain_block(block, name, (rows, columns), f"from row {first} on")
-    block = as_promised(block, dtype, name, f"from row {first} on")
-    check_finite(block, name, first)
-    run.blocks.write(f"data/{name}", chunk, block)
-    return Moments.of(block)
+def _finite(found: list[Moments], name: str) -> list[Moments]:
+    if not np.isfinite(sum_moments(found).squares).all():
+        raise DataError(f"{name} has values whose squares overflow: scale them down")
+    return found

@@ -137,6 +137,7 @@ def chunk_rows(
     inputs: int = 8,
     streamed: bool = False,
     in_place: bool = False,
+    unit: int = 0,
 ) -> tuple[int, ...]:
     """Return the rows of each chunk.
 
@@ -152,6 +153,9 @@ def chunk_rows(
         See `worker_bytes`.
     streamed : bool
         Whether the inputs are a dask array, whose blocks the workers hold while they store them.
+    unit : int
+        Rows that are best read together: "auto" makes chunks of whole units, if it can.  0 for
+        none.
 
     Raises
     ------
@@ -170,7 +174,8 @@ def chunk_rows(
         return max(training, BASE_BYTES + threads * STREAMED * block) if streamed else training
 
     if isinstance(chunks, str) and chunks == "auto":
-        return _tiles(n, _auto(solver, problem, memory_limit, need))
+        rows = _auto(solver, problem, memory_limit, need)
+        return _tiles(n, _whole_units(n, rows, unit) if 0 < unit <= rows else rows)
     given = _given(chunks, n)
     if memory_limit is not None:
         needed = need(given[0])
@@ -290,6 +295,18 @@ def _auto(
     larger = _falling(n, liked)[::-1]
     candidates = [_evenly(n, rows, multiple) for rows in (*smaller, *larger)]
     return _first_that_fits(candidates, memory_limit, need)
+
+
+def _whole_units(n: int, rows: int, unit: int) -> int:
+    """Return about as many rows, in whole units; no more than `rows`, and a full last chunk."""
+    most = rows // unit
+    wanted = range(max(1, most * 9 // 10), most + 1)
+    return unit * max(wanted, key=lambda units: (_last(n, units * unit) / (units * unit), units))
+
+
+def _last(n: int, rows: int) -> int:
+    """Return the rows of the last chunk."""
+    return (n - 1) % rows + 1
 
 
 def _evenly(n: int, rows: int, multiple: int) -> int:

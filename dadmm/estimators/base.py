@@ -100,6 +100,18 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         "copy the run needs nothing else, and reads faster than from compressed chunks. Other "
         "inputs are always copied.",
     )
+    shuffle: bool | str = option(
+        "auto",
+        kinds=(bool, str),
+        choices=("auto", "copy", True, False),
+        sample="auto",
+        means="Whether each chunk has rows from everywhere, instead of a contiguous range: agents "
+        "that see different worlds do not agree. Rows that the run copies are dealt to the chunks "
+        "at random. Inputs in zarr that stay in place are dealt by whole stored chunks; where "
+        "these are too large for that, the inputs are copied. auto: do so for methods whose "
+        "result depends on the order, and leave inputs in place if there is no room for a copy. "
+        "copy: always copy. false: leave the rows in their order.",
+    )
     categorical: str = option(
         "refuse",
         choices=("refuse", "one_hot"),
@@ -290,6 +302,8 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
             rate, fit = algebra.convergence_rate(self.history_["step"].values)
             self.history_.attrs.update(rate=rate, rate_r2=fit)
         self.history_.attrs["status"] = record["status"]
+        if (apart := run.attributes.get("chunk_difference")) is not None:
+            self.history_.attrs["chunk_difference"] = float(apart)
         self.history_.attrs.update(record.get("final") or {})
         self.loss_curve_ = (
             self.history_["objective"].values.tolist() if "objective" in self.history_ else []

@@ -17,6 +17,7 @@ from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.deepfacto import DeepFacto
 from dadmm.estimators.nmf import NMF
 from dadmm.estimators.regressor import ADMMRegressor
+from dadmm.estimators.start import go_on
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.blocks import Block, Dense, NMFBlock
 from dadmm.networks.chain import Chain
@@ -178,7 +179,7 @@ def resume(
     session = Session.open(path, solver)
     plan = session.plan  # refuses an unusable run before locking it
     with session.run.locked(force):
-        if not session.has_data:
+        if not session.has_data and not go_on(session):
             raise StoreError(
                 f"{path} was stopped before its data was stored: start the fit again, over it "
                 "(overwrite=True, --overwrite)"

@@ -9,14 +9,15 @@ from importlib.metadata import version
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import zarr
 from threadpoolctl import threadpool_info
 
 from dadmm.cluster.connection import current_client, resources
 from dadmm.data import arrays, targets
+from dadmm.data.deal import Deal
 from dadmm.data.prepare import prepare_training
 from dadmm.engine.memory import chunk_rows
 from dadmm.errors import OptionError
+from dadmm.estimators.order import Place, arrange
 from dadmm.networks.form import Form
 from dadmm.networks.network import Network
 from dadmm.networks.scaling import Scaling
@@ -24,6 +25,7 @@ from dadmm.networks.target import labels_to_json
 from dadmm.numerics.types import Array, Arrays
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.solver import Solver, check_weights
+from dadmm.store.sources import Source
 
 
 class Trainable(Protocol):
@@ -36,6 +38,8 @@ class Trainable(Protocol):
     memory_limit: int | str | None
     chunks: Any
     copy_data: bool
+    shuffle: bool | str
+    run: Any
     network_: Network
     # The tables of the config that describes the estimator, if one does: the run keeps them.
     pipeline: ClassVar[Mapping[str, Any] | None] = None
@@ -130,8 +134,12 @@ class Posed:
         Targets, or numbers of labels; None if there is nothing to predict.
     weight : (rows, 1) array or None
         Weights of the samples; their mean is 1.
-    stored : zarr.Array or None
-        The array behind `x`, if the run may read it in place.
+    source : Source or None
+        The zarr array behind `x`, if other processes can open it.
+    copies : bool
+        Whether the run copies the inputs; otherwise it reads them from `source`.
+    deal : Deal or None
+        Which rows each chunk has; None for contiguous ranges.
     standardize : str
         How to scale the inputs.
     units : dict of str to Scaling
@@ -149,7 +157,9 @@ class Posed:
     x: Any
     y: Any
     weight: Any
-    stored: zarr.Array[Any] | None
+    source: Source | None
+    copies: bool
+    deal: Deal | None
     standardize: str
     units: Mapping[str, Scaling]
     initial: Arrays | None
@@ -165,6 +175,7 @@ def pose(
     solver: Solver | None = None,
     classes: Any = None,
     continues: bool = False,
+    in_order: bool = False,
     scale: Scale | None = None,
 ) -> Posed:
     """Return what a run needs to train an estimator on data, and store nothing.
@@ -180,6 +191,8 @@ def pose(
         All labels of the training; None takes those of `y`.
     continues : bool
         Whether training goes on from the estimator's last fit.
+    in_order : bool
+        Whether chunks are contiguous ranges of the rows, whatever `shuffle` says.
     scale : Scale or None
         None takes the size of the data, and the memory and threads of the current client.
 
@@ -209,21 +222,30 @@ def pose(
         initial, seed = learnt, _drawn(seed, int(learnt.get("count_1", 0)))
     else:
         initial = estimator.given_parameters(problem)
-    stored = None if estimator.copy_data else given.stored
+    client = current_client()
     if scale is None:
-        memory, threads = resources(current_client(), estimator.memory_limit)
+        memory, threads = resources(client, estimator.memory_limit)
     else:
         memory, threads = scale.memory, scale.threads
-    chunks = chunk_rows(
-        solver,
-        problem,
-        estimator.chunks,
-        memory,
-        threads,
-        given.x.dtype.itemsize,
-        streamed=arrays.is_dask(given.x),
-        in_place=stored is not None,
+    shuffle = estimator.shuffle
+    if in_order or (shuffle == "auto" and not solver.order_matters):
+        shuffle = False
+
+    def rows_per_chunk(in_place: bool, unit: int) -> tuple[int, ...]:
+        streamed = arrays.is_dask(given.x) and not in_place
+        sizes = estimator.chunks, memory, threads, given.x.dtype.itemsize
+        return chunk_rows(solver, problem, *sizes, streamed, in_place, unit)
+
+    order = arrange(
+        shuffle,
+        given.stored,
+        bool(estimator.copy_data),
+        problem.rows * given.x.shape[1] * given.x.dtype.itemsize,
+        rows_per_chunk,
+        seed,
+        Place(estimator.run, in_memory=client is None, known=scale is None),
     )
+    chunks = order.chunks
     attributes = {
         "config": estimator.config(solver),
         "pipeline": estimator.pipeline,
@@ -245,7 +267,9 @@ def pose(
         given.x,
         target,
         weight,
-        stored,
+        order.source,
+        order.copies,
+        order.deal,
         estimator.standardize,
         _units(estimator.network_) if continues else {},
         initial,

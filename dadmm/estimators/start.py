@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dadmm.cluster.connection import current_client
 from dadmm.data import ingest
-from dadmm.data.ingest import Moments
+from dadmm.data.arrays import as_matrix
+from dadmm.data.deal import Deal
+from dadmm.data.moments import difference, sum_moments
 from dadmm.engine.compute import store_errors
 from dadmm.engine.plan import Plan
 from dadmm.engine.result import save_scaling
-from dadmm.errors import DadmmError, RunError
+from dadmm.engine.session import Session
+from dadmm.errors import DadmmError, OrderWarning, RunError, StoreError
 from dadmm.estimators.problem import Posed
 from dadmm.networks.scaling import Scaling
+from dadmm.solvers.solver import Solver
 from dadmm.store import Run
+from dadmm.store.sources import Source
+
+# Chunks that differ by more cost accuracy: see docs/how-to/order-of-rows.md.
+DIFFERENT = 0.1
 
 
 @contextmanager
@@ -68,29 +78,135 @@ def _shared_folder(posed: Posed) -> Iterator[str]:
 
 def begin(run: Run, posed: Posed) -> Plan:
     """Store all that a run needs to go on by itself, and return its plan."""
-    problem = posed.problem
+    problem, chunks, deal = posed.problem, posed.chunks, posed.deal
+    scaling, apart = dict(posed.units), 0.0
     with store_errors():
-        source = ingest.in_place(posed.stored, posed.chunks)
-        x, y = ingest.store(run, posed.x, posed.y, posed.chunks, posed.weight, source)
-    scaling = _scaling(posed, x, y)
-    if y is not None and not problem.classes:
-        variation = float((y.squares / scaling["y"].scale ** 2).sum())
-        problem = replace(problem, target_variation=variation)
-    with store_errors():
-        run.update(problem=asdict(problem))
+        if posed.y is not None:
+            codes = problem.classes if posed.y.shape[1] == 1 else 0
+            y = ingest.store(run, "y", posed.y, chunks, deal, codes)
+            apart = difference(y, alike=problem.classes > 0)
+            if not problem.classes:
+                how = "none" if posed.standardize == "none" else "feature"
+                scaling.setdefault("y", sum_moments(y).scaling(how))
+                variation = float((sum_moments(y).squares / scaling["y"].scale ** 2).sum())
+                problem = replace(problem, target_variation=variation)
+        if posed.weight is not None:
+            ingest.store(run, "weight", posed.weight, chunks, deal)
+        columns = 1 if problem.classes else problem.architecture.widths[-1]
+        save_scaling(run, {"y": scaling.get("y", Scaling.identity(columns))})
         if posed.initial is not None:
             run.save_params("initial", posed.initial)
             run.blocks.settle("initial")
-        save_scaling(run, scaling)  # last: its presence says that the run can be resumed
-    return Plan(run, posed.solver, problem, posed.chunks, posed.seed)
+        inputs = Inputs(posed.source, posed.copies, deal, posed.standardize, apart)
+        again = inputs.to_json() if posed.source is not None and "x" not in scaling else None
+        run.update(problem=asdict(problem), pending=again)
+        finish(run, chunks, inputs, posed.x, scaling.get("x"))
+    _warn_of_order(run, posed.solver)
+    return Plan(run, posed.solver, problem, chunks, posed.seed)
 
 
-def _scaling(posed: Posed, x: Moments, y: Moments | None) -> dict[str, Scaling]:
-    """Return the scalings of inputs ("x") and targets ("y")."""
-    if y is None:
-        outputs = Scaling.identity(posed.problem.architecture.widths[-1])
-    elif posed.problem.classes:
-        outputs = Scaling.identity(1)
+@dataclass(frozen=True)
+class Inputs:
+    """How a run comes by its inputs, once all else is stored.
+
+    Parameters
+    ----------
+    source : Source or None
+        The zarr array that holds them; None if there is none that other processes can open.
+    copies : bool
+        Whether the run copies them.
+    deal : Deal or None
+    standardize : str
+    apart : float
+        The difference between the chunks' targets.
+    """
+
+    source: Source | None
+    copies: bool
+    deal: Deal | None
+    standardize: str
+    apart: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, table: Any) -> Inputs:
+        """Read what `to_json` wrote; raise `StoreError` if it did not write it."""
+        try:
+            deal = None if table["deal"] is None else Deal(**table["deal"])
+            source = Source.parse(table["source"])
+            return cls(source, bool(table["copies"]), deal, table["standardize"], table["apart"])
+        except (KeyError, TypeError) as error:
+            raise StoreError(
+                "the run store does not say where its inputs are: it is damaged"
+            ) from error
+
+
+def finish(
+    run: Run,
+    chunks: Sequence[int],
+    inputs: Inputs,
+    x: Any = None,
+    scaling: Scaling | None = None,
+) -> None:
+    """Store or look at the inputs, and how they are scaled: then the run goes on by itself.
+
+    Parameters
+    ----------
+    x : (rows, features) array or None
+        The inputs, if they are not read from `inputs.source`.
+    scaling : Scaling or None
+        Given if the parameters were learnt in it; None forms it.
+    """
+    deal, source = inputs.deal, inputs.source
+    if inputs.copies:
+        if deal is not None:
+            ingest.store_order(run, chunks, deal)
+        matrix = as_matrix(source.open()) if x is None and source is not None else x
+        if matrix.shape[0] != sum(chunks):
+            raise StoreError(
+                f"{source} has {matrix.shape[0]} rows, {sum(chunks)} when the run began"
+            )
+        found = ingest.store(run, "x", matrix, chunks, deal)
     else:
-        outputs = y.scaling("none" if posed.standardize == "none" else "feature")
-    return {"x": x.scaling(posed.standardize), "y": outputs, **posed.units}
+        assert source is not None
+        found = ingest.keep_in_place(run, source, chunks, deal)
+    total = sum_moments(found)
+    apart = difference(found, alike=inputs.standardize == "global")
+    run.update(chunk_difference=max(inputs.apart, apart), pending=None)
+    # Last: its presence says that the run can be resumed.
+    save_scaling(run, {"x": total.scaling(inputs.standardize) if scaling is None else scaling})
+
+
+def go_on(session: Session) -> bool:
+    """Finish the inputs of a run that was stopped while it stored them; False if it cannot.
+
+    It can if the inputs are in a zarr array, which it finds again.
+    """
+    run, plan = session.run, session.plan
+    table = run.attributes.get("pending")
+    if table is None:
+        return False
+    inputs = Inputs.from_json(table)
+    if inputs.deal and (inputs.deal.rows, inputs.deal.chunk) != (plan.problem.rows, plan.chunks[0]):
+        raise StoreError(f"{run.url} cannot be used: its order of the rows does not fit its config")
+    with store_errors():
+        finish(run, plan.chunks, inputs)
+    _warn_of_order(run, plan.solver)
+    return True
+
+
+def _warn_of_order(run: Run, solver: Solver) -> None:
+    """Warn if chunks differ much because their rows were left in order."""
+    in_order = run.attributes["config"]["params"].get("shuffle") is False
+    apart = float(run.attributes["chunk_difference"])
+    if in_order and solver.order_matters and apart > DIFFERENT:
+        warnings.warn(
+            f"the chunks differ: {apart:.0%} of the variance of the inputs or of the targets lies "
+            "between them, so agents that train on different chunks do not agree; with "
+            "shuffle='auto' each chunk has rows from everywhere",
+            OrderWarning,
+            stacklevel=2,
+        )

@@ -143,7 +143,16 @@ class Supervised(Trained):
             raise OptionError("partial_fit keeps its state in the estimator: leave run=None")
         continues = hasattr(self, "network_")
         known = getattr(self, "classes_", None) if continues else classes
-        posed = pose(self, X, y, sample_weight, solver=solver, classes=known, continues=continues)
+        posed = pose(
+            self,
+            X,
+            y,
+            sample_weight,
+            solver=solver,
+            classes=known,
+            continues=continues,
+            in_order=True,
+        )
         return self._fit(posed, max_iter=1)
 
     def _widths(self) -> tuple[int, ...]:

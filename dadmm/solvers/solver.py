@@ -61,6 +61,8 @@ class Solver(ABC):
         What to try when training diverges.
     weighted : bool
         Whether visits heed `Chunk.weight`.  Sample weights are refused where they do not.
+    order_matters : bool
+        Whether results depend, beyond rounding, on which rows lie in a chunk together.
     stopping : Stopping
         When training stops: `StepBelow`, `NoBetterLoss`, `HeldOut` or `ObjectiveFlat`.
     dtype : {"float32", "float64"}
@@ -70,6 +72,7 @@ class Solver(ABC):
     name: ClassVar[str]
     hint: ClassVar[str] = "Take shorter steps, and standardise the data."
     weighted: ClassVar[bool] = False
+    order_matters: bool = True
     dtype: str = "float32"
     stopping: Stopping = StepBelow()
 

@@ -53,6 +53,17 @@ class Files(Protocol):
             If it has another size.
         """
 
+    def part(self, name: str, first: int, out: Bytes, left: int) -> bytes:
+        """Read a part of a file into `out`, and return the `left` bytes that follow it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        StoreError
+            If it ends before.
+        """
+
     def expect(self, name: str) -> None:
         """Let the system read a file ahead, if it can; do not wait for it."""
 
@@ -133,23 +144,25 @@ class LocalFiles(Files):
             if found != size:
                 raise StoreError(f"it has {found} bytes, not {size}")
             raw = allocate()
-            done = 0
-            while done < len(raw):
-                got = file.readinto(raw[done:].data)
-                if not got:
-                    raise StoreError(f"it ends after {done} bytes")
-                done += got
-            left: bytes = file.read(size - done)
+            _fill(file, raw)
+            left: bytes = file.read(size - len(raw))
             return left
+
+    def part(self, name: str, first: int, out: Bytes, left: int) -> bytes:
+        with _open(self.path(name)) as file:
+            file.seek(first)
+            _fill(file, out)
+            found: bytes = file.read(left)
+            if len(found) < left:
+                raise StoreError(f"it ends before byte {first + len(out) + left}")
+            return found
 
     def expect(self, name: str) -> None:
         # Reading ahead helps only readers that share this system's page cache.
         if not self.late or not hasattr(os, "posix_fadvise"):
             return
-        with suppress(OSError, StoreError), _open(self.path(name)) as file:
-            handle = file.fileno()
-            for offset in range(0, os.fstat(handle).st_size, AHEAD):
-                os.posix_fadvise(handle, offset, AHEAD, os.POSIX_FADV_WILLNEED)
+        with suppress(OSError, StoreError):
+            read_ahead(self.path(name))
 
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
         # Written aside, synced, then renamed: a process that dies here leaves the old file.
@@ -256,6 +269,24 @@ def _open(path: Path) -> Any:
     return os.fdopen(handle, "rb", buffering=0)
 
 
+def read_ahead(path: Path) -> None:
+    """Let the system read a file into its cache; do not wait for it."""
+    with _open(path) as file:
+        handle = file.fileno()
+        for offset in range(0, os.fstat(handle).st_size, AHEAD):
+            os.posix_fadvise(handle, offset, AHEAD, os.POSIX_FADV_WILLNEED)
+
+
+def _fill(file: Any, raw: Bytes) -> None:
+    """Read as many bytes as there is room for."""
+    done = 0
+    while done < len(raw):
+        got = file.readinto(raw[done:].data)
+        if not got:
+            raise StoreError(f"it ends after {done} bytes")
+        done += got
+
+
 def _link(aside: Path, path: Path) -> None:
     """Give a file its name; unlike a rename, fail if the name is taken."""
     try:
@@ -311,6 +342,15 @@ class RemoteFiles(Files):
         raw = allocate()
         raw[:] = np.frombuffer(content, np.uint8, len(raw))
         return bytes(content[len(raw) :])
+
+    def part(self, name: str, first: int, out: Bytes, left: int) -> bytes:
+        filesystem, path = self._at(name)
+        end = first + len(out) + left
+        content = filesystem.cat_file(path, start=first, end=end)
+        if len(content) != end - first:
+            raise StoreError(f"it ends before byte {end}")
+        out[:] = np.frombuffer(content, np.uint8, len(out))
+        return bytes(content[len(out) :])
 
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
         # An object store replaces an object whole by itself.

@@ -211,16 +211,37 @@ class Run:
         table = self.attributes.get("sources", {}).get(name)
         if table is None:
             return self.blocks.read(f"data/{name}", chunk)
-        blocks: Any = self.blocks
-        checksums = _checksums(blocks, f"data/{name}_crc32c", self.attributes["id"])
-        first = chunk * int(table["rows"])
-        last = min(first + int(table["rows"]), int(table["total"]))
-        return Source.parse(table).read_checked(first, last, int(checksums[chunk]))
+        checksums = self._small(f"data/{name}_crc32c")
+        return Source.parse(table).read_checked(self._ranges(name, chunk), int(checksums[chunk]))
 
     def expect_data(self, name: str, chunk: int) -> None:
-        """Prepare to read a chunk of ``data/<name>`` soon; do nothing for the user's own arrays."""
-        if name not in self.attributes.get("sources", {}):
+        """Prepare to read a chunk of ``data/<name>``, or of the user's own array, soon."""
+        table = self.attributes.get("sources", {}).get(name)
+        if table is None:
             self.blocks.expect(f"data/{name}", chunk)
+        else:
+            Source.parse(table).expect(self._ranges(name, chunk))
+
+    def _small(self, name: str) -> Array:
+        """Return the checksums or pieces of the user's own array."""
+        blocks: Any = self.blocks
+        return _kept(blocks, name, self.attributes["id"])
+
+    def _ranges(self, name: str, chunk: int) -> list[tuple[int, int]]:
+        """Return the ranges of rows of the user's own array that make a chunk."""
+        table = self.attributes["sources"][name]
+        first, total = chunk * int(table["rows"]), int(table["total"])
+        last = min(first + int(table["rows"]), total)
+        if not table.get("pieces"):
+            return [(first, last)]
+        pieces = self._small(f"data/{name}_pieces")
+        ends = np.cumsum(pieces[:, 1] - pieces[:, 0])
+        low, high = np.searchsorted(ends, [first, last], side="right")
+        found = [(int(begin), int(end)) for begin, end in pieces[low : max(high, low + 1)]]
+        whole = sum(end - begin for begin, end in found) == last - first
+        if not whole or not all(0 <= begin < end <= total for begin, end in found):
+            raise StoreError(f"{self.url}: data/{name}_pieces do not fit its chunks")
+        return found
 
     def begin(
         self,
@@ -398,8 +419,8 @@ class Run:
 
 
 @lru_cache(maxsize=8)
-def _checksums(blocks: Blocks, name: str, run: str) -> Array:
-    """Return the checksums of the user's own chunks; a process reads them once."""
+def _kept(blocks: Blocks, name: str, run: str) -> Array:
+    """Return a small array; a process reads it once."""
     return np.asarray(blocks.get(name))
 
 

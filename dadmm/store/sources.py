@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +16,17 @@ import google_crc32c
 import numpy as np
 import zarr
 from dask.tokenize import normalize_token
+from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore
 
 from dadmm.errors import InputError, StoreError
 from dadmm.numerics.types import Array
+from dadmm.store.files import read_ahead
+
+# Rows by the first of each range, and its end.
+Ranges = Sequence[Sequence[int]]
+# Ranges that are read and decoded at once: all together would be a second copy of the rows.
+AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -56,8 +68,17 @@ class Source:
     def __str__(self) -> str:
         return f"{self.url}/{self.path}" if self.path else self.url
 
-    def read(self, first: int, last: int) -> Array:
-        """Return rows `first` to `last` - 1.
+    def open(self) -> zarr.Array[Any]:
+        """Return the array."""
+        return zarr.open_array(self.url, path=self.path, mode="r")
+
+    def read(self, ranges: Ranges) -> Array:
+        """Return the rows of some ranges, one range after another.
+
+        Parameters
+        ----------
+        ranges : sequence of (int, int)
+            The first row of each range, and its end.
 
         Raises
         ------
@@ -65,27 +86,80 @@ class Source:
             If they can no longer be read.
         """
         try:
-            array = zarr.open_array(self.url, path=self.path, mode="r")
+            array = self.open()
             refuse_pickle(array, str(self))
+            last = max(end for _, end in ranges)
             if array.ndim != 2 or array.dtype.kind not in "buif" or last > array.shape[0]:
                 raise InputError(f"it has shape {array.shape} and dtype {array.dtype}")
-            return np.ascontiguousarray(array[first:last])
+            if len(ranges) == 1:
+                return np.ascontiguousarray(array[slice(*ranges[0])])
+            return sync(_gathered(array, ranges))
         except Exception as error:
             raise StoreError(
-                f"rows {first} to {last - 1} of {self} cannot be read "
+                f"{_words(ranges)} of {self} cannot be read "
                 f"({type(error).__name__}: {' '.join(str(error).split())}); they must stay as they "
                 "were when the run began"
             ) from error
 
-    def read_checked(self, first: int, last: int, checksum: int) -> Array:
+    def read_checked(self, ranges: Ranges, checksum: int) -> Array:
         """Return rows as `read` does; raise `StoreError` if their checksum has changed."""
-        block = self.read(first, last)
+        block = self.read(ranges)
         if fingerprint(block) != checksum:
             raise StoreError(
-                f"rows {first} to {last - 1} of {self} are not what they were when the run began: "
+                f"{_words(ranges)} of {self} are not what they were when the run began: "
                 "restore them, or start again (copy_data=True keeps a copy)"
             )
         return block
+
+    def expect(self, ranges: Ranges) -> None:
+        """Let the system read the files of some ranges ahead, if they are local; do not wait."""
+        if "://" in self.url or not hasattr(os, "posix_fadvise"):
+            return
+        folder = Path(self.url) / self.path
+        with suppress(Exception):
+            for name in _files(self, tuple(map(tuple, ranges))):
+                read_ahead(folder / name)
+
+
+async def _gathered(array: zarr.Array[Any], ranges: Ranges) -> Array:
+    """Read ranges side by side, a few at a time, into one array."""
+    edges = np.cumsum([0, *(end - first for first, end in ranges)])
+    out = np.empty((edges[-1], *array.shape[1:]), array.dtype)
+    few = asyncio.Semaphore(AT_ONCE)
+
+    async def read(at: int, first: int, end: int) -> None:
+        async with few:
+            out[at : at + end - first] = await array.async_array.getitem(slice(first, end))
+
+    await asyncio.gather(*(read(int(a), *r) for a, r in zip(edges, ranges, strict=False)))
+    return out
+
+
+@lru_cache(maxsize=1)
+def _opened(source: Source) -> zarr.Array[Any]:
+    """Return an array whose metadata alone is used; a process opens it once."""
+    return source.open()
+
+
+def _files(source: Source, ranges: Ranges) -> Iterator[str]:
+    """Yield the names of the chunks of some ranges; none if chunks lie in shards."""
+    array = _opened(source)
+    if getattr(array, "shards", None):
+        return
+    rows, *others = array.chunks
+    grid = [range(-(-size // step)) for size, step in zip(array.shape[1:], others, strict=True)]
+    numbers = sorted({i for first, end in ranges for i in range(first // rows, -(-end // rows))})
+    for key in product(numbers, *grid):
+        yield array.metadata.encode_chunk_key(key)
+
+
+def _words(ranges: Ranges) -> str:
+    """Name the rows of some ranges."""
+    (first, end), *others = ranges
+    if not others:
+        return f"rows {first} to {end - 1}"
+    rows = sum(end - first for first, end in ranges)
+    return f"{rows} rows in {len(ranges)} pieces, the first of them rows {first} to {end - 1},"
 
 
 def refuse_pickle(array: zarr.Array[Any], name: str) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadmm.data import ingest
-from dadmm.data.ingest import Moments
+from dadmm.data import ingest, moments
+from dadmm.data.moments import Moments
 from dadmm.errors import DataError
 from dadmm.store import Run
 from support.messages import naming
@@ -28,7 +28,7 @@ X = np.random.default_rng(0).normal(size=(20, 3))
 def test_moments_add_up_over_chunks(seed, chunks, centre):
     x = centre + np.random.default_rng(seed).normal(size=(sum(chunks), 2))
     parts = np.split(x, np.cumsum(chunks)[:-1])
-    total = ingest.sum_moments([Moments.of(part) for part in parts])
+    total = moments.sum_moments([Moments.of(part) for part in parts])
     assert total.count == len(x)
     np.testing.assert_allclose(total.mean, x.mean(axis=0), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(total.squares, x.var(axis=0) * len(x), rtol=1e-6, atol=1e-8)
@@ -36,13 +36,13 @@ def test_moments_add_up_over_chunks(seed, chunks, centre):
 
 def test_scaling_is_per_feature_or_one_for_all_or_none():
     x = X * [1.0, 10.0, 0.0] + 5.0
-    moments = Moments.of(x)
-    by_feature = moments.scaling("feature")
+    found = Moments.of(x)
+    by_feature = found.scaling("feature")
     np.testing.assert_allclose(by_feature.centre, x.mean(axis=0))
     np.testing.assert_allclose(by_feature.scale, [x[:, 0].std(), x[:, 1].std(), 1.0])
-    np.testing.assert_allclose(moments.scaling("global").scale, x.std())
-    np.testing.assert_array_equal(moments.scaling("none").scale, 1.0)
-    np.testing.assert_array_equal(moments.scaling("none").centre, 0.0)
+    np.testing.assert_allclose(found.scaling("global").scale, x.std())
+    np.testing.assert_array_equal(found.scaling("none").scale, 1.0)
+    np.testing.assert_array_equal(found.scaling("none").centre, 0.0)
 
 
 # ------------------------------------------------------------------------------------ into the run
@@ -56,7 +56,8 @@ def test_data_is_stored_in_the_runs_chunks(kind, chunks):
     y_given = y if kind == "numpy" else da.from_array(y, chunks=9)
     run = Run.in_memory({})
     with dask.config.set(scheduler="threads"):
-        x_moments, y_moments = ingest.store(run, x, y_given, chunks)
+        x_moments = moments.sum_moments(ingest.store(run, "x", x, chunks))
+        y_moments = moments.sum_moments(ingest.store(run, "y", y_given, chunks))
     for name, array in (("x", X), ("y", y)):
         stored = [run.blocks.read(f"data/{name}", c) for c in range(len(chunks))]
         assert tuple(len(block) for block in stored) == chunks
@@ -75,9 +76,9 @@ def test_a_bad_row_is_counted_over_all_chunks(kind):
         dask.config.set(scheduler="threads"),
         pytest.raises(DataError, match=naming("x", "NaN", "row 17", "column 2")),
     ):
-        ingest.store(Run.in_memory({}), x, X[:, :1], (8, 8, 4))
+        ingest.store(Run.in_memory({}), "x", x, (8, 8, 4))
 
 
 def test_values_too_large_to_scale_are_refused():
     with pytest.raises(DataError, match=naming("y", "squares")):
-        ingest.store(Run.in_memory({}), X, X * 1e300, (20,))
+        ingest.store(Run.in_memory({}), "y", X * 1e300, (20,))

@@ -41,6 +41,6 @@ def of_config(
         posed.problem,
         posed.chunks,
         posed.x.dtype.itemsize,
-        in_place=posed.stored is not None,
+        in_place=not posed.copies,
         iterations=estimator.max_iter,
     )

@@ -71,6 +71,11 @@ class Factorization(FactorizationOptions, Solver):
     stopping = ObjectiveFlat()
     hint: ClassVar[str] = "Scale the data down, or use dtype='float64'."
 
+    @property
+    def order_matters(self) -> bool:  # type: ignore[override]
+        """Whether sums are not of all rows: online, each round has some of them."""
+        return self.mode == "online"
+
     def layout(self, problem: Problem) -> Layout:
         """Return the dictionary and the sums behind it, and the codes in batch mode."""
         features, r = self.sizes(problem)

@@ -54,6 +54,7 @@ class RelaxedADMM(RelaxedOptions, Solver):
     """Relaxed ADMM (arXiv 2310.15334); penalties are per sample, so they do not change with n."""
 
     name: ClassVar[str] = "relaxed"
+    order_matters = False
     hint: ClassVar[str] = (
         "Raise beta (at least 1) and tau, lower over_relaxation to 1, and standardise the data."
     )

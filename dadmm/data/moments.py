@@ -1,0 +1,109 @@
+"""Measure data chunk by chunk: how to scale it, and how different the chunks are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dadmm.data.arrays import NUMBERS_AT_ONCE
+from dadmm.networks.scaling import Scaling
+from dadmm.numerics.types import Array
+
+# Convert at least so many columns to float64 at once.
+COLUMNS = 16
+
+
+@dataclass
+class Moments:
+    """Count, mean, squared deviations and minimum of columns; those of chunks add up."""
+
+    count: int
+    mean: Array
+    squares: Array
+    least: Array
+
+    @classmethod
+    def of(cls, block: Array) -> Moments:
+        """Return the moments of a block, (rows, columns), in float64."""
+        mean, squares = np.empty((2, block.shape[1]))
+        # A few columns at a time, but not one alone: NumPy adds those up in another order.
+        groups = max(1, block.shape[1] // max(COLUMNS, NUMBERS_AT_ONCE // max(len(block), 1)))
+        for columns in np.array_split(np.arange(block.shape[1]), groups):
+            here = slice(columns[0], columns[-1] + 1)
+            wide = block[:, here].astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean[here] = wide.mean(axis=0)
+                wide -= mean[here]
+                squares[here] = np.square(wide, out=wide).sum(axis=0)
+        return cls(len(block), mean, squares, block.min(axis=0).astype(np.float64))
+
+    def __add__(self, other: Moments) -> Moments:
+        """Add by Chan, Golub and LeVeque's pairwise update (1979)."""
+        count = self.count + other.count
+        with np.errstate(over="ignore", invalid="ignore"):
+            shift = other.mean - self.mean
+            mean = self.mean + shift * (other.count / count)
+            squares = self.squares + other.squares + shift**2 * (self.count * other.count / count)
+        return Moments(count, mean, squares, np.minimum(self.least, other.least))
+
+    def scaling(self, how: str) -> Scaling:
+        """Return the scaling to zero mean and unit variance, per column or over all columns.
+
+        "scale" only divides by the root mean square of all numbers, so 0 stays 0 and signs stay;
+        "shift" first moves the minimum of every column to 0.
+        """
+        if how == "none":
+            return Scaling.identity(len(self.mean))
+        if how in ("scale", "shift"):
+            centre = self.least if how == "shift" else np.zeros_like(self.mean)
+            size = np.sqrt((self.squares / self.count + (self.mean - centre) ** 2).mean())
+            return Scaling(centre, np.full_like(centre, size if size > 0 else 1.0))
+        variance = self.squares / self.count
+        if how == "global":
+            spread = variance.mean() + self.mean.var()
+            variance = np.full_like(variance, spread)
+        # Do not scale a column that is constant except for rounding.
+        noise = (np.finfo(np.float64).eps * 10 * np.abs(self.mean)) ** 2
+        scale = np.where(variance > noise, np.sqrt(variance), 1.0)
+        return Scaling(self.mean, scale)
+
+
+def sum_moments(found: Sequence[Moments]) -> Moments:
+    """Add moments up in their order."""
+    total = found[0]
+    for moments in found[1:]:
+        total = total + moments
+    return total
+
+
+def shares(codes: Array, classes: int) -> Moments:
+    """Return the moments of the classes' indicators, (classes,), for labels as codes, (rows, 1)."""
+    share = np.bincount(codes[:, 0], minlength=classes) / len(codes)
+    return Moments(len(codes), share, len(codes) * share * (1 - share), np.zeros(classes))
+
+
+def difference(found: Sequence[Moments], alike: bool = False) -> float:
+    """Return how different chunks are: the share of the variance that lies between their means.
+
+    0 is what random rows give, 1 is a chunk for each value.  What chance gives is taken off, as in
+    epsilon squared (Kelley, 1935).
+
+    Parameters
+    ----------
+    alike : bool
+        Whether the columns have one unit: the share of their variances together, not the mean of
+        the columns' shares.
+    """
+    total = sum_moments(found)
+    varying = total.squares > 0
+    if len(found) == 1 or total.count <= len(found) or not varying.any():
+        return 0.0
+    between = np.sum([each.count * (each.mean - total.mean) ** 2 for each in found], axis=0)
+    squares = total.squares
+    share = between.sum() / squares.sum()
+    if not alike:
+        share = np.minimum(between[varying] / squares[varying], 1.0).mean()
+    chance = (len(found) - 1) / (total.count - 1)
+    return float(max((share - chance) / (1 - chance), 0.0))

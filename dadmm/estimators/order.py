@@ -1,0 +1,145 @@
+"""Decide which rows a run's chunks have, and whether its inputs stay where they are."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+from dask.utils import format_bytes
+
+from dadmm.data.deal import ENOUGH, Deal
+from dadmm.data.ingest import in_place
+from dadmm.errors import OptionError, OrderWarning
+from dadmm.store.room import room
+from dadmm.store.sources import Source
+
+# Copies that a shuffled copy takes for a while: the blocks that were cut up, and the chunks.
+COPIES = 2
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which rows a run's chunks have, and where its inputs are.
+
+    Parameters
+    ----------
+    chunks : tuple of int
+        Rows of each chunk.
+    source : Source or None
+        The zarr array that holds the inputs, if other processes can open it.
+    copies : bool
+        Whether the run copies the inputs.
+    deal : Deal or None
+        Which rows each chunk has; None for contiguous ranges.
+    """
+
+    chunks: tuple[int, ...]
+    source: Source | None
+    copies: bool
+    deal: Deal | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run will be.
+
+    Parameters
+    ----------
+    url : path, URL or None
+    in_memory : bool
+        Whether a run without a URL is in this process's memory.
+    known : bool
+        Whether it is on this machine, so that the room there counts.
+    """
+
+    url: str | PathLike[str] | None
+    in_memory: bool
+    known: bool = True
+
+
+def arrange(
+    shuffle: bool | str,
+    stored: Any,
+    copy_data: bool,
+    size: int,
+    rows_per_chunk: Callable[[bool, int], tuple[int, ...]],
+    seed: int,
+    place: Place,
+) -> Order:
+    """Return the order of the rows of a run.
+
+    Parameters
+    ----------
+    shuffle : bool, "auto" or "copy"
+        As the option of the estimators; "auto" for methods that heed the order alone.
+    stored : zarr.Array or None
+        The array that holds the inputs.
+    copy_data : bool
+    size : int
+        Bytes of the inputs.
+    rows_per_chunk : callable
+        ``rows_per_chunk(in_place, unit)`` returns the rows of each chunk: multiples of `unit`,
+        unless it is 0, where they may be chosen.
+    seed : int
+    place : Place
+
+    Raises
+    ------
+    OptionError
+        If the rows must be copied, and there is no room.
+    """
+    source = in_place(stored)
+    unit = 0 if source is None else int(stored.chunks[0])
+    stays = source is not None and not copy_data and shuffle != "copy"
+    chunks = rows_per_chunk(stays, unit if shuffle else 0)
+    if stays and unit <= chunks[0] and (not shuffle or _mixed(chunks, unit)):
+        return Order(chunks, source, False, _deal(shuffle, chunks, seed, unit))
+    if not stays:
+        return Order(chunks, source, True, _deal(shuffle, chunks, seed))
+    coarse, chunks = chunks, rows_per_chunk(False, 0)
+    if not shuffle:
+        return Order(chunks, source, True, None)
+    what = (
+        f"x is stored in pieces of {unit:,} rows: too few for each chunk of {chunks[0]:,} rows to "
+        f"have {ENOUGH} of them"
+    )
+    free, where = room(place.url, place.in_memory)
+    needed = COPIES * size
+    if not place.known or free > needed:
+        warnings.warn(
+            f"{what}; so {format_bytes(size)} are copied into the run, shuffled (shuffle=False "
+            "leaves the rows where they are, in their order)",
+            OrderWarning,
+            stacklevel=2,
+        )
+        return Order(chunks, source, True, _deal(shuffle, chunks, seed))
+    short = (
+        f"{what}, and a shuffled copy takes {format_bytes(needed)} for a while, where "
+        f"{format_bytes(int(free))} are free in {where}"
+    )
+    if shuffle != "auto" or unit > coarse[0]:
+        raise OptionError(
+            f"{short}: give run= a larger disk, or store x in smaller chunks"
+            + ("" if unit > coarse[0] else ", or use shuffle=False")
+        )
+    warnings.warn(
+        f"{short}; so the rows stay where they are, mixed by whole pieces alone. Chunks may "
+        "differ: see chunk_difference",
+        OrderWarning,
+        stacklevel=2,
+    )
+    return Order(coarse, source, False, _deal(shuffle, coarse, seed, unit))
+
+
+def _mixed(chunks: tuple[int, ...], unit: int) -> bool:
+    """Whether units of so many rows are small enough to mix the chunks."""
+    return len(chunks) == 1 or ENOUGH * unit <= chunks[0]
+
+
+def _deal(shuffle: bool | str, chunks: tuple[int, ...], seed: int, unit: int = 0) -> Deal | None:
+    if not shuffle or len(chunks) == 1:
+        return None
+    return Deal(sum(chunks), chunks[0], seed, unit)
