@@ -73,7 +73,7 @@ def say_interrupted(path: str) -> None:
     try:
         session = Session.open(path)
         reached = session.iteration
-        if session.has_data:
+        if session.can_go_on:
             err.print(f"stopped; iteration {reached} is stored. Go on with: dadmm resume {path}")
             return
     except (StoreError, OSError):

@@ -109,7 +109,7 @@ def train(config: Mapping[str, Any], log: Log) -> None:
                 _done(log, trained(session), "there was nothing left to do")
                 return
     with _place(config.get("cluster", {}), log):
-        if session is not None and session.has_data:
+        if session is not None and session.can_go_on:
             estimator = resume(path, callback=log.iteration)
         else:  # a run that was killed before its data was stored begins anew
             estimator.overwrite = session is not None

@@ -6,8 +6,10 @@ from functools import cached_property
 from os import PathLike
 from typing import Any
 
+import dask.array as da
+import numpy as np
 import xarray as xr
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 
 from dadmm.engine import recovery
 from dadmm.engine.graph import iteration
@@ -22,6 +24,11 @@ from dadmm.solvers.problem import Problem
 from dadmm.solvers.solver import Solver
 from dadmm.store import Run, ZarrBlocks
 from dadmm.store.lock import refuse_locked
+
+
+def _copied(run: Run, name: str, chunk: int) -> Array:
+    """Return a chunk that stays: the next read of a variable would overwrite it."""
+    return run.blocks.read(name, chunk).copy()
 
 
 class Session:
@@ -81,9 +88,9 @@ class Session:
         return self.plan.problem
 
     @property
-    def has_data(self) -> bool:
-        """Whether the run can go on by itself, because its data are stored."""
-        return self.run.has_data
+    def can_go_on(self) -> bool:
+        """Whether the run can be resumed: its data are stored, or it knows where its inputs are."""
+        return self.run.can_go_on
 
     @property
     def pipeline(self) -> dict[str, Any]:
@@ -162,6 +169,39 @@ class Session:
         """Return all parameters of a generation, as the solver keeps them."""
         layers = self.plan.layout.layers.values()
         return self.run.load_params(generation, [name for names in layers for name in names])
+
+    def state(self, generation: int | None = None) -> xr.Dataset:
+        """Return what the method keeps of each sample, in the caller's order of the samples.
+
+        Nothing is read yet: the arrays are dask's.
+
+        Parameters
+        ----------
+        generation : int or None
+            None takes the committed one.
+        """
+        run, plan = self.run, self.plan
+        if generation is None:
+            at = self.position
+            assert at is not None
+            generation = at.generation
+        order = run.order()
+        found = {}
+        for name, width in plan.layout.state.items():
+            blocks = [
+                da.from_delayed(
+                    delayed(_copied)(run, f"state/{generation}/{name}", chunk),
+                    (rows, width),
+                    plan.problem.dtype,
+                )
+                for chunk, rows in enumerate(plan.chunks)
+            ]
+            array = da.concatenate(blocks)
+            found[name] = (
+                ("sample", f"{name}_unit"),
+                (array if order is None else array[np.argsort(order)]),
+            )
+        return xr.Dataset(found)
 
     @property
     def scaling(self) -> dict[str, Scaling]:

@@ -179,7 +179,7 @@ def resume(
     session = Session.open(path, solver)
     plan = session.plan  # refuses an unusable run before locking it
     with session.run.locked(force):
-        if not session.has_data and not go_on(session):
+        if not session.run.has_data and not go_on(session):
             raise StoreError(
                 f"{path} was stopped before its data was stored: start the fit again, over it "
                 "(overwrite=True, --overwrite)"

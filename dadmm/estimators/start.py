@@ -41,9 +41,10 @@ def place(path: str | Path | None, overwrite: bool, posed: Posed) -> Iterator[Ru
         with run.locked():
             try:
                 yield run
-            except BaseException:
+            except BaseException as error:
+                stopped = isinstance(error, (KeyboardInterrupt, RunError))
                 with suppress(OSError, DadmmError):
-                    if not run.has_data:
+                    if not (run.can_go_on if stopped else run.has_data):
                         run.check_lock()  # another driver may hold it by now
                         run.delete()  # it cannot be resumed, and would block the next fit
                 raise
@@ -175,7 +176,8 @@ def finish(
         found = ingest.keep_in_place(run, source, chunks, deal)
     total = sum_moments(found)
     apart = difference(found, alike=inputs.standardize == "global")
-    run.update(chunk_difference=max(inputs.apart, apart), pending=None)
+    differ = max(inputs.apart, apart)
+    run.update(dealt=deal is not None, chunk_difference=differ, pending=None)
     # Last: its presence says that the run can be resumed.
     save_scaling(run, {"x": total.scaling(inputs.standardize) if scaling is None else scaling})
 

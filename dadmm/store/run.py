@@ -157,6 +157,11 @@ class Run:
             return damage.name in (COMMIT, PREVIOUS)
         return True
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the run can be resumed: its data are stored, or it knows where its inputs are."""
+        return self.has_data or self.attributes.get("pending") is not None
+
     def delete(self) -> None:
         """Delete the run from its store."""
         if isinstance(self.blocks, ZarrBlocks):
@@ -221,6 +226,19 @@ class Run:
             self.blocks.expect(f"data/{name}", chunk)
         else:
             Source.parse(table).expect(self._ranges(name, chunk))
+
+    def order(self) -> Array | None:
+        """Return the caller's number of each row, (rows,) int64; None if they are in order."""
+        blocks = self.blocks
+        if "row" in blocks.names("data"):
+            found = [
+                blocks.read("data/row", c)[:, 0].copy() for c in range(blocks.count("data/row"))
+            ]
+            return np.concatenate(found)
+        if not self.attributes.get("sources", {}).get("x", {}).get("pieces"):
+            return None
+        pieces = self._small("data/x_pieces").tolist()
+        return np.concatenate([np.arange(first, end) for first, end in pieces])
 
     def _small(self, name: str) -> Array:
         """Return the checksums or pieces of the user's own array."""

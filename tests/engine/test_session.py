@@ -33,7 +33,7 @@ def test_it_says_who_a_run_is_and_what_it_has_made(run):
         assert session.solver == RelaxedADMM()
         assert session.problem.rows == 60
         assert session.plan.chunks == (25, 25, 10)
-        assert session.has_data
+        assert session.can_go_on
         assert session.iteration == session.position.iteration == len(session.rows()) == 3
         assert session.is_done(3)
         assert not session.is_done(4)
@@ -56,7 +56,7 @@ def test_before_the_first_commit_it_is_nowhere(tmp_path, monkeypatch):
         fit(tmp_path / "run")
     session = Session.open(tmp_path / "run")
     assert (session.record, session.position, session.iteration) == (None, None, 0)
-    assert session.has_data
+    assert session.can_go_on
     assert not session.is_done(1)
     with pytest.raises(
         StoreError, match=naming("iteration", "dadmm resume", str(tmp_path / "run"))

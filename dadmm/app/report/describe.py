@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ def summary(estimator: Any, session: Session) -> dict[str, str]:
         "data": f"{attributes['problem']['rows']:,} rows in {chunks} chunk{'s' * (chunks > 1)}",
         "status": f"{history.attrs['status']}, {estimator.n_iter_} iterations",
     }
+    if chunks > 1 and "chunk_difference" in history.attrs:
+        facts["order"] = order(session.run.attributes)
     if "train_score" in history.attrs:
         facts["train score"] = f"{history.attrs['train_score']:.4f}"
     if np.isfinite(history.attrs.get("rate", np.nan)):
@@ -47,6 +50,16 @@ def summary(estimator: Any, session: Session) -> dict[str, str]:
             f"(R2 of that fit {history.attrs['rate_r2']:.3f})"
         )
     return facts
+
+
+def order(attributes: Mapping[str, Any]) -> str:
+    """Return in words which rows the chunks of a run have, and how different the chunks are."""
+    pieces = attributes.get("sources", {}).get("x", {}).get("pieces")
+    how = "dealt by stored chunks" if pieces else "dealt at random"
+    if not attributes.get("dealt"):
+        how = "in contiguous ranges"
+    apart = attributes["chunk_difference"]
+    return f"rows {how}; {apart:.1%} of the variance lies between chunks"
 
 
 def network(network: Network) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
-from dadmm.app.report.describe import history_rows, summary
+from dadmm.app.report.describe import history_rows, order, summary
 from dadmm.app.report.outcome import MOST_TARGETS, Outcome, outcome
 from dadmm.cluster.worker import MIB
 from dadmm.engine.live import charts
@@ -96,6 +96,8 @@ def _data(session: Session) -> dict[str, str]:
         f"{format_bytes(problem.rows * problem.architecture.widths[0] * stored['input_bytes'])}",
         "weights of samples": "yes" if problem.weighted else "no",
     }
+    if len(plan.chunks) > 1 and "chunk_difference" in stored:
+        facts["order of the rows"] = order(stored)
     for which, source in stored.get("sources", {}).items():
         facts[f"{which} is read from"] = str(source.get("url") if source else None)
     if problem.classes:
