@@ -53,7 +53,7 @@ from dadmm.solvers.nmf.dictionary import STAGES, look, looked, settled
 from dadmm.solvers.parts import Layout, Part, Pass, Phase, Schedule
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.rows import batches
-from dadmm.solvers.solver import HELD_OUT, Solver, Weights, scoring, validation_row
+from dadmm.solvers.solver import Solver, Weights, evaluated, scoring, validation_row
 from dadmm.solvers.stopping import HeldOut, NoBetterLoss, Stopping, steady
 from dadmm.solvers.sums import Sums, combine, numbers
 
@@ -194,7 +194,7 @@ class BlockADMM(BlockOptions, Solver):
             span = self.span(problem, weights, t, chunk.state)
             return grid.visit(self, problem, part.work, span, chunk)
         spans = [self.span(problem, weights, t, chunk.state, slot=t) for t in self.layers(problem)]
-        train, _ = self.split(chunk)
+        train, _ = self.split(problem, chunk)
         local = Local(self, problem, spans)
         local.run(chunk, train, chunk.pace)
         sums: Sums = {**local.measured, "residual": local.residual}
@@ -219,16 +219,13 @@ class BlockADMM(BlockOptions, Solver):
 
     def evaluate(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Run the network forward on the rows that are held out, or on all."""
-        rows = self.split(chunk)[1] if part.work == HELD_OUT else None
-        if rows is not None and chunk.weight is not None:
-            rows = rows[chunk.weight[rows] > 0]  # the others may have no known label
         params = self._network(problem, weights)
 
         def predict(x: Array) -> Array:
             *_, out = steps(self, problem, params, x)
             return out
 
-        return forward(problem, predict, chunk, rows)
+        return forward(problem, predict, chunk, evaluated(self, problem, part, chunk))
 
     def update(
         self, problem: Problem, layer: int, weights: Weights, sums: Sums
