@@ -147,6 +147,13 @@ def test_rows_held_out_stop_it_and_choose_the_iteration_that_is_kept():
     assert scores[best] == pytest.approx(model.score(x[rows], y[rows]))
 
 
+def test_rows_that_cannot_be_held_out_are_told():
+    x, y = load_digits(return_X_y=True)
+    model = ADMMClassifier((12,), solver=Held(), max_iter=1, chunks=1, run=None)
+    with pytest.raises(OptionError, match=naming("early_stopping", "2 rows")):
+        model.fit(x[:12], y[:12])
+
+
 def test_a_run_asks_for_the_solver_that_it_does_not_know(tmp_path):
     train(tmp_path / "run")
     with pytest.raises(StoreError, match=naming(f"{NAME}:Gradient", "solver")):

@@ -34,7 +34,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.chain import Chain, flatten, views
 from dadmm.numerics.algebra import square
@@ -48,7 +47,7 @@ from dadmm.solvers.block.learning_rate import plateau
 from dadmm.solvers.block.minibatch import Learner, Local, Span, per_chunk, steps
 from dadmm.solvers.block.options import BlockOptions
 from dadmm.solvers.counts import register
-from dadmm.solvers.evaluate import EVALUATED, final_scores, forward, training_row
+from dadmm.solvers.evaluate import EVALUATED, forward, training_row
 from dadmm.solvers.nmf.dictionary import STAGES, look, looked, settled
 from dadmm.solvers.parts import Layout, Part, Pass, Phase, Schedule
 from dadmm.solvers.problem import Chunk, Problem
@@ -279,12 +278,6 @@ class BlockADMM(BlockOptions, Solver):
         row["step"] = sum(details[f"step_{t}"] for t in layers) ** 0.5
         row["size"] = sum(details[f"size_{t}"] for t in layers) ** 0.5
         return {name: float(value) for name, value in row.items()}
-
-    def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
-        """Return the mean loss and the score on the rows of the forward pass."""
-        if not sums["forward_rows"]:
-            raise OptionError("early_stopping needs chunks of 2 rows or more: none can be held out")
-        return final_scores(problem, sums)
 
 
 register(BlockADMM, BlockCounts())
