@@ -88,9 +88,14 @@ class Loss(ABC):
         targets: Array = np.equal(classes[:, None], np.arange(n_outputs)).astype(dtype)
         return targets
 
+    def decode(self, y: Array) -> Array:
+        """Return the codes that `encode` was given; of smoothed labels, the likeliest class."""
+        classes: Array = y.argmax(axis=1)
+        return classes
+
     def right(self, v: Array, y: Array) -> int:
         """Return the number of rows whose outputs `v` predict the targets `y`."""
-        return int((v.argmax(axis=1) == y.argmax(axis=1)).sum())
+        return int((v.argmax(axis=1) == self.decode(y)).sum())
 
     def predict_proba(self, v: Array, out: Array | None = None) -> Array:
         """Return the probability of each class; a row sums to 1, unless there are several labels.
@@ -244,8 +249,12 @@ class BinaryCrossEntropy(Loss):
             raise DataError(f"labels must be 0 or 1 in each of {n_outputs} columns")
         return labels.astype(dtype)
 
+    def decode(self, y: Array) -> Array:
+        """Return whether each label holds, (rows, outputs)."""
+        return np.greater(y, 0.5)
+
     def right(self, v: Array, y: Array) -> int:
-        return int(((v > 0) == (y > 0.5)).all(axis=1).sum())
+        return int(((v > 0) == self.decode(y)).all(axis=1).sum())
 
     def predict_proba(self, v: Array, out: Array | None = None) -> Array:
         result: Array = expit(v, out=out)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dadmm.errors import OptionError
 from dadmm.numerics import softmax_kernels
 from dadmm.numerics.algebra import square
 from dadmm.numerics.losses import get_loss
@@ -123,8 +124,19 @@ def forward(
 
 
 def final_scores(problem: Problem, sums: Sums) -> dict[str, float]:
-    """Return the mean loss, and the accuracy or R^2, from sums of `forward`."""
+    """Return the mean loss, and the accuracy or R^2, from sums of `forward`.
+
+    Raises
+    ------
+    dadmm.errors.OptionError
+        If there are no rows, because none could be held out.
+    """
     rows = sums["forward_rows"]
+    if not rows:
+        raise OptionError(
+            "early_stopping holds no row out whose weight is above 0: use chunks of 2 rows or "
+            "more, and hold a larger share out if most weights are 0"
+        )
     if problem.classes:
         score = sums["forward_correct"] / rows
     else:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.scaling import Scaling
+from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array, Arrays
 from dadmm.numerics.workspace import lasting
 from dadmm.solvers.parts import Pace
@@ -50,6 +51,11 @@ class Problem:
     dtype: str = "float32"
     weighted: bool = False
     supervised: bool = True
+
+    @property
+    def one_class(self) -> bool:
+        """Whether each row has one class, and not numbers or several labels."""
+        return self.classes > 0 and not get_loss(self.loss).multi_label
 
 
 @dataclass(frozen=True)

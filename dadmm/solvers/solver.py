@@ -175,9 +175,7 @@ class Solver(ABC):
         dict
             Losses and scores as sums, see `dadmm.solvers.evaluate.forward`.
         """
-        layout, rows = self.layout(problem), None
-        if part.work == HELD_OUT and isinstance(self.stopping, HeldOut):
-            rows = self.stopping.split(chunk.rows, chunk.seed)[1]
+        layout = self.layout(problem)
         params: Arrays = {}
         for layer in layout.exported:
             params |= self.export(problem, layer, weights)
@@ -185,7 +183,7 @@ class Solver(ABC):
         def predict(x: Array) -> Array:
             return layout.network.forward(params, x)
 
-        return evaluate.forward(problem, predict, chunk, rows)
+        return evaluate.forward(problem, predict, chunk, evaluated(self, problem, part, chunk))
 
     def export(self, problem: Problem, layer: int, weights: Arrays) -> Arrays:
         """Return a layer's parameters under the names that the network has for them."""
@@ -228,6 +226,17 @@ def scoring(layout: Layout, held_out: bool = False) -> Pass:
     name, work = ("validate-chunk", HELD_OUT) if held_out else ("evaluate-chunk", None)
     layers = tuple(layout.exported)
     return Pass((Part(name, Phase.EVALUATE, layers=layers, x=True, y=True, work=work),), ())
+
+
+def evaluated(solver: Solver, problem: Problem, part: Part, chunk: Chunk) -> Array | None:
+    """Return the rows that a part scores: those that are held out, or None for all.
+
+    Of those held out, rows of weight 0 are left out: they may have no known label.
+    """
+    if part.work != HELD_OUT or not isinstance(solver.stopping, HeldOut):
+        return None
+    _, rows = solver.stopping.split(problem, chunk)
+    return rows if chunk.weight is None else rows[chunk.weight[rows] > 0]
 
 
 def validation_row(scores: Mapping[str, float]) -> dict[str, float]:

@@ -8,7 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from dadmm.errors import OptionError
+from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
+from dadmm.solvers.problem import Chunk, Problem
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -85,7 +88,7 @@ class HeldOut:
     Parameters
     ----------
     fraction : float
-        Share of each chunk's rows that is held out, above 0 and below 1.
+        Share of each chunk's rows that is held out, of every class alike, above 0 and below 1.
     patience : int
         Iterations without a better `validation_score`.
     rate : callable
@@ -103,19 +106,50 @@ class HeldOut:
         known = bool(scores) and max(scores) > -np.inf
         return Verdict(stop, int(np.argmax(scores)) + 1 if known else None, self.rate(rows))
 
-    def split(self, rows: int, seed: Sequence[int]) -> tuple[Array, Array]:
+    def split(self, problem: Problem, chunk: Chunk) -> tuple[Array, Array]:
         """Return the rows of a chunk to train on, and those that are held out.
 
-        Parameters
-        ----------
-        rows : int
-            Of the chunk.
-        seed : sequence of int
-            `Chunk.seed`, of which the iteration is not used: the rows stay the same.
+        They are the same in every part of every iteration.  Each class has the same share of its
+        rows held out, to within one row; rows of weight 0 count as a class of their own.  Where
+        there are no classes, or several labels per row, the rows are drawn from all alike.
+
+        Raises
+        ------
+        dadmm.errors.OptionError
+            If the problem has classes and the part does not read the targets.
         """
-        order = np.random.default_rng([seed[0], 7, seed[-1]]).permutation(np.arange(rows))
-        kept = max(1, min(round(rows * (1.0 - self.fraction)), rows - 1))
-        return np.sort(order[:kept]), np.sort(order[kept:])
+        rows, seed = chunk.rows, chunk.seed
+        rng = np.random.default_rng([seed[0], 7, seed[-1]])  # not the iteration
+        order = rng.permutation(np.arange(rows))
+        kept = self.kept(rows)
+        held = np.arange(kept, rows)
+        if problem.one_class and kept < rows:
+            order = order[np.argsort(_classes(problem, chunk)[order], kind="stable")]
+            # Rows at equal distances from a random start: each is as likely as any other, however
+            # few its class has.
+            count = rows - kept
+            held = (np.arange(1, count + 1) * rows - 1 - rng.integers(rows)) // count
+        out = np.zeros(rows, bool)
+        out[order[held]] = True
+        return np.flatnonzero(~out), np.flatnonzero(out)
+
+    def kept(self, rows: int) -> int:
+        """Return how many rows of a chunk of so many are trained on."""
+        return max(1, min(round(rows * (1.0 - self.fraction)), rows - 1))
+
+
+def _classes(problem: Problem, chunk: Chunk) -> Array:
+    """Return the class of each row; -1 for rows of weight 0, whose class may not be known."""
+    if chunk.y is None:
+        raise OptionError(
+            "HeldOut.split holds out a share of each class: every part that calls it must read "
+            "the targets, Part(y=True)"
+        )
+    # The fewest bytes, which NumPy also sorts the fastest.
+    codes = get_loss(problem.loss).decode(chunk.y).astype(np.min_scalar_type(-problem.classes))
+    if chunk.weight is not None:
+        codes[chunk.weight == 0] = -1
+    return codes
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ SOLVERS = {
     "block, sweeps": BlockADMM(blocks=2, z_steps=2, inner_steps=2),
     "block, grid": BlockADMM(schedule="grid", consensus="admm", blocks=3),
     "block, batch grid": BlockADMM(schedule="grid", mode="batch", blocks=2),
+    "block, held out": BlockADMM(schedule="grid", blocks=3, early_stopping=True),
     "block, factors": BlockADMM(blocks=[Dense(12), NMFBlock(12)]),
     "block, factors, batch": BlockADMM(blocks=[Dense(12), NMFBlock(12)], mode="batch"),
     "factors": NMF().make_solver(),
@@ -246,6 +247,19 @@ def test_cold_reading_is_hidden_behind_the_visit_before_where_it_can_be():
             if kind.expects:
                 plain = Kind("visit", part=kind.part, rows=kind.rows)
                 assert waiting < cost(plain, setting).phases["read"] - fast["read"]
+
+
+def test_tasks_that_draw_rows_by_class_read_the_classes():
+    one, store = problem(), Store(1e9, 1e9, 5e8, 1e-4)
+    found = []
+    for early_stopping in (False, True):
+        solver = BlockADMM(schedule="grid", blocks=3, early_stopping=early_stopping)
+        setting = Setting(solver, one, 4, MACHINE.alone, store)
+        part = next(p for p in solver.passes(one, 2).iteration[0].parts if p.work.block == 2)
+        found.append(cost(Kind("visit", part=part, rows=2000), setting).phases)
+    without, reads = found
+    assert reads["read"] > without["read"] + 2000 * 4 / 1e9
+    assert reads["visit"] > 0.9 * without["visit"]
 
 
 def test_float64_takes_longer():

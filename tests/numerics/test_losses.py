@@ -64,6 +64,19 @@ def formula(loss, v, y):
 
 
 @each
+def test_decoding_undoes_encoding(loss):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(2 if loss.multi_label else 5, size=(40, 5) if loss.multi_label else 40)
+    np.testing.assert_array_equal(loss.decode(loss.encode(codes, 5)), codes)
+
+
+def test_a_smoothed_label_is_of_its_likeliest_class():
+    codes = np.arange(4)
+    y = 0.8 * CrossEntropy().encode(codes, 4) + 0.05
+    np.testing.assert_array_equal(CrossEntropy().decode(y), codes)
+
+
+@each
 @each_dtype
 def test_value_is_the_sum_over_rows_of_the_definition(loss, dtype):
     v, y = instances(loss, 0, 200, 5, 3.0, dtype)

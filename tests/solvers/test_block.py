@@ -300,11 +300,15 @@ def test_codes_of_bits_are_learnt_though_their_derivative_is_zero():
 # ------------------------------------------------------------------------------------- the grid
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("blocks", [2, 3])
-def test_the_grid_does_what_the_fused_schedule_does_where_a_chunk_is_one_mini_batch(blocks):
+def test_the_grid_does_what_the_fused_schedule_does_where_a_chunk_is_one_mini_batch(
+    blocks, early_stopping
+):
     p = problem(n=40)
-    fused, _, _ = go(block(blocks=blocks, batch_size=99), p, passes=3)
-    grid, _, _ = go(block(blocks=blocks, batch_size=99, schedule="grid"), p, passes=3)
+    options = {"blocks": blocks, "batch_size": 99, "early_stopping": early_stopping}
+    fused, _, _ = go(block(**options), p, passes=3)
+    grid, _, _ = go(block(**options, schedule="grid"), p, passes=3)
     for name, array in fused.items():
         np.testing.assert_allclose(grid[name], array, atol=1e-8)
 
@@ -342,7 +346,7 @@ def test_early_stopping_trains_on_some_rows_and_validates_on_the_others():
     other = chunk.x.copy()
     _, row = iterate(solver, p, params, {}, [chunk])
     assert {"validation_loss", "validation_score"} <= set(row)
-    train, held = solver.split(chunk)
+    train, held = solver.split(p, chunk)
     assert sorted([*train, *held]) == list(range(40))
     assert len(held) == 10
     other[held] = 1e3  # rows held out do not matter for training
@@ -354,7 +358,8 @@ def test_early_stopping_trains_on_some_rows_and_validates_on_the_others():
 def test_every_chunk_of_two_rows_or_more_holds_one_out():
     solver = block(early_stopping=True, validation_fraction=0.01)
     for rows in (2, 3, 40):
-        train, held = solver.split(Chunk(np.zeros((rows, 1)), None, {}, (0, 0, 0)))
+        p, y = problem("squared", rows), np.zeros((rows, 3))
+        train, held = solver.split(p, Chunk(None, y, {}, (0, 0, 0)))
         assert len(held) >= 1
         assert len(train) >= 1
     with pytest.raises(OptionError, match=naming("early_stopping", "2 rows")):

@@ -35,6 +35,7 @@ METHODS = {
     "block, batch": BlockADMM(batch_size=16, mode="batch", blocks=2),
     "block, consensus": BlockADMM(batch_size=16, consensus="admm", early_stopping=True),
     "block, grid": BlockADMM(batch_size=16, schedule="grid", blocks=3),
+    "block, held out": BlockADMM(batch_size=16, schedule="grid", blocks=3, early_stopping=True),
     "nmf": Factorization(),
     "nmf, online": Factorization(mode="online", batch_size=16),
     "of the page": method()(),

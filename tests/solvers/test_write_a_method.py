@@ -120,9 +120,16 @@ class Held(method()):
     stopping = HeldOut(fraction=0.25, patience=2)
 
     def visit(self, problem, part, weights, chunk):
-        rows, _ = self.stopping.split(chunk.rows, chunk.seed)
+        rows, _ = self.stopping.split(problem, chunk)
         seen = replace(chunk, inputs=chunk.inputs[rows], y=chunk.y[rows])
         return super().visit(problem, part, weights, seen)
+
+
+def held_out(y, c):
+    """Return the rows that are held out of a chunk of digits."""
+    arch = Architecture.build(64, (12, 12), 10, "relu", "dense")
+    problem = Problem(arch, "cross_entropy", 0.0, 210, classes=10)
+    return Held.stopping.split(problem, Chunk(None, np.eye(10)[y], {}, (3, 0, c)))[1]
 
 
 def test_rows_held_out_stop_it_and_choose_the_iteration_that_is_kept():
@@ -136,9 +143,15 @@ def test_rows_held_out_stop_it_and_choose_the_iteration_that_is_kept():
     assert held == bits(model)
     # The column is the accuracy of that network on these rows.
     x, y = (part[:210] for part in load_digits(return_X_y=True))
-    rows = [70 * c + Held.stopping.split(70, (3, 0, c))[1] for c in range(3)]
-    rows = np.concatenate(rows)
+    rows = np.concatenate([70 * c + held_out(y[70 * c : 70 * c + 70], c) for c in range(3)])
     assert scores[best] == pytest.approx(model.score(x[rows], y[rows]))
+
+
+def test_rows_that_cannot_be_held_out_are_told():
+    x, y = load_digits(return_X_y=True)
+    model = ADMMClassifier((12,), solver=Held(), max_iter=1, chunks=1, run=None)
+    with pytest.raises(OptionError, match=naming("early_stopping", "2 rows")):
+        model.fit(x[:12], y[:12])
 
 
 def test_a_run_asks_for_the_solver_that_it_does_not_know(tmp_path):

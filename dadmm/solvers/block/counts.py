@@ -18,9 +18,13 @@ from dadmm.solvers.nmf.dictionary import SWEEPS
 from dadmm.solvers.parts import Part, Phase
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.solver import HELD_OUT
+from dadmm.solvers.stopping import HeldOut
 
 # Calls from Python per mini-batch beside those of its blocks.
 PER_BATCH = 25
+# What it takes to shuffle a row, or to sort it by its class, in gathers of a number; and to look
+# at an entry of its targets for its class.
+SHUFFLED, LOOKED = 20, 3
 
 
 class BlockCounts(Counts):
@@ -42,6 +46,7 @@ class BlockCounts(Counts):
 
         # Inputs and targets; the rows in some order; what is kept, and (grid) what is being made.
         row = inputs * widths[0] + target_bytes(problem) + 24
+        row += 8 * solver.splits_classes(problem)
         row += size * sum(solver.variables(problem).values())
         ends = [widths[hi] for _, hi in spans[:-1]]
         if grid and ends:
@@ -90,12 +95,15 @@ class BlockCounts(Counts):
             seen = max(rows * share, 1.0)
             chain = solver.chain(problem)
             _inputs(work, problem, seen, seen / EVALUATED)
+            if part.work == HELD_OUT:
+                _split(work, solver, problem, rows)
             batch = Work()
             _forward(batch, solver, problem, 1, chain.depth, EVALUATED)
             _measure(batch, problem, EVALUATED)
             work.add(batch, seen / EVALUATED)
             work.result += 64
             return work
+        _split(work, solver, problem, rows)
         if solver.schedule == "grid":
             assert isinstance(part.work, Task)
             _grid(solver, problem, work, part.work, rows)
@@ -150,9 +158,16 @@ def _learnt(solver: BlockOptions, problem: Problem, t: int) -> int:
 
 
 def _trained(solver: BlockOptions, rows: int) -> int:
+    return HeldOut(solver.validation_fraction).kept(rows) if solver.early_stopping else rows
+
+
+def _split(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> None:
+    """Count drawing the rows that are held out, see `HeldOut.split`."""
     if not solver.early_stopping:
-        return rows
-    return max(1, min(round(rows * (1 - solver.validation_fraction)), rows - 1))
+        return
+    work.loop("gather", SHUFFLED * rows, 12)
+    if solver.splits_classes(problem):
+        work.loop("gather", (SHUFFLED + LOOKED * problem.classes) * rows, 8)
 
 
 def _inputs(work: Work, problem: Problem, rows: float, batches: float) -> None:

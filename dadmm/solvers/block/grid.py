@@ -12,6 +12,8 @@ visit for all rows of the chunk instead of once per mini-batch::
               move-block 1 .. T-1        a gradient step on Z_t, projected          (side by side)
               train-block 1 .. T         mini-batches, then U_t += Z_t - f_t        (side by side)
 
+If rows are held out, every task reads the classes, of which the rows are drawn evenly.
+
 Batch steps look at their neighbours' Z of before (Jacobi).  Derived, like the rest.
 """
 
@@ -48,6 +50,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
     """Return the tasks of a chunk; those that read `fresh` state wait for its writers."""
     layers = solver.layers(problem)
     last = layers[-1]
+    classes = solver.splits_classes(problem)
     memory = {t: tuple(n for n in solver.memory(problem) if n.endswith(f"_{t}")) for t in layers}
 
     def between(*names: tuple[str, int]) -> tuple[str, ...]:
@@ -68,7 +71,8 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
 
     if solver.mode == "online":
         forward = [
-            part("forward", t, between(("z", t - 1)), between(("z", t))) for t in layers[:-1]
+            part("forward", t, between(("z", t - 1)), between(("z", t)), y=classes)
+            for t in layers[:-1]
         ]
         train = [
             part(
@@ -77,7 +81,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
                 between(("z", t - 1), ("target", t)),
                 between(("target", t - 1)) + memory[t],
                 reads=memory[t],
-                y=t == last,
+                y=classes or t == last,
                 group=t,
             )
             for t in reversed(layers)
@@ -90,7 +94,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
             (),
             between(("f", t), ("pull", t - 1), ("bend", t - 1)),
             reads=between(("z", t - 1), ("z", t), ("u", t)),
-            y=t == last,
+            y=classes or t == last,
         )
         for t in layers
     ]
@@ -101,6 +105,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
             reads=between(("z", t), ("u", t)),
             fresh=between(("f", t), ("pull", t), ("bend", t)),
             writes=between(("z", t)),
+            y=classes,
         )
         for t in layers[:-1]
     ]
@@ -111,7 +116,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
             between(("z", t - 1), ("z", t)),
             between(("u", t)) + memory[t],
             reads=between(("u", t)) + memory[t],
-            y=t == last,
+            y=classes or t == last,
             group=t,
         )
         for t in layers
@@ -135,7 +140,7 @@ def visit(solver: BlockOptions, problem: Problem, task: Task, span: Learner, chu
 
 def move(solver: BlockOptions, problem: Problem, t: int, chunk: Chunk) -> None:
     """Take one gradient step on Z_t, as long as each row's curvature allows."""
-    state, train = chunk.state, solver.split(chunk)[0]
+    state, train = chunk.state, solver.split(problem, chunk)[0]
     rho = np.dtype(problem.dtype).type(solver.rho)
     constraint = solver.boundaries(problem)[t - 1]
     for piece in batches(len(train), EVALUATED):
@@ -162,7 +167,7 @@ class _Visit:
         self.lower = solver.boundaries(problem)[self.t - 2] if self.t > 1 else None
         self.criterion = get_loss(problem.loss)
         self.local = Local(solver, problem, [span])
-        self.train, _ = solver.split(chunk)
+        self.train, _ = solver.split(problem, chunk)
 
     def _new(self, width: int) -> Array:
         """Return zeros for all rows of the chunk; those held out stay 0."""

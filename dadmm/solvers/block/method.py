@@ -34,7 +34,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dadmm.errors import OptionError
 from dadmm.networks.architecture import Architecture
 from dadmm.networks.chain import Chain, flatten, views
 from dadmm.numerics.algebra import square
@@ -48,12 +47,12 @@ from dadmm.solvers.block.learning_rate import plateau
 from dadmm.solvers.block.minibatch import Learner, Local, Span, per_chunk, steps
 from dadmm.solvers.block.options import BlockOptions
 from dadmm.solvers.counts import register
-from dadmm.solvers.evaluate import EVALUATED, final_scores, forward, training_row
+from dadmm.solvers.evaluate import EVALUATED, forward, training_row
 from dadmm.solvers.nmf.dictionary import STAGES, look, looked, settled
 from dadmm.solvers.parts import Layout, Part, Pass, Phase, Schedule
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.rows import batches
-from dadmm.solvers.solver import HELD_OUT, Solver, Weights, scoring, validation_row
+from dadmm.solvers.solver import Solver, Weights, evaluated, scoring, validation_row
 from dadmm.solvers.stopping import HeldOut, NoBetterLoss, Stopping, steady
 from dadmm.solvers.sums import Sums, combine, numbers
 
@@ -194,7 +193,7 @@ class BlockADMM(BlockOptions, Solver):
             span = self.span(problem, weights, t, chunk.state)
             return grid.visit(self, problem, part.work, span, chunk)
         spans = [self.span(problem, weights, t, chunk.state, slot=t) for t in self.layers(problem)]
-        train, _ = self.split(chunk)
+        train, _ = self.split(problem, chunk)
         local = Local(self, problem, spans)
         local.run(chunk, train, chunk.pace)
         sums: Sums = {**local.measured, "residual": local.residual}
@@ -219,16 +218,13 @@ class BlockADMM(BlockOptions, Solver):
 
     def evaluate(self, problem: Problem, part: Part, weights: Arrays, chunk: Chunk) -> Sums:
         """Run the network forward on the rows that are held out, or on all."""
-        rows = self.split(chunk)[1] if part.work == HELD_OUT else None
-        if rows is not None and chunk.weight is not None:
-            rows = rows[chunk.weight[rows] > 0]  # the others may have no known label
         params = self._network(problem, weights)
 
         def predict(x: Array) -> Array:
             *_, out = steps(self, problem, params, x)
             return out
 
-        return forward(problem, predict, chunk, rows)
+        return forward(problem, predict, chunk, evaluated(self, problem, part, chunk))
 
     def update(
         self, problem: Problem, layer: int, weights: Weights, sums: Sums
@@ -282,12 +278,6 @@ class BlockADMM(BlockOptions, Solver):
         row["step"] = sum(details[f"step_{t}"] for t in layers) ** 0.5
         row["size"] = sum(details[f"size_{t}"] for t in layers) ** 0.5
         return {name: float(value) for name, value in row.items()}
-
-    def score(self, problem: Problem, sums: Sums) -> dict[str, float]:
-        """Return the mean loss and the score on the rows of the forward pass."""
-        if not sums["forward_rows"]:
-            raise OptionError("early_stopping needs chunks of 2 rows or more: none can be held out")
-        return final_scores(problem, sums)
 
 
 register(BlockADMM, BlockCounts())

@@ -124,7 +124,8 @@ class BlockOptions:
         choices=("fused", "grid"),
         means="A task runs all blocks of a chunk, or only one. In a grid a worker holds the "
         "parameters of one block and the activations on its two sides. In the grid's batch mode "
-        "the loss and the score reported along the way are those of the last block on its Z.",
+        "the loss and the score reported along the way are those of the last block on its Z. With "
+        "early stopping every task of a classifier reads the classes too.",
     )
     early_stopping: bool = option(
         False,
@@ -133,7 +134,10 @@ class BlockOptions:
         "estimator's `tol` is 0, training does not stop early.",
     )
     validation_fraction: float = option(
-        0.1, above=0, below=1, means="Share of the rows held out for early stopping."
+        0.1,
+        above=0,
+        below=1,
+        means="Share of the rows held out for early stopping, of each class alike.",
     )
     n_iter_no_change: int = option(
         10,
@@ -277,8 +281,12 @@ class BlockOptions:
         found = {f"{kind}_{t}": width for t, width in widths.items() for kind in kinds}
         return found | {f"bend_{t}": 1 for t in widths}
 
-    def split(self, chunk: Chunk) -> tuple[Array, Array]:
+    def split(self, problem: Problem, chunk: Chunk) -> tuple[Array, Array]:
         """Return the rows of a chunk to train on, and those held out for validation."""
         if not self.early_stopping:
             return np.arange(chunk.rows), np.arange(0)
-        return HeldOut(self.validation_fraction).split(chunk.rows, chunk.seed)
+        return HeldOut(self.validation_fraction).split(problem, chunk)
+
+    def splits_classes(self, problem: Problem) -> bool:
+        """Whether `split` needs the targets."""
+        return self.early_stopping and problem.one_class
