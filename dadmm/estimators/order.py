@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from os import PathLike
 from typing import Any
 
@@ -97,41 +98,40 @@ def arrange(
     chunks = rows_per_chunk(stays, unit if shuffle else 0)
     if stays and unit <= chunks[0] and (not shuffle or _mixed(chunks, unit)):
         return Order(chunks, source, False, _deal(shuffle, chunks, seed, unit))
-    if not stays:
-        return Order(chunks, source, True, _deal(shuffle, chunks, seed))
-    coarse, chunks = chunks, rows_per_chunk(False, 0)
-    if not shuffle:
-        return Order(chunks, source, True, None)
-    what = (
-        f"x is stored in pieces of {unit:,} rows: too few for each chunk of {chunks[0]:,} rows to "
-        f"have {ENOUGH} of them"
-    )
-    free, where = room(place.url, place.in_memory)
-    needed = COPIES * size
-    if not place.known or free > needed:
-        warnings.warn(
-            f"{what}; so {format_bytes(size)} are copied into the run, shuffled (shuffle=False "
-            "leaves the rows where they are, in their order)",
-            OrderWarning,
-            stacklevel=2,
+    coarse, why = chunks, ""
+    if stays:
+        chunks = rows_per_chunk(False, 0)
+        why = (
+            f"x is stored in pieces of {unit:,} rows, and chunks of {chunks[0]:,} rows have fewer "
+            f"than {ENOUGH} of them"
         )
-        return Order(chunks, source, True, _deal(shuffle, chunks, seed))
-    short = (
-        f"{what}, and a shuffled copy takes {format_bytes(needed)} for a while, where "
-        f"{format_bytes(int(free))} are free in {where}"
-    )
-    if shuffle != "auto" or unit > coarse[0]:
-        raise OptionError(
-            f"{short}: give run= a larger disk, or store x in smaller chunks"
-            + ("" if unit > coarse[0] else ", or use shuffle=False")
-        )
-    warnings.warn(
-        f"{short}; so the rows stay where they are, mixed by whole pieces alone. Chunks may "
-        "differ: see chunk_difference",
-        OrderWarning,
-        stacklevel=2,
-    )
-    return Order(coarse, source, False, _deal(shuffle, coarse, seed, unit))
+    deal = _deal(shuffle, chunks, seed)
+    if source is not None and deal is not None:
+        free, where = room(place.url, place.in_memory) if place.known else (inf, "")
+        if free < COPIES * size:
+            needed = f"a shuffled copy takes {format_bytes(COPIES * size)} for a while"
+            short = "; ".join(filter(None, [why, needed]))
+            short += f", where {format_bytes(int(free))} are free in {where}"
+            if not stays or shuffle != "auto" or unit > coarse[0]:
+                raise OptionError(
+                    f"{short}: give run= a larger disk, or use shuffle=False, which takes "
+                    + ("half as much" if not stays or unit > coarse[0] else "none")
+                )
+            warnings.warn(
+                f"{short}; so the rows stay where they are, mixed by whole pieces alone, and "
+                "chunks may differ: see history_.attrs['chunk_difference']",
+                OrderWarning,
+                stacklevel=2,
+            )
+            return Order(coarse, source, False, _deal(shuffle, coarse, seed, unit))
+        if why:
+            warnings.warn(
+                f"{why}: so {format_bytes(size)} are copied into the run, shuffled "
+                "(shuffle=False leaves the rows in their order)",
+                OrderWarning,
+                stacklevel=2,
+            )
+    return Order(chunks, source, True, deal)
 
 
 def _mixed(chunks: tuple[int, ...], unit: int) -> bool:

@@ -140,6 +140,8 @@ class Posed:
         Whether the run copies the inputs; otherwise it reads them from `source`.
     deal : Deal or None
         Which rows each chunk has; None for contiguous ranges.
+    in_order : bool
+        Whether the caller wants these, of a method that heeds the order.
     standardize : str
         How to scale the inputs.
     units : dict of str to Scaling
@@ -160,6 +162,7 @@ class Posed:
     source: Source | None
     copies: bool
     deal: Deal | None
+    in_order: bool
     standardize: str
     units: Mapping[str, Scaling]
     initial: Arrays | None
@@ -270,6 +273,7 @@ def pose(
         order.source,
         order.copies,
         order.deal,
+        estimator.shuffle is False and solver.order_matters and not in_order,
         estimator.standardize,
         _units(estimator.network_) if continues else {},
         initial,

@@ -25,7 +25,6 @@ from dadmm.engine.session import Session
 from dadmm.errors import DadmmError, OrderWarning, RunError, StoreError
 from dadmm.estimators.problem import Posed
 from dadmm.networks.scaling import Scaling
-from dadmm.solvers.solver import Solver
 from dadmm.store import Run
 from dadmm.store.sources import Source
 
@@ -98,11 +97,10 @@ def begin(run: Run, posed: Posed) -> Plan:
         if posed.initial is not None:
             run.save_params("initial", posed.initial)
             run.blocks.settle("initial")
-        inputs = Inputs(posed.source, posed.copies, deal, posed.standardize, apart)
+        inputs = Inputs(posed.source, posed.copies, deal, posed.standardize, posed.in_order, apart)
         again = inputs.to_json() if posed.source is not None and "x" not in scaling else None
         run.update(problem=asdict(problem), pending=again)
         finish(run, chunks, inputs, posed.x, scaling.get("x"))
-    _warn_of_order(run, posed.solver)
     return Plan(run, posed.solver, problem, chunks, posed.seed)
 
 
@@ -118,6 +116,8 @@ class Inputs:
         Whether the run copies them.
     deal : Deal or None
     standardize : str
+    in_order : bool
+        Whether the rows were left in order by a method that heeds it.
     apart : float
         The difference between the chunks' targets.
     """
@@ -126,6 +126,7 @@ class Inputs:
     copies: bool
     deal: Deal | None
     standardize: str
+    in_order: bool
     apart: float
 
     def to_json(self) -> dict[str, Any]:
@@ -138,8 +139,10 @@ class Inputs:
         try:
             deal = None if table["deal"] is None else Deal(**table["deal"])
             source = Source.parse(table["source"])
-            return cls(source, bool(table["copies"]), deal, table["standardize"], table["apart"])
-        except (KeyError, TypeError) as error:
+            kept = (table[name] for name in ("copies", "standardize", "in_order", "apart"))
+            copies, standardize, in_order, apart = kept
+            return cls(source, bool(copies), deal, str(standardize), bool(in_order), float(apart))
+        except (KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 "the run store does not say where its inputs are: it is damaged"
             ) from error
@@ -165,7 +168,7 @@ def finish(
     if inputs.copies:
         if deal is not None:
             ingest.store_order(run, chunks, deal)
-        matrix = as_matrix(source.open()) if x is None and source is not None else x
+        matrix = _found(source) if x is None and source is not None else x
         if matrix.shape[0] != sum(chunks):
             raise StoreError(
                 f"{source} has {matrix.shape[0]} rows, {sum(chunks)} when the run began"
@@ -174,12 +177,32 @@ def finish(
     else:
         assert source is not None
         found = ingest.keep_in_place(run, source, chunks, deal)
+    run.blocks.delete("shuffle")
     total = sum_moments(found)
     apart = difference(found, alike=inputs.standardize == "global")
     differ = max(inputs.apart, apart)
     run.update(dealt=deal is not None, chunk_difference=differ, pending=None)
     # Last: its presence says that the run can be resumed.
     save_scaling(run, {"x": total.scaling(inputs.standardize) if scaling is None else scaling})
+    if inputs.in_order and differ > DIFFERENT:
+        warnings.warn(
+            f"the chunks differ: {differ:.0%} of the variance of the inputs or of the targets lies "
+            "between them, so agents that train on different chunks do not agree; with "
+            "shuffle='auto' each chunk has rows from everywhere",
+            OrderWarning,
+            stacklevel=2,
+        )
+
+
+def _found(source: Source) -> Any:
+    """Return the inputs of a run that was stopped, as a dask array."""
+    try:
+        return as_matrix(source.open())
+    except Exception as error:
+        raise StoreError(
+            f"{source} cannot be read ({type(error).__name__}: {error}); it must stay as it was "
+            "when the run began"
+        ) from error
 
 
 def go_on(session: Session) -> bool:
@@ -196,19 +219,4 @@ def go_on(session: Session) -> bool:
         raise StoreError(f"{run.url} cannot be used: its order of the rows does not fit its config")
     with store_errors():
         finish(run, plan.chunks, inputs)
-    _warn_of_order(run, plan.solver)
     return True
-
-
-def _warn_of_order(run: Run, solver: Solver) -> None:
-    """Warn if chunks differ much because their rows were left in order."""
-    in_order = run.attributes["config"]["params"].get("shuffle") is False
-    apart = float(run.attributes["chunk_difference"])
-    if in_order and solver.order_matters and apart > DIFFERENT:
-        warnings.warn(
-            f"the chunks differ: {apart:.0%} of the variance of the inputs or of the targets lies "
-            "between them, so agents that train on different chunks do not agree; with "
-            "shuffle='auto' each chunk has rows from everywhere",
-            OrderWarning,
-            stacklevel=2,
-        )

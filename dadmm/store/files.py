@@ -26,6 +26,8 @@ from dadmm.errors import StoreError
 
 Bytes = NDArray[np.uint8]
 
+# The metadata of a whole store.
+ROOT = "zarr.json"
 # Metadata and records are small; a larger file is not read.
 MOST_TEXT = 64 * 2**20
 # One call makes the system read no more than some MiB ahead.
@@ -201,6 +203,9 @@ class LocalFiles(Files):
         if folder.is_dir():
             return
         if folder != self.root:
+            # A late task must not begin anew what has been deleted.
+            if not (self.root / ROOT).exists():
+                raise FileNotFoundError(errno.ENOENT, "the run is gone", str(self.root))
             self._make(folder.parent, root)
         elif not root:
             raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(folder))

@@ -19,6 +19,7 @@ from dadmm.numerics.types import Array
 from dadmm.store import history, metadata
 from dadmm.store.arrays import COMMIT, PREVIOUS, Blocks, MemoryBlocks, ZarrBlocks
 from dadmm.store.commit import checked
+from dadmm.store.files import ROOT
 from dadmm.store.lock import LOCK, Lock, refuse_locked
 from dadmm.store.replace import reaching
 from dadmm.store.sources import Source
@@ -29,7 +30,6 @@ KEPT_PARAMS = 3
 FLUSH_EVERY = 64
 # The arrays of the scaling, in the order of writing.
 SCALING = ("x_centre", "x_scale", "y_centre", "y_scale")
-ROOT = "zarr.json"
 
 
 class Run:
@@ -465,8 +465,11 @@ def _is_taken(blocks: ZarrBlocks) -> bool:
 def _remove(blocks: ZarrBlocks) -> None:
     """Delete a run: the commit records first, so that nobody resumes half of it.
 
-    The root and the lock go last: until then the place is known as a run, and locked.
+    The root and the lock go last: until then the place is known as a run, and locked.  Tasks that
+    still run may write meanwhile, but begin no folder once the root is gone.
     """
     order = {COMMIT: 0, PREVIOUS: 0, ROOT: 2, LOCK: 3}
     for name in sorted(blocks.files.entries(""), key=lambda name: order.get(name, 1)):
+        blocks.files.delete(name)
+    for name in blocks.files.entries(""):
         blocks.files.delete(name)
