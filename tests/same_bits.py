@@ -56,6 +56,8 @@ class Digest:
             if not name.startswith(("seconds", "memory")):
                 self.add("history", name, history[name].values)
         for name, value in sorted(history.attrs.items()):
+            if name == "chunk_difference":  # older versions do not have it
+                continue
             self.add("history", f"attribute {name}", value)
         methods = ["predict", "transform"]
         if fitted.network_.target.loss.endswith("entropy"):
