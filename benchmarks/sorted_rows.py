@@ -4,9 +4,9 @@
 
 For each problem: rows in random order in a NumPy array, then the same rows sorted (MNIST by class,
 white wine and a made regression by target) or drifting in time, in NumPy, a data frame, dask, and
-zarr with stored chunks of 100 (which stay in place), 500, 1000 and 5000 rows, and copied; with 2 and 8 agents, on
-threads and on two worker processes.  The score is the accuracy or R^2 on test rows, for NMF online
-the relative error; medians over seeds.
+zarr with stored chunks of 100 rows (which stay in place), 500, 1000 and 5000 rows, and copied; with
+2 and 8 agents, on threads and on two worker processes.  The score is the accuracy or R^2 on test
+rows, for NMF online the relative error; medians over seeds.
 
 DADMM_DATA names the folder of mnist.npz and winequality-white.csv.
 """

@@ -115,7 +115,7 @@ def keep_in_place(
         run.blocks.put("data/x_pieces", np.concatenate(ranges), ("piece", "edge"))
     run.blocks.settle("data")
     table = {"url": source.url, "path": source.path, "rows": chunks[0], "total": sum(chunks)}
-    run.update(sources={"x": table | ({} if deal is None else {"pieces": True})})
+    run.update(sources={"x": table | ({} if deal is None else {"unit": deal.unit})})
     return _finite([moments for moments, _ in found], "x")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from dadmm.solvers.measured import measure
 from dadmm.solvers.parts import Pass
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.solver import Solver
+from dadmm.store.sources import AT_ONCE
 
 SMALLEST = 256
 MOST_MEMORY = 2**62
@@ -45,6 +46,7 @@ def worker_bytes(
     threads: int = 1,
     inputs: int = 8,
     in_place: bool = False,
+    unit: int = 0,
 ) -> int:
     """Return the memory that a worker needs, in bytes, Python included.
 
@@ -58,16 +60,26 @@ def worker_bytes(
         Bytes of one number of the inputs, as they are stored.
     in_place : bool
         Whether inputs are read from a user's zarr array, whose chunks are decoded in visits.
+    unit : int
+        Rows of a piece, if these are read piece by piece; 0 if a chunk is one range of rows.
     """
     fixed, per_row = _needs(solver, problem, -(-problem.rows // max(rows, 1)), threads, inputs)
-    decoded = threads * DECODED * problem.architecture.widths[0] * inputs if in_place else 0
-    return fixed + rows * (per_row + decoded)
+    width = problem.architecture.widths[0] * inputs
+    decoded = threads * width * _decoded(rows, unit) if in_place else 0
+    return fixed + rows * per_row + decoded
+
+
+def _decoded(rows: int, unit: int) -> int:
+    """Return the rows of a user's zarr array that reading a chunk holds in memory."""
+    in_order = DECODED * rows
+    # The chunk, and pieces on their way into it: as stored, decoded, and cut out.
+    return min(in_order, rows + 3 * AT_ONCE * unit) if unit else in_order
 
 
 def budget(plan: Plan, memory_limit: int | str | None, threads: int) -> dict[str, float]:
     """Return columns of history: the memory that a worker should need, and what it was given."""
-    stored = plan.run.attributes
-    sizes = threads, stored["input_bytes"], bool(stored.get("sources"))
+    source = _source(plan)
+    sizes = threads, plan.run.attributes["input_bytes"], source is not None, _unit(source)
     planned = worker_bytes(plan.solver, plan.problem, plan.chunks[0], *sizes)
     given = {} if memory_limit is None else {"memory_limit": float(memory_bytes(memory_limit))}
     return {"memory_planned": float(planned), **given}
@@ -75,9 +87,20 @@ def budget(plan: Plan, memory_limit: int | str | None, threads: int) -> dict[str
 
 def check_workers(plan: Plan, memory_limit: int | str | None, threads: int) -> None:
     """Raise `OptionError` if workers have too little memory for the chunks of a stored run."""
-    stored = plan.run.attributes
-    sizes = memory_limit, threads, stored["input_bytes"]
-    chunk_rows(plan.solver, plan.problem, plan.chunks, *sizes, in_place=bool(stored.get("sources")))
+    sizes = memory_limit, threads, plan.run.attributes["input_bytes"]
+    source, of = _source(plan), (plan.solver, plan.problem, plan.chunks)
+    chunk_rows(*of, *sizes, in_place=source is not None, unit=_unit(source))
+
+
+def _source(plan: Plan) -> Mapping[str, Any] | None:
+    """Return where a run reads its inputs in place, as it is stored; None if it has a copy."""
+    found: Mapping[str, Any] | None = plan.run.attributes.get("sources", {}).get("x")
+    return found
+
+
+def _unit(source: Mapping[str, Any] | None) -> int:
+    """Return the rows of the pieces of inputs in place; 0 for none."""
+    return int((source or {}).get("unit", 0))
 
 
 def _needs(
@@ -154,8 +177,8 @@ def chunk_rows(
     streamed : bool
         Whether the inputs are a dask array, whose blocks the workers hold while they store them.
     unit : int
-        Rows that are best read together: "auto" makes chunks of whole units, if it can.  0 for
-        none.
+        Rows of the pieces in which inputs are read in place, or 0.  "auto" makes chunks of whole
+        pieces, if it can.
 
     Raises
     ------
@@ -169,7 +192,7 @@ def chunk_rows(
     _check_fits(solver, problem, None if memory_limit is None else memory_bytes(memory_limit))
 
     def need(rows: int) -> int:
-        training = worker_bytes(solver, problem, rows, threads, inputs, in_place)
+        training = worker_bytes(solver, problem, rows, threads, inputs, in_place, unit)
         block = rows * problem.architecture.widths[0] * inputs
         return max(training, BASE_BYTES + threads * STREAMED * block) if streamed else training
 

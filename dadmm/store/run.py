@@ -235,7 +235,7 @@ class Run:
                 blocks.read("data/row", c)[:, 0].copy() for c in range(blocks.count("data/row"))
             ]
             return np.concatenate(found)
-        if not self.attributes.get("sources", {}).get("x", {}).get("pieces"):
+        if not self.attributes.get("sources", {}).get("x", {}).get("unit"):
             return None
         pieces = self._small("data/x_pieces").tolist()
         return np.concatenate([np.arange(first, end) for first, end in pieces])
@@ -250,7 +250,7 @@ class Run:
         table = self.attributes["sources"][name]
         first, total = chunk * int(table["rows"]), int(table["total"])
         last = min(first + int(table["rows"]), total)
-        if not table.get("pieces"):
+        if not table.get("unit"):
             return [(first, last)]
         pieces = self._small(f"data/{name}_pieces")
         ends = np.cumsum(pieces[:, 1] - pieces[:, 0])

@@ -92,7 +92,8 @@ def test_the_data_may_be_a_sample():
 def test_what_is_planned_is_what_is_trained(monkeypatch, tmp_path):
     """Rows per chunk and widths come out as `fit` chooses them, data in zarr stay there."""
     rng = np.random.default_rng(0)
-    zarr.save_array("x.zarr", rng.normal(size=(400, 5)).astype(np.float32))
+    x = rng.normal(size=(400, 5)).astype(np.float32)
+    zarr.create_array("x.zarr", data=x, chunks=(100, 5))
     text = CONFIG.replace("x.npy", "x.zarr").replace("chunks = 50\n", "")
     (tmp_path / "config.toml").write_text(text)
     found = ok("--memory", "1GiB")

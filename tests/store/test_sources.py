@@ -1,6 +1,7 @@
 """Lazy inputs: read where they are or copied chunk by chunk, in their own dtype, never whole."""
 
 import shutil
+import tracemalloc
 
 import dask
 import dask.array as da
@@ -13,7 +14,7 @@ from dadmm import ADMMClassifier, ADMMRegressor, load, resume
 from dadmm.data.ingest import in_place
 from dadmm.errors import DataError, StoreError
 from dadmm.store import Run
-from dadmm.store.sources import Source
+from dadmm.store.sources import AT_ONCE, Source
 from support.messages import naming
 from support.runs import bits
 
@@ -147,3 +148,20 @@ def test_an_array_inside_a_group_is_found_again(tmp_path):
     source = in_place(array)
     assert source == Source(str(tmp_path / "g.zarr"), "deep/x")
     np.testing.assert_array_equal(source.read([(5, 9)]), X[5:9])
+
+
+def test_pieces_are_read_without_a_second_copy_of_the_chunk(tmp_path):
+    x = np.random.default_rng(0).random((8000, 100), dtype=np.float32)
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(50, 100))
+    source = Source(str(tmp_path / "x.zarr"), "")
+    ranges = [(first, first + 50) for first in range(0, 8000, 100)]
+    source.read(ranges[:2])  # what zarr keeps
+    tracemalloc.start()
+    try:
+        found = source.read(ranges)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, x.reshape(-1, 50, 100)[::2].reshape(-1, 100))
+    pieces = 3 * AT_ONCE * 50 * 400
+    assert found.nbytes < peak < found.nbytes + pieces + 2**18

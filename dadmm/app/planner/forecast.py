@@ -44,6 +44,10 @@ class Subject:
         Bytes of one number of the inputs, as stored.
     in_place : bool
         Whether the inputs are read where they are, from a zarr array.
+    unit : int
+        Rows of the pieces in which inputs are read in place; 0 if chunks are ranges of rows.
+    shuffled : bool
+        Whether the inputs are copied by an external shuffle, which takes a second copy for a while.
     on_disk : bool
         Whether the run is stored on a disk, or in the memory that processes share.
     iterations : int
@@ -55,6 +59,8 @@ class Subject:
     chunks: tuple[int, ...]
     inputs: int = 4
     in_place: bool = False
+    unit: int = 0
+    shuffled: bool = False
     on_disk: bool = True
     iterations: int = 1
 
@@ -92,16 +98,18 @@ class Subject:
 
     @property
     def disk_bytes(self) -> float:
-        """Bytes on the disk while an iteration is written: generations and copied data."""
+        """Most bytes on the disk: generations and copied data, or two copies in a shuffle."""
         copied = self.data_bytes
         if self.in_place:
             copied = float(target_bytes(self.problem) * self.problem.rows)
-        return GENERATIONS * (self.state_bytes + self.parameter_bytes) + copied
+        generations = GENERATIONS * (self.state_bytes + self.parameter_bytes)
+        # The shuffle is over before the first generation is written.
+        return copied + max(generations, self.data_bytes if self.shuffled else 0.0)
 
     @property
     def worker_bytes(self) -> float:
         """Bytes of memory that a worker needs, at most."""
-        sizes = 1, self.inputs, self.in_place
+        sizes = 1, self.inputs, self.in_place, self.unit
         return MARGIN * worker_bytes(self.solver, self.problem, self.chunks[0], *sizes)
 
     def plan(self, chunks: int | None = None) -> Plan:

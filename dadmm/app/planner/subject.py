@@ -7,6 +7,7 @@ from typing import Any
 
 from dadmm.app.build import make_estimator
 from dadmm.app.planner.forecast import Subject
+from dadmm.data.arrays import is_dask
 from dadmm.datasets import load_data
 from dadmm.estimators.nmf import NMF
 from dadmm.estimators.problem import Scale, pose
@@ -42,5 +43,7 @@ def of_config(
         posed.chunks,
         posed.x.dtype.itemsize,
         in_place=not posed.copies,
+        unit=0 if posed.copies or posed.deal is None else posed.deal.unit,
+        shuffled=posed.copies and posed.deal is not None and is_dask(posed.x),
         iterations=estimator.max_iter,
     )

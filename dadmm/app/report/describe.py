@@ -54,7 +54,7 @@ def summary(estimator: Any, session: Session) -> dict[str, str]:
 
 def order(attributes: Mapping[str, Any]) -> str:
     """Return in words which rows the chunks of a run have, and how different the chunks are."""
-    pieces = attributes.get("sources", {}).get("x", {}).get("pieces")
+    pieces = attributes.get("sources", {}).get("x", {}).get("unit")
     how = "dealt by stored chunks" if pieces else "dealt at random"
     if not attributes.get("dealt"):
         how = "in contiguous ranges"
