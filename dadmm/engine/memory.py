@@ -23,6 +23,10 @@ from dadmm.store.sources import AT_ONCE
 
 SMALLEST = 256
 MOST_MEMORY = 2**62
+# Chunks of pieces may be so many times as large as a method prefers, if no memory is given.
+LARGER = 4
+# They are so many times as many as a method wants at least.
+MANY = 8
 ROUNDS = 1024
 # The scheduler takes a millisecond for each: an iteration over so many takes half an hour.
 MOST_CHUNKS = 2 * 10**6
@@ -161,6 +165,7 @@ def chunk_rows(
     streamed: bool = False,
     in_place: bool = False,
     unit: int = 0,
+    least: int = 0,
 ) -> tuple[int, ...]:
     """Return the rows of each chunk.
 
@@ -179,6 +184,8 @@ def chunk_rows(
     unit : int
         Rows of the pieces in which inputs are read in place, or 0.  "auto" makes chunks of whole
         pieces, if it can.
+    least : int
+        Rows that "auto" gives a chunk at least, if the memory and the number of chunks allow it.
 
     Raises
     ------
@@ -198,7 +205,9 @@ def chunk_rows(
 
     if isinstance(chunks, str) and chunks == "auto":
         rows = _auto(solver, problem, memory_limit, need)
-        return _tiles(n, _whole_units(n, rows, unit) if 0 < unit <= rows else rows)
+        if rows < least and _may_be_larger(solver, problem, least, memory_limit, need):
+            rows = least
+        return _tiles(n, _whole_units(n, rows, unit, least) if 0 < unit <= rows else rows)
     given = _given(chunks, n)
     if memory_limit is not None:
         needed = need(given[0])
@@ -308,8 +317,7 @@ def _auto(
     """Return the rows per chunk that the method prefers; if they do not fit, others."""
     n = problem.rows
     widest = max(problem.architecture.widths) * np.dtype(problem.dtype).itemsize
-    known = counts_of(solver)
-    wanted = Granularity() if known is None else known.granularity(solver, problem)
+    wanted = _granularity(solver, problem)
     multiple = wanted.multiple
     liked = max(1, min(wanted.most_bytes // widest, max(-(-n // wanted.fewest), SMALLEST), n))
     if memory_limit is None:
@@ -320,10 +328,33 @@ def _auto(
     return _first_that_fits(candidates, memory_limit, need)
 
 
-def _whole_units(n: int, rows: int, unit: int) -> int:
-    """Return about as many rows, in whole units; no more than `rows`, and a full last chunk."""
+def _may_be_larger(
+    solver: Solver,
+    problem: Problem,
+    rows: int,
+    memory_limit: int | str | None,
+    need: Callable[[int], int],
+) -> bool:
+    """Whether chunks of so many rows, more than a method prefers, would still be good ones."""
+    wanted = _granularity(solver, problem)
+    if problem.rows < MANY * wanted.fewest * rows:
+        return False
+    if memory_limit is not None:
+        return need(rows) <= _usable(memory_limit)
+    widest = max(problem.architecture.widths) * np.dtype(problem.dtype).itemsize
+    return rows * widest <= LARGER * wanted.most_bytes
+
+
+def _granularity(solver: Solver, problem: Problem) -> Granularity:
+    """Return how a method's data is best cut."""
+    known = counts_of(solver)
+    return Granularity() if known is None else known.granularity(solver, problem)
+
+
+def _whole_units(n: int, rows: int, unit: int, least: int) -> int:
+    """Return about as many rows, in whole units: no more than `rows`, with a full last chunk."""
     most = rows // unit
-    wanted = range(max(1, most * 9 // 10), most + 1)
+    wanted = range(max(1, most * 9 // 10, min(least // unit, most)), most + 1)
     return unit * max(wanted, key=lambda units: (_last(n, units * unit) / (units * unit), units))
 
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from dadmm.cluster.connection import current_client, resources
 from dadmm.data import arrays, targets
-from dadmm.data.deal import Deal
+from dadmm.data.deal import ENOUGH, Deal
 from dadmm.data.prepare import prepare_training
 from dadmm.engine.memory import chunk_rows
 from dadmm.errors import OptionError
@@ -237,7 +237,7 @@ def pose(
     def rows_per_chunk(in_place: bool, unit: int) -> tuple[int, ...]:
         streamed = arrays.is_dask(given.x) and not in_place
         sizes = estimator.chunks, memory, threads, given.x.dtype.itemsize
-        return chunk_rows(solver, problem, *sizes, streamed, in_place, unit)
+        return chunk_rows(solver, problem, *sizes, streamed, in_place, unit, ENOUGH * unit)
 
     order = arrange(
         shuffle,

@@ -216,3 +216,42 @@ def test_blocks_of_a_dask_array_count_while_they_are_stored():
 def test_more_chunks_than_a_graph_can_have_are_refused():
     with pytest.raises(OptionError, match=naming("3,000,000 chunks", "1 rows")):
         chunk_rows(SOLVER, problem(3_000_000), chunks=1)
+
+
+# ---------------------------------------------------------------------- pieces of inputs in place
+
+
+def wide(rows):
+    arch = Architecture.build(784, (256, 256), 10)
+    return BlockADMM(), Problem(arch, "cross_entropy", 1e-3, rows, 10)
+
+
+@pytest.mark.parametrize("rows", [60_000, 1_000_000, 123_456_789])
+@pytest.mark.parametrize("unit", [1, 100, 500])
+def test_chunks_are_whole_pieces_and_the_last_is_nearly_full(rows, unit):
+    preferred = chunk_rows(*wide(rows), "auto")[0]
+    *_, last = found = chunk_rows(*wide(rows), "auto", in_place=True, unit=unit, least=30 * unit)
+    assert found[0] % unit == 0
+    assert 0.9 * preferred - unit < found[0] <= preferred
+    assert last > 0.8 * found[0] or len(found) > 100
+
+
+def test_chunks_of_much_data_grow_until_they_have_enough_pieces():
+    def of(rows, unit, memory=None):
+        how = {"in_place": True, "unit": unit, "least": 30 * unit}
+        return chunk_rows(*wide(rows), "auto", memory, 1, 1, **how)[0]
+
+    assert of(10**8, 1000) == 30_000
+    assert of(10**8, 5000) < 30_000  # nothing says that there is memory for it
+    assert of(10**8, 5000, "4GiB") >= 150_000
+    assert of(60_000, 1000) < 30_000  # too few chunks would be left
+
+
+def test_pieces_take_less_memory_than_a_range_of_rows():
+    solver, problem = wide(10**6)
+    given = solver, problem, 20_000, 1, 4
+    ranges, pieces = worker_bytes(*given, in_place=True), worker_bytes(*given, True, 100)
+    copied = worker_bytes(*given)
+    assert copied < pieces < ranges
+    assert pieces - copied == (20_000 + 3 * 8 * 100) * 784 * 4
+    assert worker_bytes(*given, True, 20_000) == ranges
