@@ -1,6 +1,7 @@
 """What it costs when neither data nor state fit into the workers' memory.
 
     python benchmarks/out_of_core.py [--cases relaxed-256,relaxed-1024,block] [--memory 1GiB]
+    python benchmarks/out_of_core.py --pieces
     python benchmarks/out_of_core.py --flat docs/memory.png
 
 Workers have `--memory` each.  Relaxed ADMM keeps `--times` as much state (three hidden layers of
@@ -12,6 +13,9 @@ The system's page cache would keep what it can: before every iteration that is t
 the run are dropped, so that all is read from the disk.  "of memory" is the throughput per row
 against that in memory.  "bound" is the larger of two: floating-point work over the rate of matrix
 products, and bytes over the rates of the disk, each measured with as many processes at once.
+
+`--pieces` trains Block-ADMM on inputs that stay in zarr, `--times` as large as a worker's memory:
+chunks of the run are contiguous ranges of rows, or pieces from all over the array, in turns.
 
 `--flat` trains on n, 4n, 16n and 64n rows and plots the peak memory of a worker.
 
@@ -34,6 +38,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import dask
 import dask.array as da
 import numpy as np
+import zarr
 from dask.utils import format_bytes, parse_bytes
 from distributed import Client, LocalCluster
 from relaxed import CLASSES, operations, rate_of
@@ -194,6 +199,58 @@ def measure(name, options, pool, table):
     )  # fmt: skip
 
 
+# ----------------------------------------------------------------------------------------- pieces
+
+
+def stored_inputs(place, rows, unit, compressed):
+    """Store pixels that give their labels away, in zarr; return the array and the labels."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, rows)
+    array = zarr.create_array(
+        place, shape=(rows, FEATURES), chunks=(unit, FEATURES), dtype="uint8",
+        compressors="auto" if compressed else None,
+    )  # fmt: skip
+    for first in range(0, rows, 64 * unit):
+        own = labels[first : first + 64 * unit]
+        block = rng.integers(0, 255, (len(own), FEATURES), dtype=np.uint8)
+        block[:, FEATURES // 2 :] = 0  # as images have background
+        block[np.arange(len(own)), own] = 255
+        array[first : first + len(own)] = block
+    return zarr.open_array(place, mode="r"), labels
+
+
+def pieces(options, table):
+    """Compare reading pieces from all over an array to reading it in order."""
+    memory = parse_bytes(options.memory)
+    rows = int(options.times * memory // FEATURES)
+    for compressed in (False, True):
+        with (
+            tempfile.TemporaryDirectory(dir=".") as folder,
+            workers(memory, options.workers) as cluster,
+            Client(cluster) as client,
+        ):
+            x, y = stored_inputs(f"{folder}/x.zarr", rows, options.unit, compressed)
+            taken = {False: [], True: []}
+            for turn in range(4):
+                seconds = []
+
+                def note(iteration, row, seconds=seconds, folder=folder):
+                    seconds.append(row["seconds"])
+                    forget(folder)
+
+                dadmm.ADMMClassifier(
+                    (128, 128), max_iter=options.iterations, tol=0, random_state=0,
+                    shuffle="auto" if turn % 2 else False, run=f"{folder}/run", overwrite=True,
+                ).fit(x, y, callback=note)  # fmt: skip
+                taken[bool(turn % 2)] += seconds[1:]
+            peak = max(client.run(peak_memory).values())
+        order, mixed = (median(taken[kind]) for kind in (False, True))
+        table.add_row(
+            "zstd" if compressed else "plain", f"{rows:,}", f"{rows / order:,.0f}",
+            f"{rows / mixed:,.0f}", f"{order / mixed:.2f}", format_bytes(peak),
+        )  # fmt: skip
+
+
 # --------------------------------------------------------------------------------------- flatness
 
 
@@ -233,11 +290,22 @@ def main():
     parser.add_argument("--memory", default="1GiB", help="of a worker")
     parser.add_argument("--times", type=float, default=8)
     parser.add_argument("--iterations", type=int, default=5, help="the first is not timed")
+    parser.add_argument("--pieces", action="store_true")
+    parser.add_argument("--unit", type=int, default=500, help="rows of the stored chunks of those")
     parser.add_argument("--flat", metavar="PICTURE")
     options = parser.parse_args()
     with dask.config.set(WORKER_SETTINGS):
         if options.flat:
             flat(options.flat, options.memory)
+            return
+        if options.pieces:
+            table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+            for column in (
+                "stored", "rows", "rows/s in order", "rows/s in pieces", "ratio", "worker's peak",
+            ):  # fmt: skip
+                table.add_column(column, justify="right", no_wrap=True)
+            pieces(options, table)
+            Console(soft_wrap=True, highlight=False, width=120).print(table)
             return
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
         for column in (

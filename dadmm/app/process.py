@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 
 from dadmm.errors import (
     DadmmError,
+    FactorWarning,
     InputError,
     LockedError,
+    OrderWarning,
     RecoveryWarning,
     SecurityWarning,
     StoreError,
@@ -26,7 +28,7 @@ BAD_INPUT = 2
 LATER = 75
 INTERRUPTED = 130
 TERMINATED = 143
-NEWS = (RecoveryWarning, SecurityWarning)
+NEWS = (FactorWarning, OrderWarning, RecoveryWarning, SecurityWarning)
 
 CODES = """exit codes:
   0    done; also if there was nothing left to do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -100,11 +101,12 @@ def keep_in_place(
         np.array([[first, last]]) if deal is None else deal.ranges(chunk)
         for chunk, (first, last) in enumerate(_edges(chunks))
     ]
+    key = _key(run, "look-at-x")
     tasks = [
         delayed(_measure, pure=False)(
             source,
             each.tolist(),
-            dask_key_name=f"look-at-x-{run.attributes['id']}-{chunk_id(chunk)}",
+            dask_key_name=f"{key}-{chunk_id(chunk)}",
         )
         for chunk, each in enumerate(ranges)
     ]
@@ -117,6 +119,11 @@ def keep_in_place(
     table = {"url": source.url, "path": source.path, "rows": chunks[0], "total": sum(chunks)}
     run.update(sources={"x": table | ({} if deal is None else {"unit": deal.unit})})
     return _finite([moments for moments, _ in found], "x")
+
+
+def _key(run: Run, name: str) -> str:
+    """Return the start of tasks' keys, which no other session on the cluster shares."""
+    return f"{name}-{run.attributes['id']}-{uuid.uuid4().hex[:8]}"
 
 
 def _edges(chunks: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -181,7 +188,7 @@ class _Into:
 def _block_tasks(into: _Into, array: Any, chunks: Sequence[int], function: Any) -> list[Any]:
     """Return a task for each block of a dask array, as long as the run's chunks."""
     blocks = array.rechunk((tuple(chunks), (into.columns,))).to_delayed()[:, 0]
-    key = f"store-{into.name}-{into.run.attributes['id']}"
+    key = _key(into.run, f"store-{into.name}")
     return [
         delayed(function, pure=False)(
             number, first, last - first, block, dask_key_name=f"{key}-{chunk_id(number)}"
@@ -200,7 +207,7 @@ def _shuffled(into: _Into, array: Any, chunks: Sequence[int], between: Exchange)
     missing = [task for number, task in enumerate(tasks) if number not in there]
     with computing(into.name):
         compute(*missing)
-    key = f"shuffle-{into.name}-{into.run.attributes['id']}"
+    key = _key(into.run, f"shuffle-{into.name}")
     gathered = [
         delayed(into.gather, pure=False)(between, chunk, dask_key_name=f"{key}-{chunk_id(chunk)}")
         for chunk in range(len(chunks))

@@ -96,7 +96,7 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
     copy_data: bool = option(
         False,
         means="Whether to copy inputs that lie in zarr into the run. Otherwise they are read "
-        "where they are, at every pass, if their chunks have no more rows than the run's. With a "
+        "where they are, at every pass, if their chunks are small enough (see `shuffle`). With a "
         "copy the run needs nothing else, and reads faster than from compressed chunks. Other "
         "inputs are always copied.",
     )

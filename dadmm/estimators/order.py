@@ -97,7 +97,9 @@ def arrange(
     stays = source is not None and not copy_data and shuffle != "copy"
     chunks = rows_per_chunk(stays, unit if shuffle else 0)
     if stays and unit <= chunks[0] and (not shuffle or _mixed(chunks, unit)):
-        return Order(chunks, source, False, _deal(shuffle, chunks, seed, unit))
+        shard = int((getattr(stored, "shards", None) or stored.chunks)[0])
+        whole = shard if _mixed(chunks, shard) else unit
+        return Order(chunks, source, False, _deal(shuffle, chunks, seed, whole))
     coarse, why = chunks, ""
     if stays:
         chunks = rows_per_chunk(False, 0)

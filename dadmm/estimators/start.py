@@ -70,7 +70,9 @@ def _shared_folder(posed: Posed) -> Iterator[str]:
         )
     memory, problem = Path("/dev/shm"), posed.problem
     width = problem.architecture.widths[0] + 3 * sum(posed.solver.layout(problem).state.values())
-    needed = 2 * problem.rows * width * np.dtype(problem.dtype).itemsize
+    inputs = problem.architecture.widths[0] * posed.x.dtype.itemsize if posed.copies else 0
+    itemsize = np.dtype(problem.dtype).itemsize
+    needed = 2 * problem.rows * max(width * itemsize, inputs)
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > needed
     with tempfile.TemporaryDirectory(prefix="dadmm-", dir=memory if roomy else None) as folder:
         yield folder

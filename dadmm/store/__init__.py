@@ -3,6 +3,9 @@
     RUN/                       a zarr v3 group: a local folder, or a URL through fsspec
       zarr.json                attributes: format version, config, package versions, machine
       data/x, data/y           (sample, feature), (sample, target); x may stay in the user's store
+      data/row                 the caller's number of each row, if the rows were dealt to the chunks
+      data/x_pieces            ranges of rows of x in the user's store, chunk after chunk
+      shuffle/                 blocks that are cut up, until every chunk is put together
       initial/                 parameters given to start from, until the run has started
       scaling/                 centre and scale of inputs and targets
       constants/               sums that never change (the inputs' Gram matrix)

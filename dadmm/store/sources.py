@@ -142,11 +142,12 @@ def _opened(source: Source) -> zarr.Array[Any]:
 
 
 def _files(source: Source, ranges: Ranges) -> Iterator[str]:
-    """Yield the names of the chunks of some ranges; none if chunks lie in shards."""
+    """Yield the names of the files of some ranges; none if these are parts of shards."""
     array = _opened(source)
-    if getattr(array, "shards", None):
+    shards = getattr(array, "shards", None)
+    if shards and any(end - first < shards[0] for first, end in ranges):
         return
-    rows, *others = array.chunks
+    rows, *others = shards or array.chunks
     grid = [range(-(-size // step)) for size, step in zip(array.shape[1:], others, strict=True)]
     numbers = sorted({i for first, end in ranges for i in range(first // rows, -(-end // rows))})
     for key in product(numbers, *grid):

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+import zarr
 
 from dadmm import ADMMClassifier, ADMMRegressor, __version__, load
 from dadmm.app import cli, fit
@@ -359,3 +361,16 @@ def test_a_full_disk_is_a_failed_run(tmp_path, monkeypatch):
     done = command("fit", configure(tmp_path), "--run", "run")
     assert done.code == 1
     assert names(done.err, "failed", "No space left on device")
+
+
+def test_a_shuffled_copy_is_one_line_on_the_terminal(here):
+    rng = np.random.default_rng(0)
+    zarr.create_array("x.zarr", data=rng.random((90, 4)), chunks=(45, 4))
+    np.save("y.npy", np.repeat([0, 1, 2], 30))
+    table = '[data]\nx = "x.zarr"\ny = "y.npy"\n[model]\nchunks = 30\nmax_iter = 1\n'
+    Path("config.toml").write_text(table)
+    done = command("fit", "config.toml", "--run", "run", "--quiet")
+    assert done.code == 0
+    (line,) = done.err.splitlines()
+    assert names(line, "45", "30", "2.81 kiB", "shuffle=False")
+    assert "OrderWarning" not in line

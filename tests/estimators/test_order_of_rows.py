@@ -135,11 +135,13 @@ def test_the_same_rows_go_to_the_same_chunks_from_every_container(name, stored, 
             np.testing.assert_allclose(run.read_data("weight", c)[:, 0], weights[own])
 
 
-@pytest.mark.parametrize("kind", ["y", "both"])
+@pytest.mark.parametrize("kind", ["numpy", "dask", "zarr"])
 def test_lazy_targets_go_where_the_inputs_go(kind, tmp_path):
     lazy = da.from_array(Y, chunks=333)
-    x = da.from_array(X, chunks=(500, 64)) if kind == "both" else X
-    assert bits(model(run=tmp_path / "run").fit(x, lazy)) == bits(model().fit(X, Y))
+    x = {"numpy": lambda: X, "dask": lambda: da.from_array(X, chunks=(500, 64))}.get(
+        kind, lambda: save(tmp_path, 5)
+    )()
+    assert bits(small(run=tmp_path / "run").fit(x, lazy)) == bits(small().fit(x, Y))
 
 
 def test_workers_in_processes_get_the_same_bits(tmp_path):
@@ -203,6 +205,14 @@ def test_shards_and_the_older_format_are_read_in_place_too(options, tmp_path):
     fitted = small(run=tmp_path / "run").fit(stored, Y)
     assert "x" not in Run.open(tmp_path / "run").blocks.names("data")
     assert bits(fitted) == bits(small().fit(save(tmp_path, 5, "plain.zarr"), Y))
+
+
+def test_whole_shards_are_dealt_if_they_are_small_enough(tmp_path):
+    stored = save(tmp_path, 1, shards=(5, 80))
+    small(run=tmp_path / "run").fit(stored, Y)
+    order = Run.open(tmp_path / "run").order().reshape(-1, 5)
+    assert (np.diff(order, axis=1) == 1).all()
+    assert (order[:, 0] % 5 == 0).all()
 
 
 def test_the_next_chunk_is_read_ahead_piece_by_piece(tmp_path, monkeypatch):
