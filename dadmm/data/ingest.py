@@ -69,11 +69,7 @@ def store(
     if not is_dask(array):
         release()
         check_finite(array, name)
-        order = None if deal is None else deal.order()
-        found = [
-            into.write(c, array[first:last] if order is None else array[order[first:last]])
-            for c, (first, last) in enumerate(_edges(chunks))
-        ]
+        found = _copied(into, array, chunks, deal)
     elif deal is None:
         tasks = _block_tasks(into, array, chunks, into.copy)
         with computing(name):
@@ -183,6 +179,31 @@ class _Into:
         """Write a chunk, once all blocks have handed over their rows."""
         release()
         return self.write(chunk, between.take(chunk))
+
+
+def _copied(into: _Into, array: Array, chunks: Sequence[int], deal: Deal | None) -> list[Moments]:
+    """Write a NumPy array."""
+    if deal is None:
+        return [into.write(c, array[slice(*edges)]) for c, edges in enumerate(_edges(chunks))]
+    if not _is_mapped(array):
+        order = deal.order()
+        return [into.write(c, array[order[slice(*e)]]) for c, e in enumerate(_edges(chunks))]
+    # Rows from everywhere would have each chunk read the whole file.
+    between = exchange(into.run, into.name, into.columns, into.dtype, deal)
+    for number, edges in enumerate(_edges(chunks)):
+        between.put(number, array[slice(*edges)])
+    found = [into.gather(between, chunk) for chunk in range(len(chunks))]
+    between.close()
+    return found
+
+
+def _is_mapped(array: Any) -> bool:
+    """Whether an array is a file's, mapped into memory."""
+    while array is not None:
+        if isinstance(array, np.memmap):
+            return True
+        array = getattr(array, "base", None)
+    return False
 
 
 def _block_tasks(into: _Into, array: Any, chunks: Sequence[int], function: Any) -> list[Any]:

@@ -17,6 +17,7 @@ import zarr
 from sklearn.datasets import load_digits
 
 from dadmm import NMF, ADMMClassifier, ADMMRegressor, BlockADMM, RelaxedADMM, load, resume
+from dadmm.data import exchange
 from dadmm.engine.session import Session
 from dadmm.errors import OptionError, OrderWarning, StoreError
 from dadmm.store import Run
@@ -86,6 +87,7 @@ def test_online_factors_of_sorted_rows_are_as_good():
 
 CONTAINERS = {
     "numpy": lambda folder: X,
+    "mapped file": lambda folder: mapped(folder),
     "frame": lambda folder: pd.DataFrame(X).rename(columns=str),
     "dask": lambda folder: da.from_array(X, chunks=(130, 64)),
     "ragged dask": lambda folder: da.from_array(X, chunks=((7, 900, 93, 500), (30, 34))),
@@ -96,6 +98,11 @@ CONTAINERS = {
     "zarr": lambda folder: save(folder, 130),
     "zarr, copied": lambda folder: save(folder, 3),
 }
+
+
+def mapped(folder):
+    np.save(folder / "x.npy", X)
+    return np.load(folder / "x.npy", mmap_mode="r")
 
 
 def lazy_frame():
@@ -404,6 +411,17 @@ def test_stored_chunks_of_one_row(tmp_path):
     stored = zarr.open_array(str(tmp_path / "x"), mode="r")
     fitted = small(run=tmp_path / "run", chunks=40).fit(stored, Y[picked])
     assert fitted.history_.attrs["chunk_difference"] < 0.1
+
+
+def test_a_mapped_file_is_read_forwards(tmp_path, monkeypatch):
+    """Not row by row for every chunk: it may be larger than memory."""
+    cut = []
+    real = exchange.InFiles.put
+    monkeypatch.setattr(
+        exchange.InFiles, "put", lambda self, *given: (cut.append(given[0]), real(self, *given))
+    )
+    model(run=tmp_path / "run").fit(mapped(tmp_path), Y)
+    assert cut == list(range(10))
 
 
 def test_empty_blocks_of_dask():
