@@ -16,6 +16,8 @@ in which the chunks S are visited, with ``a_c = rows_c / rows_S``, the consensus
 share of its rows that a visit trains on (1/4 is "quarter"; "batch" is one mini-batch):
 
 average     w = sum_c a_c w_c.
+small chunks    The same, each chunk being cut into 16 first.
+scattered   The same with chunk_order="scattered".
 running     consensus ADMM as in BADM: pi_c += sigma (w_c - w) with the old w, and w is the mean
             of w_c + pi_c / sigma over all chunks.
 textbook    w = sum_c a_c w_c, then pi_c += sigma (w_c - w) with the new w; visits minimise
@@ -53,6 +55,7 @@ from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers.block.learning_rate import rate as schedule
 from dadmm.solvers.block.minibatch import Span, steps
+from dadmm.solvers.block.rounds import rounds
 from dadmm.solvers.problem import Problem
 
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)
@@ -69,6 +72,8 @@ class Method:
     rates: tuple[float, ...] = RATES
     rate: float = 4e-3
     sigma: float = 0.0
+    cut: int = 1  # smaller chunks from each chunk, before anything else
+    order: str = "stored"
 
 
 PENALTIES = (0.01, 0.1, 1.0)
@@ -78,6 +83,9 @@ METHODS = {
     "average, quarter": Method("average", 4),
     "average, sixteenth": Method("average", 16, rates=(*RATES, 1.6e-2)),
     "average, batch": Method("average", 0, rates=(*RATES, 1.6e-2)),
+    "small chunks": Method("average", cut=16),
+    "small chunks, scattered": Method("average", cut=16, order="scattered"),
+    "chunks, scattered": Method("average", order="scattered"),
     "running": Method("running", 1, PENALTIES),
     "textbook": Method("textbook", 1, PENALTIES),
     "textbook, quarter": Method("textbook", 4, PENALTIES),
@@ -119,9 +127,7 @@ def mnist(order, held_out, seed):
     groups = {
         "class": [train[y[train] == digit] for digit in range(10)],
         "pairs": [
-            half
-            for pair in range(5)
-            for half in np.array_split(train[y[train] // 2 == pair], 2)
+            half for pair in range(5) for half in np.array_split(train[y[train] // 2 == pair], 2)
         ],
         "mnist": np.array_split(train, 10),
     }[order]
@@ -146,7 +152,9 @@ def regression(order, held_out, seed, rows=48000, features=20, chunks=8):
     test, train = picked[: rows // 6], picked[rows // 6 :]
     if held_out:
         test, train = train[: len(train) // 10], train[len(train) // 10 :]
-    train = np.sort(train) if order == "drift" else np.random.default_rng((seed, 1)).permutation(train)
+    train = np.random.default_rng((seed, 1)).permutation(train)
+    if order == "drift":
+        train.sort()
     arch = Architecture.build(features, (64, 64, 64), 1)
     problem = Problem(arch, "squared", 0.0, len(train), 0, float(len(train)))
     pieces = np.array_split(train, chunks)
@@ -160,11 +168,18 @@ def drawn(name, held_out, seed):
 # ------------------------------------------------------------------------------------- the agents
 
 
+def recut(data, cut):
+    """Return the data with each chunk cut into smaller ones."""
+    pairs = [[np.array_split(each, cut) for each in chunk] for chunk in data.chunks]
+    return replace(data, chunks=[part for x, y in pairs for part in zip(x, y, strict=True)])
+
+
 class Agents:
     """Copies of a network on the chunks of some data, and their consensus."""
 
     def __init__(self, method, data, agents, passes, seed):
-        self.method, self.data, self.agents, self.seed = method, data, agents, seed
+        data = recut(data, method.cut)
+        self.method, self.data, self.seed = method, data, seed
         self.solver = dadmm.BlockADMM(agents=agents, learning_rate=method.rate)
         if method.kind in ("textbook", "slot", "running"):
             self.solver = replace(self.solver, sigma=method.sigma)
@@ -173,8 +188,8 @@ class Agents:
         self.criterion = get_loss(data.problem.loss)
         self.rows = [len(y) for _, y in data.chunks]
         self.pieces = method.pieces or -(-max(self.rows) // self.size)
-        groups = -(-len(self.rows) // agents)
-        self.rounds = self.pieces * groups
+        self.groups = rounds(len(self.rows), agents, method.order)
+        self.rounds = self.pieces * len(self.groups)
         self.total = passes * self.rounds
         self.done = 0
         zero = np.zeros_like(self.weights["theta_1"])
@@ -191,15 +206,14 @@ class Agents:
             ]
             pieces = [np.array_split(order, self.pieces) for order in orders]
             for j in range(self.pieces):
-                for first in range(0, len(self.rows), self.agents):
-                    group = range(first, min(first + self.agents, len(self.rows)))
+                for group in self.groups:
                     self.round({c: pieces[c][j] for c in group if len(pieces[c][j])})
                     self.done += 1
 
     def round(self, picked):
         if self.method.kind == "sisa":
             return self.sisa(picked)
-        copies = {c: self.visit(c, c - min(picked), rows) for c, rows in picked.items()}
+        copies = {c: self.visit(c, slot, picked[c]) for slot, c in enumerate(picked)}
         whole = sum(map(len, picked.values()))
         share = {c: len(rows) / whole for c, rows in picked.items()}
         new = {
