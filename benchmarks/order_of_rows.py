@@ -1,7 +1,7 @@
 """What agents should do where rows may not move: simulated in one process.
 
     DADMM_DATA=... python benchmarks/order_of_rows.py [--problems class,pairs,drift]
-        [--agents 2,all] [--passes 4,12] [--seeds 0,1,2] [--methods average,...]
+        [--agents 2,all] [--passes 4,12] [--seeds 0,1,2] [--methods "average;textbook"]
 
 Problems, each cut into chunks along its rows:
 
@@ -12,8 +12,9 @@ drift    A regression of 40 000 rows and 20 features: the inputs' distribution a
 mnist, smooth    The same rows of MNIST and of the regression in random order.
 
 Methods, all on the kernels of Block-ADMM with one block (so Adam inside, one cycle), for a round
-in which the chunks S are visited, with ``a_c = rows_c / rows_S``, the consensus w, and ``s`` the
-share of its rows that a visit trains on (1/4 is "quarter"; "batch" is one mini-batch):
+in which the chunks S are visited, with ``a_c = rows_c / rows_S`` and the consensus w.  A visit
+trains on all rows of its chunk; with "quarter" and "sixteenth" on such a share of them, with
+"batch" on one mini-batch, and a pass has as many more rounds.
 
 average     w = sum_c a_c w_c.
 small chunks    The same, each chunk being cut into 16 first.
@@ -32,8 +33,8 @@ sisa        SISA (arXiv 2502.10784): one gradient per round, no local steps.
 
 For each problem and number of agents every method is tuned on a tenth of the training rows held
 out, at the first of the passes: first the learning rate at the middle sigma, then sigma.  Then
-come the seeds on all rows.  It prints medians of the score on the test set, and the rounds that a
-pass takes.  Nothing is timed, so it may run beside anything.
+come the seeds on all rows.  It prints medians of the score on the test set, and the rounds of a
+pass.  Nothing is timed, so it may run beside anything; all of it takes some hours of one core.
 """
 
 import argparse
@@ -64,10 +65,10 @@ out = Console(soft_wrap=True, highlight=False, width=120)
 
 @dataclass(frozen=True)
 class Method:
-    """What the agents do, and its options; `pieces` a visit's share of its rows, 0 a mini-batch."""
+    """What the agents do, with the options that are tried."""
 
     kind: str
-    pieces: int = 1
+    pieces: int = 1  # of a chunk, one for each visit; 0: mini-batches
     sigmas: tuple[float, ...] = ()
     rates: tuple[float, ...] = RATES
     rate: float = 4e-3
@@ -83,8 +84,8 @@ METHODS = {
     "average, quarter": Method("average", 4),
     "average, sixteenth": Method("average", 16, rates=(*RATES, 1.6e-2)),
     "average, batch": Method("average", 0, rates=(*RATES, 1.6e-2)),
-    "small chunks": Method("average", cut=16),
-    "small chunks, scattered": Method("average", cut=16, order="scattered"),
+    "small chunks": Method("average", cut=16, rates=(*RATES, 1.6e-2)),
+    "small chunks, scattered": Method("average", cut=16, order="scattered", rates=(*RATES, 1.6e-2)),
     "chunks, scattered": Method("average", order="scattered"),
     "running": Method("running", 1, PENALTIES),
     "textbook": Method("textbook", 1, PENALTIES),
