@@ -39,7 +39,7 @@ def exchange(run: Run, name: str, columns: int, dtype: Any, deal: Deal) -> Excha
     return InMemory(columns, dtype, deal)
 
 
-class InMemory:
+class InMemory(Exchange):
     """Blocks go straight to their places in the chunks, which are all in memory."""
 
     def __init__(self, columns: int, dtype: Any, deal: Deal) -> None:
@@ -63,7 +63,7 @@ class InMemory:
         self.chunks = []
 
 
-class InFiles:
+class InFiles(Exchange):
     """Each block is a file of segments, one for each chunk that gets rows of it."""
 
     def __init__(self, blocks: ZarrBlocks, name: str, columns: int, dtype: Any, deal: Deal) -> None:

@@ -100,9 +100,7 @@ def keep_in_place(
     key = _key(run, "look-at-x")
     tasks = [
         delayed(_measure, pure=False)(
-            source,
-            each.tolist(),
-            dask_key_name=f"{key}-{chunk_id(chunk)}",
+            source, each.tolist(), dask_key_name=f"{key}-{chunk_id(chunk)}"
         )
         for chunk, each in enumerate(ranges)
     ]

@@ -9,7 +9,7 @@ The number of chunks alone decides the tree, so sums are added in the same order
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
+from itertools import count, zip_longest
 from typing import Any
 
 from dadmm.engine.plan import WHOLE, Plan, Step
@@ -51,20 +51,27 @@ class TaskLayout:
         }
 
     def visits(
-        self, each: Pass, step: Step, stage: str, weights: Mapping[int, Any], pace: Pace = WHOLE
+        self,
+        each: Pass,
+        step: Step,
+        stage: str,
+        weights: Mapping[int, Any],
+        pace: Pace = WHOLE,
+        following: Pass | None = None,
     ) -> dict[int, Any]:
         """Visit every chunk of a pass in every part, and add up, group by group."""
         found: dict[int, list[Any]] = {}
         k, count = step.target, len(self.plan.chunks)
-        for chunk in range(count) if each.chunks is None else each.chunks:
-            # Within rounds, a worker usually gets the same position in the next round.
-            then = count if each.chunks is None else chunk + len(each.chunks)
+        chunks = range(count) if each.chunks is None else each.chunks
+        # Within rounds, a worker usually gets the same position in the next round.
+        soon = (following.chunks or ()) if following else ()
+        for chunk, then in zip_longest(chunks, soon[: len(chunks)]):
             writers: list[Any] = []
             for p, part in enumerate(each.parts):
                 call = self.add(visit, part.name, k, stage, p, chunk_id(chunk), spread=True)
                 needed = [weights[layer] for layer in part.layers]
                 after = list(writers) if part.fresh else []
-                sums = call(part, step, chunk, pace, then if then < count else None, needed, after)
+                sums = call(part, step, chunk, pace, then, needed, after)
                 found.setdefault(part.group, []).append(sums)
                 if part.writes:
                     writers.append(sums)
@@ -88,8 +95,9 @@ class TaskLayout:
         weights = dict(start)
         passes = plan.passes.iteration
         for j, (each, now) in enumerate(zip(passes, pace.shared(passes), strict=True)):
-            totals = self.visits(each, step, f"iterate-{j}", weights, now)
             last = j == len(passes) - 1
+            following = None if last else passes[j + 1]
+            totals = self.visits(each, step, f"iterate-{j}", weights, now, following)
             save = f"params/{k}" if last else None
             for layer in start if last else each.updates:
                 call = self.add(solve, "solve-weights", k, j, layer)

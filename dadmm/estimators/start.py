@@ -100,6 +100,8 @@ def begin(run: Run, posed: Posed) -> Plan:
             run.save_params("initial", posed.initial)
             run.blocks.settle("initial")
         inputs = Inputs(posed.source, posed.copies, deal, posed.standardize, posed.in_order, apart)
+        # From here on the run can go on by itself if it finds its inputs again; but not with the
+        # scaling of a last fit, which is not stored yet.
         again = inputs.to_json() if posed.source is not None and "x" not in scaling else None
         run.update(problem=asdict(problem), pending=again)
         finish(run, chunks, inputs, posed.x, scaling.get("x"))
@@ -139,7 +141,12 @@ class Inputs:
     def from_json(cls, table: Any) -> Inputs:
         """Read what `to_json` wrote; raise `StoreError` if it did not write it."""
         try:
-            deal = None if table["deal"] is None else Deal(**table["deal"])
+            deal = None
+            if table["deal"] is not None:
+                names = ("rows", "chunk", "seed", "unit")
+                deal = Deal(*(int(table["deal"][name]) for name in names))
+                if min(deal.seed, deal.unit) < 0 or deal.unit > deal.chunk:
+                    raise ValueError("no fit deals rows so")
             source = Source.parse(table["source"])
             kept = (table[name] for name in ("copies", "standardize", "in_order", "apart"))
             copies, standardize, in_order, apart = kept
@@ -183,9 +190,10 @@ def finish(
     total = sum_moments(found)
     apart = difference(found, alike=inputs.standardize == "global")
     differ = max(inputs.apart, apart)
-    run.update(dealt=deal is not None, chunk_difference=differ, pending=None)
-    # Last: its presence says that the run can be resumed.
+    run.update(dealt=deal is not None, chunk_difference=differ)
+    # Its presence says that all data are stored.
     save_scaling(run, {"x": total.scaling(inputs.standardize) if scaling is None else scaling})
+    run.update(pending=None)
     if inputs.in_order and differ > DIFFERENT:
         warnings.warn(
             f"the chunks differ: {differ:.0%} of the variance of the inputs or of the targets lies "

@@ -29,7 +29,7 @@ KEPT_PARAMS = 3
 # The record's rows move into the history's arrays when they are so many.
 FLUSH_EVERY = 64
 # The arrays of the scaling, in the order of writing.
-SCALING = ("x_centre", "x_scale", "y_centre", "y_scale")
+SCALING = ("y_centre", "y_scale", "x_centre", "x_scale")
 
 
 class Run:

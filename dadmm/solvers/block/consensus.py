@@ -13,6 +13,9 @@ rows_c/n (w_c + pi_c / sigma)`` over all chunks, however many were visited (as i
 2204.03529, with its server step of |S| / C; a step of 1 counts the work of the others twice, and
 diverged here).  Either way, Adam's moments are averaged over S, as are dictionaries of
 factorisations and their sums, and the largest count of steps is kept.
+
+The textbook's order, w_c, then w, then pi_c, and control variates as in SCAFFOLD were tried on
+rows that are sorted: docs/how-to/order-of-rows.md has the figures.
 Derived from the papers' abstracts, checked by tests/solvers/test_consensus.py.
 """
 

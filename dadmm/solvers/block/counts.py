@@ -25,6 +25,9 @@ PER_BATCH = 25
 # What it takes to shuffle a row, or to sort it by its class, in gathers of a number; and to look
 # at an entry of its targets for its class.
 SHUFFLED, LOOKED = 20, 3
+# Fewest rounds of a pass in scattered order.  On MNIST sorted by class 20, 40, 80 and 160 rounds of
+# two agents reached 0.962, 0.973, 0.978 and 0.982 in four passes; a round takes about 25 ms.
+MIXED = 64
 
 
 class BlockCounts(Counts):
@@ -33,8 +36,9 @@ class BlockCounts(Counts):
     whole_inputs = False
 
     def granularity(self, solver: BlockOptions, problem: Problem) -> Granularity:
-        """Return chunks that the agents share evenly."""
-        return Granularity(solver.agents, solver.agents, 64 * 2**20)
+        """Return chunks that the agents share evenly; small ones if they are to be mixed."""
+        rounds = MIXED if solver.chunk_order == "scattered" else 1
+        return Granularity(rounds * solver.agents, solver.agents, 64 * 2**20)
 
     def footprint(
         self, solver: BlockOptions, problem: Problem, inputs: int, chunks: int

@@ -46,6 +46,7 @@ from dadmm.solvers.block.factor_span import FactorSpan
 from dadmm.solvers.block.learning_rate import plateau
 from dadmm.solvers.block.minibatch import Learner, Local, Span, per_chunk, steps
 from dadmm.solvers.block.options import BlockOptions
+from dadmm.solvers.block.rounds import rounds
 from dadmm.solvers.counts import register
 from dadmm.solvers.evaluate import EVALUATED, forward, training_row
 from dadmm.solvers.nmf.dictionary import STAGES, look, looked, settled
@@ -108,14 +109,14 @@ class BlockADMM(BlockOptions, Solver):
         )
         if self.schedule == "grid":
             parts = grid.parts(self, problem)
-        rounds = [
-            Pass(parts, layers, tuple(range(first, min(first + self.agents, chunks))))
-            for first in range(0, chunks, self.agents)
+        passes = [
+            Pass(parts, layers, visited)
+            for visited in rounds(chunks, self.agents, self.chunk_order)
         ]
         if self.early_stopping:
-            rounds.append(scoring(self.layout(problem), held_out=True))
+            passes.append(scoring(self.layout(problem), held_out=True))
         after = (scoring(self.layout(problem)),)
-        return Schedule(tuple(rounds), before=self._looks(problem), after=after)
+        return Schedule(tuple(passes), before=self._looks(problem), after=after)
 
     def _looks(self, problem: Problem) -> tuple[Pass, ...]:
         found = []

@@ -15,6 +15,7 @@ from dadmm.numerics.types import Array
 from dadmm.options import check_options, option
 from dadmm.solvers.block.cut import chain_of, frozen
 from dadmm.solvers.block.learning_rate import SCHEDULES, momentum
+from dadmm.solvers.block.rounds import ORDERS
 from dadmm.solvers.nmf.dictionary import check_features
 from dadmm.solvers.problem import Chunk, Problem
 from dadmm.solvers.stopping import HeldOut
@@ -118,6 +119,13 @@ class BlockOptions:
         means="Chunks that are trained side by side before each consensus. Of C chunks, C / "
         "agents rounds make a pass. It is part of the method: results do not depend on the "
         "workers.",
+    )
+    chunk_order: str = option(
+        "stored",
+        choices=ORDERS,
+        means="Visit the chunks in the order of the data, or so that those of a round, and of "
+        'rounds after each other, lie far apart. Take "scattered" and small chunks for rows that '
+        "are sorted or drift and must stay where they are.",
     )
     schedule: str = option(
         "fused",
