@@ -17,12 +17,14 @@ import scipy.sparse
 from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual
+from dadmm.errors import OrderWarning
 from support.fuzz_ground import COLUMNS, EXTREMES, LABELS, ROWS, TARGETS, X, Y, special_array
 from support.fuzzing import COUNTS, own_error, seeds, survive
 
 pytestmark = [
     pytest.mark.usefixtures("on_ground"),
     pytest.mark.filterwarnings("ignore::dadmm.errors.FactorWarning"),
+    pytest.mark.filterwarnings("ignore::dadmm.errors.OrderWarning"),
     pytest.mark.timeout(0),  # fuzzing.guard watches every case
     pytest.mark.filterwarnings("ignore:A column-vector y"),
 ]
@@ -329,6 +331,7 @@ def arrays(rng, seed):
     with dask.config.set(scheduler=scheduler), warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # scikit-learn's own, of one row
+        warnings.simplefilter("ignore", OrderWarning)  # of a copy
         wrong = try_estimator(estimator(**options), call, x, y, weight, again, rows)
     if Path("run").exists():
         shutil.rmtree("run")

@@ -28,6 +28,7 @@ from support.fuzzing import (
 pytestmark = [
     pytest.mark.usefixtures("on_ground"),
     pytest.mark.filterwarnings("ignore::dadmm.errors.FactorWarning"),
+    pytest.mark.filterwarnings("ignore::dadmm.errors.OrderWarning"),
     pytest.mark.timeout(0),  # fuzzing.guard watches every case
     pytest.mark.filterwarnings("ignore:A column-vector y"),
 ]

@@ -133,12 +133,12 @@ def held_out(y, c):
 
 
 def test_rows_held_out_stop_it_and_choose_the_iteration_that_is_kept():
-    model = train(solver=Held(), max_iter=60, tol=1e-4)
+    model = train(solver=Held(), max_iter=60, tol=1e-4, shuffle=False)
     scores = model.history_["validation_score"].values
     assert model.history_.attrs["status"] == "converged"
     best = int(scores.argmax())
     assert model.n_iter_ == len(scores) == best + 3
-    again = train(solver=Held(), max_iter=best + 1)
+    again = train(solver=Held(), max_iter=best + 1, shuffle=False)
     held = {name: array.tobytes() for name, array in again.network_.params.items()}
     assert held == bits(model)
     # The column is the accuracy of that network on these rows.

@@ -91,7 +91,11 @@ def run_command(*arguments):
 
 
 def _wrong(done):
-    text = done.err
+    lines = done.err.splitlines(keepends=True)
+    said = [line.removesuffix("\n") for line in lines if line.startswith("warning: ")]
+    if bad := [wrong for wrong in map(_bad_words, said) if wrong]:
+        return bad[0]
+    text = "".join(line for line in lines if not line.startswith("warning: "))
     if done.code == 0:
         return f"it went well and said {text!r}" if text else None
     if done.code == 2 and text.startswith(("Usage: ", "Error: ")):
