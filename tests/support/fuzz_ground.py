@@ -41,7 +41,8 @@ BLOCK = {
     "inner_steps": 2, "z_steps": 2, "z_rate": 0.5, "optimizer": "sgd", "learning_rate": 0.01,
     "learning_rate_schedule": "cosine", "momentum": 0.5, "beta2": 0.9, "epsilon": 1e-6,
     "weight_decay": 0.1, "clip_norm": 1.0, "batch_size": 8, "local_epochs": 1,
-    "consensus": "admm", "sigma": 0.1, "agents": 2, "chunk_order": "scattered", "schedule": "fused", "early_stopping": True,
+    "consensus": "admm", "sigma": 0.1, "agents": 2, "chunk_order": "scattered",
+    "schedule": "fused", "early_stopping": True,
     "validation_fraction": 0.2, "n_iter_no_change": 1, "dtype": "float64",
 }  # fmt: skip
 RELAXED = {
