@@ -207,7 +207,10 @@ def chunk_rows(
         rows = _auto(solver, problem, memory_limit, need)
         if rows < least and _may_be_larger(solver, problem, least, memory_limit, need):
             rows = least
-        return _tiles(n, _whole_units(n, rows, unit, least) if 0 < unit <= rows else rows)
+        if 0 < unit <= rows:
+            multiple = _granularity(solver, problem).multiple
+            rows = _whole_units(n, rows, unit, least, multiple)
+        return _tiles(n, rows)
     given = _given(chunks, n)
     if memory_limit is not None:
         needed = need(given[0])
@@ -351,11 +354,20 @@ def _granularity(solver: Solver, problem: Problem) -> Granularity:
     return Granularity() if known is None else known.granularity(solver, problem)
 
 
-def _whole_units(n: int, rows: int, unit: int, least: int) -> int:
-    """Return about as many rows, in whole units: no more than `rows`, with a full last chunk."""
+def _whole_units(n: int, rows: int, unit: int, least: int, multiple: int) -> int:
+    """Return about as many rows, in whole units, and no more.
+
+    Best is a number of chunks that is a multiple, then a full last chunk.
+    """
     most = rows // unit
-    wanted = range(max(1, most * 9 // 10, min(least // unit, most)), most + 1)
-    return unit * max(wanted, key=lambda units: (_last(n, units * unit) / (units * unit), units))
+
+    def worth(units: int) -> tuple[bool, float, int]:
+        size = units * unit
+        whole = -(-n // size) % multiple == 0
+        return whole, min(_last(n, size) / size, 0.9), units
+
+    fewest = max(1, most * 9 // 10, min(least // unit, most))
+    return unit * max(range(fewest, most + 1), key=worth)
 
 
 def _last(n: int, rows: int) -> int:
