@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from os import PathLike
 from typing import Any
 
@@ -100,40 +99,51 @@ def arrange(
         shard = int((getattr(stored, "shards", None) or stored.chunks)[0])
         whole = shard if _mixed(chunks, shard) else unit
         return Order(chunks, source, False, _deal(shuffle, chunks, seed, whole))
-    coarse, why = chunks, ""
-    if stays:
-        chunks = rows_per_chunk(False, 0)
-        why = (
-            f"x is stored in pieces of {unit:,} rows, and chunks of {chunks[0]:,} rows have fewer "
-            f"than {ENOUGH} of them"
+    copied = rows_per_chunk(False, 0) if stays else chunks
+    deal = _deal(shuffle, copied, seed)
+    if source is None or deal is None:
+        return Order(copied, source, True, deal)
+    why = (
+        f"x is stored in pieces of {unit:,} rows, and chunks of {copied[0]:,} rows have fewer than "
+        f"{ENOUGH} of them"
+    )
+    short = _short_of_room(place, COPIES * size)
+    if short and not (stays and shuffle == "auto" and unit <= chunks[0]):
+        least = "none" if stays and unit <= chunks[0] else "half as much"
+        raise OptionError(
+            f"{why if stays else 'x is to be shuffled'}; {short}: give run= a larger disk, or use "
+            f"shuffle=False, which takes {least}"
         )
-    deal = _deal(shuffle, chunks, seed)
-    if source is not None and deal is not None:
-        free, where = room(place.url, place.in_memory) if place.known else (inf, "")
-        if free < COPIES * size:
-            needed = f"a shuffled copy takes {format_bytes(COPIES * size)} for a while"
-            short = "; ".join(filter(None, [why, needed]))
-            short += f", where {format_bytes(int(free))} are free in {where}"
-            if not stays or shuffle != "auto" or unit > coarse[0]:
-                raise OptionError(
-                    f"{short}: give run= a larger disk, or use shuffle=False, which takes "
-                    + ("half as much" if not stays or unit > coarse[0] else "none")
-                )
-            warnings.warn(
-                f"{short}; so the rows stay where they are, mixed by whole pieces alone, and "
-                "chunks may differ: see history_.attrs['chunk_difference']",
-                OrderWarning,
-                stacklevel=2,
-            )
-            return Order(coarse, source, False, _deal(shuffle, coarse, seed, unit))
-        if why:
-            warnings.warn(
-                f"{why}: so {format_bytes(size)} are copied into the run, shuffled "
-                "(shuffle=False leaves the rows in their order)",
-                OrderWarning,
-                stacklevel=2,
-            )
-    return Order(chunks, source, True, deal)
+    if short:
+        _warn(
+            f"{why}; {short}; so the rows stay where they are, mixed by whole pieces alone, and "
+            "chunks may differ: see history_.attrs['chunk_difference']"
+        )
+        return Order(chunks, source, False, _deal(shuffle, chunks, seed, unit))
+    if stays:
+        _warn(
+            f"{why}: so {format_bytes(size)} are copied into the run, shuffled (shuffle=False "
+            "leaves the rows in their order)"
+        )
+    return Order(copied, source, True, deal)
+
+
+def _short_of_room(place: Place, needed: float) -> str:
+    """Say that a place has not so many bytes of room; "" if it has, or cannot be asked."""
+    if not place.known:
+        return ""
+    free, where = room(place.url, place.in_memory)
+    if free >= needed:
+        return ""
+    taken = format_bytes(int(needed))
+    return (
+        f"a shuffled copy takes {taken} for a while, where {format_bytes(int(free))} are free in "
+        f"{where}"
+    )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, OrderWarning, stacklevel=4)
 
 
 def _mixed(chunks: tuple[int, ...], unit: int) -> bool:
