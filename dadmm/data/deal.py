@@ -84,15 +84,6 @@ class Deal:
             owners[begin : begin + self.size(block)] = self.owners(block)
         return np.argsort(owners, kind="stable")
 
-    def rows_of(self, chunk: int) -> Array:
-        """Return the caller's rows that a chunk has, rising, int64."""
-        if self.unit:
-            ranges = self.ranges(chunk)
-            return np.concatenate([np.arange(first, last) for first, last in ranges])
-        blocks = [span.block for span in self.spans(chunk)]
-        found = [b * self.chunk + np.flatnonzero(self.owners(b) == chunk) for b in blocks]
-        return np.concatenate(found)
-
     def ranges(self, chunk: int) -> Array:
         """Return the first row and the end of each of a chunk's pieces, (pieces, 2) int64.
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dadmm.data.deal import Deal
+from dadmm.errors import DamageError
 from dadmm.numerics.types import Array
 from dadmm.store import Run, ZarrBlocks
 from dadmm.store.segments import read_segment, write_segments
@@ -19,8 +20,13 @@ from dadmm.store.segments import read_segment, write_segments
 class Exchange(Protocol):
     """Takes blocks, and gives chunks once all blocks are there."""
 
-    def blocks_there(self) -> set[int]:
+    deal: Deal
+
+    def blocks_there(self) -> list[int]:
         """Return the blocks that an earlier session has put."""
+
+    def first_row(self, block: int) -> Array | None:
+        """Return the first row of such a block, (columns,); drop a block that is damaged."""
 
     def put(self, block: int, rows: Array) -> None:
         """Take a block, (rows, columns)."""
@@ -47,8 +53,11 @@ class InMemory(Exchange):
         self.chunks = [np.empty((deal.size(c), columns), dtype) for c in range(deal.count)]
         self.places = [{span.block: span for span in deal.spans(c)} for c in range(deal.count)]
 
-    def blocks_there(self) -> set[int]:
-        return set()
+    def blocks_there(self) -> list[int]:
+        return []
+
+    def first_row(self, block: int) -> Array | None:
+        return None
 
     def put(self, block: int, rows: Array) -> None:
         owners = self.deal.owners(block)
@@ -73,9 +82,26 @@ class InFiles(Exchange):
     def _file(self, block: int) -> str:
         return f"{self.folder}/{block}"
 
-    def blocks_there(self) -> set[int]:
+    def blocks_there(self) -> list[int]:
         names = self.blocks.files.entries(self.folder)
-        return {int(name) for name in names if name.isdecimal()}
+        found = sorted(int(name) for name in names if name.isdecimal())
+        return [block for block in found if block < self.deal.count]
+
+    def first_row(self, block: int) -> Array | None:
+        owners = self.deal.owners(block)
+        order = np.argsort(owners, kind="stable")
+        sizes = np.unique(owners, return_counts=True)[1].tolist()
+        rows = np.empty((len(owners), self.columns), self.dtype)
+        at = 0
+        try:
+            for segment, size in enumerate(sizes):
+                part = rows[at : at + size]
+                read_segment(self.blocks, self._file(block), at, segment, part)
+                at += size
+        except DamageError:  # the power may have failed before it was on the disk
+            self.blocks.delete(self._file(block))
+            return None
+        return rows[int(order.argmin())]
 
     def put(self, block: int, rows: Array) -> None:
         owners = self.deal.owners(block)

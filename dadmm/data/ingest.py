@@ -19,11 +19,13 @@ from dadmm.data.exchange import Exchange, exchange
 from dadmm.data.moments import Moments, shares, sum_moments
 from dadmm.engine import compute as execute
 from dadmm.engine.tasks import chunk_id
-from dadmm.errors import DataError
+from dadmm.errors import DataError, StoreError
 from dadmm.numerics.types import Array
 from dadmm.numerics.workspace import release
 from dadmm.store import Run
 from dadmm.store.sources import Ranges, Source, fingerprint
+
+AGAIN = "nothing is stored yet: start the fit again"
 
 
 def in_place(x: Any) -> Source | None:
@@ -75,7 +77,9 @@ def store(
         with computing(name):
             found = list(compute(*tasks))
     else:
-        found = _shuffled(into, array, chunks, exchange(run, name, columns, array.dtype, deal))
+        between = exchange(run, name, columns, array.dtype, deal)
+        lasts = name == "x" and run.attributes.get("pending") is not None
+        found = _shuffled(into, array, chunks, between, execute.KEPT if lasts else AGAIN)
     run.blocks.settle("data")
     return _finite(found, name)
 
@@ -216,24 +220,54 @@ def _block_tasks(into: _Into, array: Any, chunks: Sequence[int], function: Any) 
     ]
 
 
-def _shuffled(into: _Into, array: Any, chunks: Sequence[int], between: Exchange) -> list[Moments]:
+def _shuffled(
+    into: _Into, array: Any, chunks: Sequence[int], between: Exchange, cure: str
+) -> list[Moments]:
     """Write a dask array as dealt: cut up every block, then put every chunk together.
 
     A shuffle that was interrupted goes on with the blocks that are not there yet.
     """
     tasks = _block_tasks(into, array, chunks, partial(into.cut, between))
-    there = between.blocks_there()
-    missing = [task for number, task in enumerate(tasks) if number not in there]
+    there = _still_true(into, array, between)
     with computing(into.name):
-        compute(*missing)
+        compute(*(task for number, task in enumerate(tasks) if number not in there))
     key = _key(into.run, f"shuffle-{into.name}")
     gathered = [
         delayed(into.gather, pure=False)(between, chunk, dask_key_name=f"{key}-{chunk_id(chunk)}")
         for chunk in range(len(chunks))
     ]
-    found: list[Moments] = execute.compute(delayed(list)(gathered))
+    found: list[Moments] = execute.compute(delayed(list)(gathered), cure)
     between.close()
     return found
+
+
+def _still_true(into: _Into, array: Any, between: Exchange) -> set[int]:
+    """Return the blocks of an interrupted shuffle that are whole.
+
+    Raises
+    ------
+    StoreError
+        If the array has changed since: the first row of each block is compared.
+    """
+    key = _key(into.run, f"look-at-{into.name}")
+    asked = between.blocks_there()
+    tasks = [
+        delayed(between.first_row, pure=False)(block, dask_key_name=f"{key}-{chunk_id(block)}")
+        for block in asked
+    ]
+    found = execute.compute(delayed(list)(tasks)) if tasks else []
+    rows = {block: row for block, row in zip(asked, found, strict=True) if row is not None}
+    firsts = [block * between.deal.chunk for block in rows]
+    if firsts:
+        with computing(into.name):
+            now = array[firsts].compute()
+        for first, before, after in zip(firsts, rows.values(), now, strict=True):
+            if not np.array_equal(before, after):
+                raise StoreError(
+                    f"{into.name} has changed since the run began, in row {first}: restore it, or "
+                    "start the fit again, over the run (overwrite=True, --overwrite)"
+                )
+    return set(rows)
 
 
 def _measure(source: Source, ranges: Ranges) -> tuple[Moments, int]:

@@ -19,17 +19,23 @@ if TYPE_CHECKING:
     from distributed import Client
 
 RETRIES = 2
+KEPT = "what is committed is kept: resume the run"
 # Seconds between checks that the cluster still has workers.
 LOOK_EVERY = 10.0
 # Seconds to wait for answers that a run can do without.
 ANSWER_WITHIN = 2.0
 
 
-def compute(task: Any) -> Any:
+def compute(task: Any, cure: str = KEPT) -> Any:
     """Compute a graph as Dask's own rule says: on the current client, or else on threads.
 
     A task that raises is tried again on a cluster, and one whose worker dies goes to another,
     as often as Dask's setting ``distributed.scheduler.allowed-failures`` says.
+
+    Parameters
+    ----------
+    cure : str
+        What to do if the cluster is lost, for the error.
 
     Raises
     ------
@@ -47,11 +53,10 @@ def compute(task: Any) -> Any:
     client = getattr(scheduler, "__self__", None)
     with store_errors():
         try:
-            return _watched(client, task) if isinstance(client, Client) else task.compute()
+            return _watched(client, task, cure) if isinstance(client, Client) else task.compute()
         except (CancelledError, CommClosedError) as error:  # the latter is an OSError, too
             raise RunError(
-                "the scheduler is gone, or gave up its tasks; what is committed is kept: resume "
-                "the run on another cluster"
+                f"the scheduler is gone, or gave up its tasks; {cure} on another cluster"
             ) from error
         except (DadmmError, OSError):
             raise
@@ -60,14 +65,14 @@ def compute(task: Any) -> Any:
             raise RunError(
                 f"{what}: {error.allowed_failures + 1} workers died while they worked on it, the "
                 f"last at {error.last_worker.address}; if they ran out of memory, give smaller "
-                "chunks or more memory. What is committed is kept: resume the run"
+                f"chunks or more memory; {cure}"
             ) from error
         except Exception as error:
             what = f"{type(error).__name__}: {_line(error)}"
             raise RunError(f"a task failed for good: {what}") from error
 
 
-def _watched(client: Client, task: Any) -> Any:
+def _watched(client: Client, task: Any, cure: str) -> Any:
     """Compute on a cluster, as long as it has workers."""
     from distributed import TimeoutError as NotYet
 
@@ -89,8 +94,8 @@ def _watched(client: Client, task: Any) -> Any:
                     "paused all its workers, whose memory is full," if states else "had no workers"
                 )
                 raise RunError(
-                    f"the cluster has {what} for {patience:.0f} s; what is committed is kept: "
-                    "resume the run" + (" with more memory" if states else "")
+                    f"the cluster has {what} for {patience:.0f} s; {cure}"
+                    + (" with more memory" if states else "")
                 )
     finally:
         future.release()

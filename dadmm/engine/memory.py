@@ -25,6 +25,8 @@ SMALLEST = 256
 MOST_MEMORY = 2**62
 # Chunks of pieces may be so many times as large as a method prefers, if no memory is given.
 LARGER = 4
+# Whole pieces may make a chunk so many times as large.
+LITTLE_MORE = 1.05
 # They are so many times as many as a method wants at least.
 MANY = 8
 ROUNDS = 1024
@@ -209,7 +211,10 @@ def chunk_rows(
             rows = least
         if 0 < unit <= rows:
             multiple = _granularity(solver, problem).multiple
-            rows = _whole_units(n, rows, unit, least, multiple)
+            larger = (rows // unit + 1) * unit
+            fits = memory_limit is None or need(larger) <= _usable(memory_limit)
+            most = larger if fits and larger <= LITTLE_MORE * rows else rows
+            rows = _whole_units(n, rows, most, unit, least, multiple)
         return _tiles(n, rows)
     given = _given(chunks, n)
     if memory_limit is not None:
@@ -354,20 +359,20 @@ def _granularity(solver: Solver, problem: Problem) -> Granularity:
     return Granularity() if known is None else known.granularity(solver, problem)
 
 
-def _whole_units(n: int, rows: int, unit: int, least: int, multiple: int) -> int:
-    """Return about as many rows, in whole units, and no more.
+def _whole_units(n: int, rows: int, most: int, unit: int, least: int, multiple: int) -> int:
+    """Return about as many rows, in whole units, and at most `most`.
 
-    Best is a number of chunks that is a multiple, then a full last chunk.
+    Best is a number of chunks that is a multiple, then a full last chunk, then no more than `rows`.
     """
-    most = rows // unit
 
-    def worth(units: int) -> tuple[bool, float, int]:
+    def worth(units: int) -> tuple[bool, float, bool, int]:
         size = units * unit
         whole = -(-n // size) % multiple == 0
-        return whole, min(_last(n, size) / size, 0.9), units
+        return whole, min(_last(n, size) / size, 0.9), size <= rows, units
 
-    fewest = max(1, most * 9 // 10, min(least // unit, most))
-    return unit * max(range(fewest, most + 1), key=worth)
+    units = rows // unit
+    fewest = max(1, units * 9 // 10, min(least // unit, units))
+    return unit * max(range(fewest, most // unit + 1), key=worth)
 
 
 def _last(n: int, rows: int) -> int:

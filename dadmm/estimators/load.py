@@ -179,11 +179,6 @@ def resume(
     session = Session.open(path, solver)
     plan = session.plan  # refuses an unusable run before locking it
     with session.run.locked(force):
-        if not session.run.has_data and not go_on(session):
-            raise StoreError(
-                f"{path} was stopped before its data was stored: start the fit again, over it "
-                "(overwrite=True, --overwrite)"
-            )
         estimator = untrained(session)
         estimator.verbose = verbose
         if max_iter is not None:
@@ -191,6 +186,11 @@ def resume(
             estimator.check_options()
         # The chunks are fixed, so workers that are too small for them are refused here.
         check_workers(plan, *resources(current_client(), None))
+        if not session.run.has_data and not go_on(session):
+            raise StoreError(
+                f"{path} was stopped before its data was stored: start the fit again, over it "
+                "(overwrite=True, --overwrite)"
+            )
         session.check_forms()
         session.mend()
         if session.is_done(estimator.max_iter):

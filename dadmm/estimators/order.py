@@ -10,7 +10,7 @@ from typing import Any
 
 from dask.utils import format_bytes
 
-from dadmm.data.deal import ENOUGH, Deal
+from dadmm.data.deal import ENOUGH, FULL, Deal
 from dadmm.data.ingest import in_place
 from dadmm.errors import OptionError, OrderWarning
 from dadmm.store.room import room
@@ -92,15 +92,25 @@ def arrange(
         If the rows must be copied, and there is no room.
     """
     source = in_place(stored)
-    unit = 0 if source is None else int(stored.chunks[0])
     stays = source is not None and not copy_data and shuffle != "copy"
-    chunks = rows_per_chunk(stays, unit if shuffle else 0)
+    unit = int(stored.chunks[0]) if stays else 0
+    shard = int((getattr(stored, "shards", None) or stored.chunks)[0]) if stays else 0
+    chunks = rows_per_chunk(stays, shard if shuffle else 0)
+    if shard > unit and not _mixed(chunks, shard):
+        chunks = rows_per_chunk(stays, unit if shuffle else 0)
+    elif shuffle:
+        unit = shard
     if stays and unit <= chunks[0] and (not shuffle or _mixed(chunks, unit)):
-        shard = int((getattr(stored, "shards", None) or stored.chunks)[0])
-        whole = shard if _mixed(chunks, shard) else unit
-        return Order(chunks, source, False, _deal(shuffle, chunks, seed, whole))
+        # Stored chunks that are very small are dealt some at a time.
+        together = max(1, chunks[0] // (unit * FULL))
+        return Order(chunks, source, False, _deal(shuffle, chunks, seed, unit * together))
     copied = rows_per_chunk(False, 0) if stays else chunks
     deal = _deal(shuffle, copied, seed)
+    if stays and not shuffle:
+        _warn(
+            f"x is stored in chunks of {unit:,} rows, more than the {copied[0]:,} of the run's: so "
+            f"{format_bytes(size)} are copied into the run, in their order"
+        )
     if source is None or deal is None:
         return Order(copied, source, True, deal)
     why = (
@@ -136,10 +146,8 @@ def _short_of_room(place: Place, needed: float) -> str:
     if free >= needed:
         return ""
     taken = format_bytes(int(needed))
-    return (
-        f"a shuffled copy takes {taken} for a while, where {format_bytes(int(free))} are free in "
-        f"{where}"
-    )
+    left = format_bytes(int(free))
+    return f"a shuffled copy takes {taken} for a while, but only {left} are free in {where}"
 
 
 def _warn(text: str) -> None:

@@ -99,7 +99,15 @@ def begin(run: Run, posed: Posed) -> Plan:
         if posed.initial is not None:
             run.save_params("initial", posed.initial)
             run.blocks.settle("initial")
-        inputs = Inputs(posed.source, posed.copies, deal, posed.standardize, posed.in_order, apart)
+        inputs = Inputs(
+            posed.source,
+            posed.copies,
+            deal,
+            posed.x.dtype.str,
+            posed.standardize,
+            posed.in_order,
+            apart,
+        )
         # From here on the run can go on by itself if it finds its inputs again; but not with the
         # scaling of a last fit, which is not stored yet.
         again = inputs.to_json() if posed.source is not None and "x" not in scaling else None
@@ -119,6 +127,8 @@ class Inputs:
     copies : bool
         Whether the run copies them.
     deal : Deal or None
+    dtype : str
+        Of the inputs.
     standardize : str
     in_order : bool
         Whether the rows were left in order by a method that heeds it.
@@ -129,6 +139,7 @@ class Inputs:
     source: Source | None
     copies: bool
     deal: Deal | None
+    dtype: str
     standardize: str
     in_order: bool
     apart: float
@@ -148,9 +159,15 @@ class Inputs:
                 if min(deal.seed, deal.unit) < 0 or deal.unit > deal.chunk:
                     raise ValueError("no fit deals rows so")
             source = Source.parse(table["source"])
-            kept = (table[name] for name in ("copies", "standardize", "in_order", "apart"))
-            copies, standardize, in_order, apart = kept
-            return cls(source, bool(copies), deal, str(standardize), bool(in_order), float(apart))
+            return cls(
+                source,
+                bool(table["copies"]),
+                deal,
+                str(table["dtype"]),
+                str(table["standardize"]),
+                bool(table["in_order"]),
+                float(table["apart"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(
                 "the run store does not say where its inputs are: it is damaged"
@@ -161,15 +178,15 @@ def finish(
     run: Run,
     chunks: Sequence[int],
     inputs: Inputs,
-    x: Any = None,
+    x: Any,
     scaling: Scaling | None = None,
 ) -> None:
     """Store or look at the inputs, and how they are scaled: then the run goes on by itself.
 
     Parameters
     ----------
-    x : (rows, features) array or None
-        The inputs, if they are not read from `inputs.source`.
+    x : (rows, features) array
+        The inputs.
     scaling : Scaling or None
         Given if the parameters were learnt in it; None forms it.
     """
@@ -177,12 +194,7 @@ def finish(
     if inputs.copies:
         if deal is not None:
             ingest.store_order(run, chunks, deal)
-        matrix = _found(source) if x is None and source is not None else x
-        if matrix.shape[0] != sum(chunks):
-            raise StoreError(
-                f"{source} has {matrix.shape[0]} rows, {sum(chunks)} when the run began"
-            )
-        found = ingest.store(run, "x", matrix, chunks, deal)
+        found = ingest.store(run, "x", x, chunks, deal)
     else:
         assert source is not None
         found = ingest.keep_in_place(run, source, chunks, deal)
@@ -194,7 +206,9 @@ def finish(
     # Its presence says that all data are stored.
     save_scaling(run, {"x": total.scaling(inputs.standardize) if scaling is None else scaling})
     run.update(pending=None)
-    if inputs.in_order and differ > DIFFERENT:
+    # What random rows may give by chance, thrice over, counts for nothing.
+    chance = 3 * (2 * len(chunks)) ** 0.5 / sum(chunks)
+    if inputs.in_order and differ > DIFFERENT + chance:
         warnings.warn(
             f"the chunks differ: {differ:.0%} of the variance of the inputs or of the targets lies "
             "between them, so agents that train on different chunks do not agree; with "
@@ -204,15 +218,25 @@ def finish(
         )
 
 
-def _found(source: Source) -> Any:
-    """Return the inputs of a run that was stopped, as a dask array."""
+def _found(inputs: Inputs, shape: tuple[int, int]) -> Any:
+    """Return the inputs of a run that was stopped, as a dask array; refuse others."""
+    source = inputs.source
+    assert source is not None
     try:
-        return as_matrix(source.open())
+        array = source.open()
+        found = as_matrix(array)
     except Exception as error:
         raise StoreError(
             f"{source} cannot be read ({type(error).__name__}: {error}); it must stay as it was "
             "when the run began"
         ) from error
+    if (found.shape, found.dtype.str) != (shape, inputs.dtype):
+        raise StoreError(
+            f"{source} has shape {found.shape} and dtype {found.dtype.str}, {shape} and "
+            f"{inputs.dtype} when the run began: restore it, or start the fit again, over the run "
+            "(overwrite=True, --overwrite)"
+        )
+    return found
 
 
 def go_on(session: Session) -> bool:
@@ -228,5 +252,6 @@ def go_on(session: Session) -> bool:
     if inputs.deal and (inputs.deal.rows, inputs.deal.chunk) != (plan.problem.rows, plan.chunks[0]):
         raise StoreError(f"{run.url} cannot be used: its order of the rows does not fit its config")
     with store_errors():
-        finish(run, plan.chunks, inputs)
+        shape = plan.problem.rows, plan.problem.architecture.widths[0]
+        finish(run, plan.chunks, inputs, _found(inputs, shape))
     return True

@@ -27,4 +27,6 @@ def room(place: str | os.PathLike[str] | None, in_memory: bool = False) -> tuple
         return float("inf"), str(place)  # object stores tell no limit
     path = Path(str(place).removeprefix("file://") if place else tempfile.gettempdir()).absolute()
     there = next(folder for folder in (path, *path.parents) if folder.exists())
-    return float(shutil.disk_usage(there).free), str(path)
+    # A run that is there is overwritten.
+    taken = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if place else 0
+    return float(shutil.disk_usage(there).free + taken), str(path)

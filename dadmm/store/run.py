@@ -237,7 +237,7 @@ class Run:
             return np.concatenate(found)
         if not self.attributes.get("sources", {}).get("x", {}).get("unit"):
             return None
-        pieces = self._small("data/x_pieces").tolist()
+        pieces = self.blocks.get("data/x_pieces").tolist()
         return np.concatenate([np.arange(first, end) for first, end in pieces])
 
     def _small(self, name: str) -> Array:
@@ -252,8 +252,8 @@ class Run:
         last = min(first + int(table["rows"]), total)
         if not table.get("unit"):
             return [(first, last)]
-        pieces = self._small(f"data/{name}_pieces")
-        ends = np.cumsum(pieces[:, 1] - pieces[:, 0])
+        blocks: Any = self.blocks
+        pieces, ends = _pieces(blocks, f"data/{name}_pieces", self.attributes["id"])
         low, high = np.searchsorted(ends, [first, last], side="right")
         found = [(int(begin), int(end)) for begin, end in pieces[low : max(high, low + 1)]]
         whole = sum(end - begin for begin, end in found) == last - first
@@ -440,6 +440,13 @@ class Run:
 def _kept(blocks: Blocks, name: str, run: str) -> Array:
     """Return a small array; a process reads it once."""
     return np.asarray(blocks.get(name))
+
+
+@lru_cache(maxsize=8)
+def _pieces(blocks: Blocks, name: str, run: str) -> tuple[Array, Array]:
+    """Return ranges of rows, and how many rows there are up to the end of each."""
+    pieces = np.asarray(blocks.get(name))
+    return pieces, np.cumsum(pieces[:, 1] - pieces[:, 0])
 
 
 def _root_of(blocks: ZarrBlocks) -> bytes | None:

@@ -312,6 +312,42 @@ def test_other_ways_to_shuffle_are_refused(value):
         model(shuffle=value).fit(X, Y)
 
 
+def test_rows_stay_for_chunks_that_are_visited_in_a_scattered_order(tmp_path):
+    solver = BlockADMM(batch_size=16, chunk_order="scattered")
+    model(solver=solver, run=tmp_path / "run").fit(save(tmp_path, 5), Y)
+    assert Run.open(tmp_path / "run").order() is None
+    with pytest.warns(OrderWarning, match=naming("200", "150", "copied", "in their order")):
+        model(solver=solver).fit(save(tmp_path, 200, "large.zarr"), Y)
+
+
+def test_a_run_that_is_overwritten_makes_room(tmp_path):
+    from dadmm.store.room import room
+
+    free, _ = room(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "file").write_bytes(bytes(2**24))
+    assert room(tmp_path / "run")[0] > free - 2**22
+
+
+@pytest.mark.parametrize("how", [{"shuffle": "copy"}, {"copy_data": True}])
+def test_copies_have_the_chunks_of_arrays_in_memory(how, tmp_path):
+    stored = save(tmp_path, 7)
+    options = {"max_iter": 1, "chunks": "auto"}
+    model(**options, **how, run=tmp_path / "run").fit(stored, Y)
+    model(**options, run=tmp_path / "plain").fit(X, Y)
+    chunks = [Run.open(tmp_path / name).attributes["chunks"] for name in ("run", "plain")]
+    assert chunks[0] == chunks[1]
+
+
+def test_very_small_stored_chunks_are_dealt_some_at_a_time(tmp_path):
+    x, y = np.tile(X, (2, 1)), np.tile(Y, 2)
+    zarr.create_array(str(tmp_path / "x"), data=x, chunks=(1, 64))
+    made = model(run=tmp_path / "run", chunks=1500, max_iter=1)
+    made.fit(zarr.open_array(str(tmp_path / "x"), mode="r"), y)
+    order = Run.open(tmp_path / "run").order().reshape(-1, 5)
+    assert (np.diff(order, axis=1) == 1).all()
+
+
 def test_chunks_that_differ_are_warned_of_once_with_the_cure():
     with pytest.warns(OrderWarning, match=naming("shuffle='auto'")) as caught:
         fitted = model(shuffle=False).fit(X, Y)
@@ -510,17 +546,56 @@ def test_a_run_stopped_before_its_inputs_were_found_says_so(tmp_path, monkeypatc
     assert bits(resume(tmp_path / "run")) == bits(model().fit(X, Y))
 
 
-def test_a_shuffle_that_goes_on_from_other_data_is_refused(tmp_path, monkeypatch):
+OTHERS = {
+    "gone": lambda: None,
+    "fewer rows": lambda: X[:700],
+    "fewer columns": lambda: X[:, :50],
+    "another dtype": lambda: X.astype(np.int16),
+    "another order": lambda: X[::-1],
+}
+
+
+@pytest.mark.parametrize("shuffle", ["copy", "auto"])
+@pytest.mark.parametrize("change", OTHERS)
+def test_a_run_that_goes_on_from_other_data_is_refused(change, shuffle, tmp_path, monkeypatch):
+    """Also if some blocks of the former data have been cut up."""
+    puts = []
+    real = exchange.InFiles.put
+
+    def stop_late(*given):
+        if len(puts) == 4:
+            raise KeyboardInterrupt
+        puts.append(given)
+        real(*given)
+
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dadmm.data.exchange.InFiles.put", stop)
+    monkeypatch.setattr("dadmm.data.exchange.InFiles.put", stop_late)
+    monkeypatch.setattr("dadmm.data.ingest._measure", stop)
+    with dask.config.set(scheduler="sync"), pytest.raises(KeyboardInterrupt):
+        model(run=tmp_path / "run", shuffle=shuffle).fit(save(tmp_path, 5), Y)
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "x.zarr")
+    if (other := OTHERS[change]()) is not None:
+        zarr.create_array(str(tmp_path / "x.zarr"), data=other, chunks=(5, 64))
+    if shuffle == "auto" and change == "another order":
+        return  # nothing of the former data is kept, so the run takes these
+    with pytest.raises(StoreError, match=naming("x.zarr" if change != "another order" else "x")):
+        resume(tmp_path / "run")
+
+
+def test_a_block_that_a_loss_of_power_damaged_is_cut_again(tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dadmm.data.exchange.InFiles.take", stop)
     with pytest.raises(KeyboardInterrupt):
         model(run=tmp_path / "run", shuffle="copy").fit(save(tmp_path, 5), Y)
     monkeypatch.undo()
-    shutil.rmtree(tmp_path / "x.zarr")
-    with pytest.raises(StoreError, match=naming("x.zarr")):
-        resume(tmp_path / "run")
-    zarr.create_array(str(tmp_path / "x.zarr"), data=X[:700], chunks=(5, 64))
-    with pytest.raises(StoreError, match=naming("700", "1500")):
-        resume(tmp_path / "run")
+    place = tmp_path / "run" / "shuffle" / "x"
+    (place / "3").write_bytes(b"")
+    raw = bytearray((place / "7").read_bytes())
+    raw[100] ^= 1
+    (place / "7").write_bytes(raw)
+    assert bits(resume(tmp_path / "run")) == bits(model().fit(X, Y))

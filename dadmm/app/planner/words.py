@@ -66,8 +66,7 @@ def facts(plan: Planned) -> dict[str, str]:
         f"{subject.chunks[0]:,}",
         "memory": f"{needed}{limit} per worker",
         "disk": f"{format_bytes(int(subject.disk_bytes))}: 3 generations of "
-        f"{format_bytes(int(subject.state_bytes))} of state, "
-        + ("inputs stay where they are" if subject.in_place else "and a copy of the data"),
+        f"{format_bytes(int(subject.state_bytes))} of state, " + _copies(subject),
         "network traffic": f"{format_bytes(int(chosen.sent))} per iteration",
         "tasks": f"{chosen.tasks:,} per iteration",
         "iteration": f"{spell(chosen.seconds)} on {chosen.workers:,} workers",
@@ -78,6 +77,13 @@ def facts(plan: Planned) -> dict[str, str]:
     if plan.price is not None:
         found["price"] = priced(plan)
     return found
+
+
+def _copies(subject: Subject) -> str:
+    """Say what is copied of the data."""
+    if subject.in_place:
+        return "inputs stay where they are"
+    return "and a copy of the data" + ", two while it is shuffled" * subject.shuffled
 
 
 def priced(plan: Planned) -> str:

@@ -66,6 +66,11 @@ class BlockADMM(BlockOptions, Solver):
     weighted: ClassVar[bool] = True
     hint: ClassVar[str] = "Lower learning_rate, set clip_norm, and standardise the data."
 
+    @property
+    def order_matters(self) -> bool:  # type: ignore[override]
+        """Whether chunks must be alike: a scattered order is for rows that stay as they lie."""
+        return self.chunk_order == "stored"
+
     def layout(self, problem: Problem) -> Layout:
         """Return flat parameters and moments per block, Z and U, and multipliers per chunk."""
         layers = self.layers(problem)
