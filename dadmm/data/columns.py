@@ -63,6 +63,16 @@ def _categories(values: Any, name: object, where: str) -> tuple[Array, Array]:
     return cells, missing
 
 
+def _ranges(block: Array, there: Array) -> tuple[Array, Array]:
+    """Return the least and the largest value of each column; 0 where it has none."""
+    if block.dtype.kind != "f":
+        return block.min(axis=0), block.max(axis=0)
+    known = there.any(axis=0)
+    least = block.min(axis=0, initial=np.inf, where=there)
+    most = block.max(axis=0, initial=-np.inf, where=there)
+    return np.where(known, least, 0), np.where(known, most, 0)
+
+
 @dataclass
 class Summary:
     """What one pass over a table or matrix finds; summaries of blocks add up.
@@ -82,8 +92,12 @@ class Summary:
         there = ~np.isnan(block) if block.dtype.kind == "f" else np.ones(block.shape, bool)
         counts = there.sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
-            sums = np.sum(block, axis=0, dtype=np.float64, where=there)
-            return cls(len(block), counts, sums / np.maximum(counts, 1))
+            means = np.sum(block, axis=0, dtype=np.float64, where=there) / np.maximum(counts, 1)
+        if counts.any():
+            # Rounding may carry the mean of equal numbers out of their range: then filling gaps
+            # with it would make a constant column vary.
+            means = np.clip(means, *_ranges(block, there))
+        return cls(len(block), counts, means)
 
     @classmethod
     def of_table(cls, frame: Any, where: str) -> Summary:
