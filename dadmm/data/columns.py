@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dadmm.data.arrays import as_promised
+from dadmm.data.arrays import NUMBERS_AT_ONCE, as_promised
 from dadmm.errors import DataError, InputError
 from dadmm.networks.form import LISTED, Column, Label
 from dadmm.numerics.types import Array
@@ -31,6 +31,20 @@ def kind(dtype: Any) -> str:
     return "category" if types.is_string_dtype(dtype) or dtype.kind == "O" else "other"
 
 
+def kinds(dtypes: Iterable[Any]) -> list[str]:
+    """Return the `kind` of each column's dtype; a dtype that many share is looked at once."""
+    known: dict[Any, str] = {}
+    found = []
+    for dtype in dtypes:
+        if not isinstance(dtype, np.dtype):
+            found.append(kind(dtype))
+            continue
+        if dtype not in known:
+            known[dtype] = kind(dtype)
+        found.append(known[dtype])
+    return found
+
+
 def number_type(dtype: Any) -> np.dtype[Any]:
     """Return the NumPy dtype for a column of numbers; float64 for pandas' nullable dtypes."""
     return dtype if isinstance(dtype, np.dtype) else np.dtype(np.float64)
@@ -43,9 +57,46 @@ def _numbers(values: Any, name: object, where: str) -> Array:
             f"{where} column {name!r} has dtype {values.dtype}, which is not numeric, where "
             "training had numbers: convert it"
         )
-    if isinstance(values.dtype, np.dtype):
-        return np.asarray(values.to_numpy())
+    return _plain(values, values.dtype)
+
+
+def _plain(values: Any, dtype: Any) -> Array:
+    """Return a Series or frame of numbers of one dtype, NaN where they are missing."""
+    if isinstance(dtype, np.dtype):
+        return np.asarray(values.to_numpy(dtype=dtype))
     return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _alike(frame: Any, columns: Iterable[int]) -> Iterator[tuple[list[int], Array]]:
+    """Yield positions of columns and their numbers, (rows, positions), in one dtype.
+
+    To take columns one by one from a frame costs more than their numbers do, if rows are few.
+
+    Parameters
+    ----------
+    columns : iterable of int
+        Positions of columns of numbers; one that is not is left out.
+    """
+    dtypes = list(frame.dtypes)
+    found = kinds(dtypes)
+    numbers = [i for i in columns if found[i] == "number"]
+    plain = {dtypes[i] for i in numbers if isinstance(dtypes[i], np.dtype)}
+    common = np.result_type(*plain) if plain else None
+    groups: dict[Any, list[int]] = {}
+    for i in numbers:
+        groups.setdefault(common if dtypes[i] in plain else dtypes[i], []).append(i)
+    at_once = max(1, NUMBERS_AT_ONCE // max(len(frame), 1))
+    for dtype, places in groups.items():
+        for first in range(0, len(places), at_once):
+            some = places[first : first + at_once]
+            part = frame if len(some) == len(dtypes) else frame.iloc[:, _span(some)]
+            yield some, _plain(part, dtype)
+
+
+def _span(places: list[int]) -> Any:
+    """Return positions in ascending order as a slice if they have no gaps: it copies nothing."""
+    whole = places[-1] - places[0] + 1 == len(places)
+    return slice(places[0], places[-1] + 1) if whole else places
 
 
 def _categories(values: Any, name: object, where: str) -> tuple[Array, Array]:
@@ -61,6 +112,16 @@ def _categories(values: Any, name: object, where: str) -> tuple[Array, Array]:
             "one type: convert it with astype(str), or astype(float) for numbers"
         )
     return cells, missing
+
+
+def _ranges(block: Array, there: Array) -> tuple[Array, Array]:
+    """Return the least and the largest value of each column; 0 where it has none."""
+    if block.dtype.kind != "f":
+        return block.min(axis=0), block.max(axis=0)
+    known = there.any(axis=0)
+    least = block.min(axis=0, initial=np.inf, where=there)
+    most = block.max(axis=0, initial=-np.inf, where=there)
+    return np.where(known, least, 0), np.where(known, most, 0)
 
 
 @dataclass
@@ -82,21 +143,25 @@ class Summary:
         there = ~np.isnan(block) if block.dtype.kind == "f" else np.ones(block.shape, bool)
         counts = there.sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
-            sums = np.sum(block, axis=0, dtype=np.float64, where=there)
-            return cls(len(block), counts, sums / np.maximum(counts, 1))
+            means = np.sum(block, axis=0, dtype=np.float64, where=there) / np.maximum(counts, 1)
+        if counts.any():
+            # Rounding may carry the mean of equal numbers out of their range: then filling gaps
+            # with it would make a constant column vary.
+            means = np.clip(means, *_ranges(block, there))
+        return cls(len(block), counts, means)
 
     @classmethod
     def of_table(cls, frame: Any, where: str) -> Summary:
         """Summarise a pandas frame."""
         width = len(frame.columns)
         total = cls(len(frame), np.zeros(width, int), np.zeros(width))
-        for i, name in enumerate(frame.columns):
-            values = frame.iloc[:, i]
-            if kind(values.dtype) == "number":
-                one = cls.of_matrix(_numbers(values, name, where)[:, None])
-                total.counts[i], total.means[i] = one.counts[0], one.means[0]
-            else:
-                cells, missing = _categories(values, name, where)
+        for places, numbers in _alike(frame, range(width)):
+            some = cls.of_matrix(np.asfortranarray(numbers))
+            total.counts[places], total.means[places] = some.counts, some.means
+        for i, found in enumerate(kinds(frame.dtypes)):
+            if found != "number":
+                name = frame.columns[i]
+                cells, missing = _categories(frame.iloc[:, i], name, where)
                 total.found[i] = Counter(cells[~missing].tolist())
                 total.counts[i] = len(cells) - missing.sum()
                 total._check(name, i, where)
@@ -181,7 +246,10 @@ def encode(
     """
     edges = np.cumsum([0, *(column.width for column in columns)])
     out = np.zeros((len(frame), edges[-1]), dtype)
+    there = set(_put_numbers(out, frame, columns, edges))
     for i, column in enumerate(columns):
+        if i in there:
+            continue
         name, values = frame.columns[i], frame.iloc[:, i]
         if column.categories is None:
             found = _numbers(values, name, where)
@@ -215,6 +283,32 @@ def encode(
         rows = np.flatnonzero(~new)
         out[rows, codes[rows]] = 1
     return out
+
+
+def _put_numbers(out: Array, frame: Any, columns: Sequence[Column], edges: Array) -> Iterator[int]:
+    """Put columns of numbers in their places in `out`; yield the positions of those put.
+
+    It leaves out columns with something to refuse: `encode` takes them one by one, in order.
+    """
+    numbers = [i for i, column in enumerate(columns) if column.categories is None]
+    for places, found in _alike(frame, numbers):
+        good = np.ones(len(places), bool)
+        if found.dtype.kind == "f":
+            missing = np.isnan(found)
+            if missing.any():
+                fills = [columns[i].fill for i in places]
+                good &= ~missing.any(axis=0) | np.array([f is not None for f in fills])
+                found = np.where(
+                    missing, np.array([float(f or 0) for f in fills], found.dtype), found
+                )
+        if out.dtype.kind != "f" and found.dtype != out.dtype:
+            good &= np.can_cast(found.dtype, out.dtype)
+        if not good.all():
+            places, found = list(np.array(places)[good]), found[:, good]
+        if len(places):
+            with np.errstate(over="ignore"):
+                out[:, _span(edges[places].tolist())] = found
+        yield from places
 
 
 def _refuse_missing(missing: Array, column: Column, frame: Any, name: object, where: str) -> None:
@@ -273,6 +367,16 @@ def learn(
     return tuple(columns)
 
 
+def first_repeat(names: Iterable[Any]) -> Any:
+    """Return the first name that has appeared before; None if none has."""
+    seen: set[Any] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def check_names(columns: Any, where: str) -> tuple[str, ...] | None:
     """Return the names of columns if they are text; None if they are numbers.
 
@@ -282,10 +386,8 @@ def check_names(columns: Any, where: str) -> tuple[str, ...] | None:
         If a name appears twice, or only some of the names are text.
     """
     names = list(columns)
-    repeat = len(set(names)) < len(names)  # quick, unlike the search for the name
-    twice = [name for i, name in enumerate(names) if name in names[:i]] if repeat else []
-    if twice:
-        raise InputError(f"{where} has the column {twice[0]!r} twice: rename one")
+    if len(set(names)) < len(names):
+        raise InputError(f"{where} has the column {first_repeat(names)!r} twice: rename one")
     texts = [isinstance(name, str) for name in names]
     if any(texts) and not all(texts):
         kinds = sorted({type(name).__name__ for name in names})

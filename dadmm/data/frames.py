@@ -13,7 +13,7 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from dadmm.data.arrays import as_matrix, check_finite, computing
-from dadmm.data.columns import Order, Summary, check_names, encode, kind, learn, number_type
+from dadmm.data.columns import Order, Summary, check_names, encode, kinds, learn, number_type
 from dadmm.data.containers import Container, Task, add_up, check_width
 from dadmm.errors import DataError, unknown
 from dadmm.networks.form import Column, Form
@@ -39,12 +39,9 @@ class Frame(Container):
         """Refuse columns that cannot be used; return whether any holds categories."""
         if not len(self.frame.columns):
             raise DataError("x has no columns")
-        kinds = {
-            name: kind(dtype)
-            for name, dtype in zip(self.frame.columns, self.frame.dtypes, strict=True)
-        }
-        other = [name for name, found in kinds.items() if found == "other"]
-        text = [name for name, found in kinds.items() if found == "category"]
+        found = list(zip(self.frame.columns, kinds(self.frame.dtypes), strict=True))
+        other = [name for name, what in found if what == "other"]
+        text = [name for name, what in found if what == "category"]
         if other or (text and categorical == "refuse"):
             listed = ", ".join(str(name) for name in (other or text)[:10])
             listed += self._example((other or text)[0])
@@ -69,10 +66,10 @@ class Frame(Container):
         count = len(frame.columns)
         columns = form.columns or (Column(),) * count
         check_width(count, len(columns))
-        types = [
-            np.dtype(np.uint8) if c.categories is not None else number_type(frame.dtypes.iloc[i])
-            for i, c in enumerate(columns)
-        ]
+        types = {
+            np.dtype(np.uint8) if column.categories is not None else number_type(dtype)
+            for column, dtype in zip(columns, frame.dtypes, strict=True)
+        }
         dtype = np.result_type(*types)
         return frame, (columns, dtype, handle_unknown, "x"), sum(c.width for c in columns)
 
@@ -95,7 +92,8 @@ class Frame(Container):
             if name not in self.frame.columns:
                 raise unknown("column of x", name, self.frame.columns)
         y = self.frame[names[0] if len(names) == 1 else list(names)]
-        rest = self.frame[[c for c in self.frame.columns if c not in names]]
+        chosen = set(names)
+        rest = self.frame[[c for c in self.frame.columns if c not in chosen]]
         return type(self)(rest), self._targets(y)
 
     def _targets(self, y: Any) -> Any:

@@ -13,6 +13,10 @@ from dadmm.numerics.types import Array
 
 # Convert at least so many columns to float64 at once.
 COLUMNS = 16
+EPS = np.finfo(np.float64).eps
+# A column that differs from its mean by less, relative to the mean, is constant but for the
+# rounding of whatever computed its numbers.  Of 1e8 this is 2e-6.
+ROUNDING = 100 * EPS
 
 
 @dataclass
@@ -37,6 +41,11 @@ class Moments:
                 mean[here] = wide.mean(axis=0)
                 wide -= mean[here]
                 squares[here] = np.square(wide, out=wide).sum(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # The rounding of a sum grows with its rows.  This bound on it is scikit-learn's.
+            lost = squares / len(block) < (len(block) * EPS * mean) ** 2
+        if lost.any():
+            mean[lost], squares[lost] = _from_first(block, np.flatnonzero(lost))
         return cls(len(block), mean, squares, block.min(axis=0).astype(np.float64))
 
     def __add__(self, other: Moments) -> Moments:
@@ -58,16 +67,41 @@ class Moments:
             return Scaling.identity(len(self.mean))
         if how in ("scale", "shift"):
             centre = self.least if how == "shift" else np.zeros_like(self.mean)
-            size = np.sqrt((self.squares / self.count + (self.mean - centre) ** 2).mean())
-            return Scaling(centre, np.full_like(centre, size if size > 0 else 1.0))
-        variance = self.squares / self.count
+            spread = (self.squares / self.count + (self.mean - centre) ** 2).mean()
+            size = np.sqrt(spread) if spread > _rounding(self.mean).mean() else 1.0
+            return Scaling(centre, np.full_like(centre, size))
         if how == "global":
-            spread = variance.mean() + self.mean.var()
-            variance = np.full_like(variance, spread)
-        # Do not scale a column that is constant except for rounding.
-        noise = (np.finfo(np.float64).eps * 10 * np.abs(self.mean)) ** 2
-        scale = np.where(variance > noise, np.sqrt(variance), 1.0)
+            spread = (self.squares / self.count).mean() + self.mean.var()
+            size = np.sqrt(spread) if spread > _rounding(self.mean).mean() else 1.0
+            return Scaling(self.mean, np.full_like(self.mean, size))
+        scale = np.where(self.varying, np.sqrt(self.squares / self.count), 1.0)
         return Scaling(self.mean, scale)
+
+    @property
+    def varying(self) -> Array:
+        """Whether each column differs from its mean by more than rounding, (columns,)."""
+        return self.squares / self.count > _rounding(self.mean)
+
+
+def _rounding(mean: Array) -> Array:
+    """Return the variance that rounding gives to columns of one number."""
+    return np.square(ROUNDING * mean)
+
+
+def _from_first(block: Array, columns: Array) -> tuple[Array, Array]:
+    """Return the mean and squared deviations of columns that hardly differ from their first row.
+
+    The differences are exact, and their sum rounds off only a share of the variation.
+    """
+    mean, squares = np.empty((2, len(columns)))
+    for i, column in enumerate(columns):
+        values = block[:, column].astype(np.float64)
+        first = values[0]
+        values -= first
+        shift = values.mean()
+        values -= shift
+        mean[i], squares[i] = first + shift, values @ values
+    return mean, squares
 
 
 def sum_moments(found: Sequence[Moments]) -> Moments:
@@ -97,7 +131,7 @@ def difference(found: Sequence[Moments], alike: bool = False) -> float:
         the columns' shares.
     """
     total = sum_moments(found)
-    varying = total.squares > 0
+    varying = total.varying
     if len(found) == 1 or total.count <= len(found) or not varying.any():
         return 0.0
     between = np.sum([each.count * (each.mean - total.mean) ** 2 for each in found], axis=0)

@@ -11,7 +11,8 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,8 @@ from dask.utils import format_bytes
 from fsspec.core import url_to_fs
 from fsspec.utils import read_block
 
+from dadmm.data.arrays import NUMBERS_AT_ONCE
+from dadmm.data.columns import first_repeat
 from dadmm.errors import InputError, unknown
 from dadmm.numerics.types import Array
 from dadmm.store.sources import refuse_pickle
@@ -37,6 +40,8 @@ SMALL = 2**26
 HEAD = 2**20
 # float64 does not hold every whole number above this.
 MOST_WHOLE = 2**53
+# pandas takes longer over a column than over its cells if there are more columns than this.
+WIDE = 1000
 # A graph of Dask's cannot have more.
 MOST_CHUNKS = 10**6
 TABLES = (".csv", ".parquet")
@@ -175,7 +180,7 @@ def _open_parquet(urls: Sequence[str], name: str) -> Any:
         parts = [pd.read_parquet(url) for url in urls]
         for url, part in zip(urls, parts, strict=True):
             _check_columns(part.columns, list(parts[0].columns), f"{name}: {url}")
-        return pd.concat(parts, ignore_index=True)
+        return _joined(parts)
     import dask.dataframe as dd
 
     return dd.read_parquet(list(urls))
@@ -209,18 +214,15 @@ class Layout:
 
 
 def _open_csv(urls: Sequence[str], name: str) -> Any:
-    import pandas as pd
-
     sizes = _sizes(urls)
     head = _lines(urls[0], 0, HEAD if sizes[0] > HEAD else None)
     layout = _layout(head, f"{name}: {urls[0]}")
     if sum(sizes) <= SMALL:
         parts = [_read_csv((url, 0, None), _layout_of(url, layout, name), name) for url in urls]
-        parts = [part[list(layout.names)] for part in parts]
-        table = pd.concat(parts, ignore_index=True)
+        table = _joined([_in_order(part, layout.names) for part in parts])
         if not len(table):
             raise InputError(f"{name}: {urls[0]} has no rows")
-        return table.astype({c: np.int64 for c in table if _is_whole(table[c])})
+        return _whole_as_integers(table)
     import dask.dataframe as dd
 
     layouts = [_layout_of(url, layout, name) for url in urls]
@@ -230,21 +232,59 @@ def _open_csv(urls: Sequence[str], name: str) -> Any:
         for first in range(0, max(size, 1), SMALL)
     ]
     meta = _parse(b"", layout, name)
-    read = partial(_read_in_order, names=list(layout.names), name=name)
+    read = partial(_read_in_order, names=layout.names, name=name)
     return dd.from_map(read, blocks, meta=meta)
 
 
-def _read_in_order(block: tuple[Any, Layout], names: list[Any], name: str) -> Any:
+def _read_in_order(block: tuple[Any, Layout], names: Sequence[Any], name: str) -> Any:
     """Return the rows of a block, with columns in the order of the first file."""
-    return _read_csv(*block, name)[names]
+    return _in_order(_read_csv(*block, name), names)
 
 
-def _is_whole(column: Any) -> bool:
-    """Whether a column holds whole numbers only, such as labels."""
-    if column.dtype.kind != "f":
-        return False
-    values = column.to_numpy()
-    return bool((np.abs(values) < MOST_WHOLE).all() and (values == np.round(values)).all())
+def _in_order(table: Any, names: Sequence[Any]) -> Any:
+    """Return the columns of a frame in an order."""
+    return table if list(table.columns) == list(names) else table[list(names)]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Return frames of the same columns as one, whose rows are numbered."""
+    import pandas as pd
+
+    if len(parts) > 1:
+        return pd.concat(parts, ignore_index=True)
+    return parts[0].reset_index(drop=True)
+
+
+def _whole_as_integers(table: Any) -> Any:
+    """Return a frame with columns of whole numbers only, such as labels, as int64."""
+    import pandas as pd
+
+    floats = [i for i, dtype in enumerate(table.dtypes) if dtype.kind == "f"]
+    # One array instead of one for each column: what follows is quick, here and in predictions.
+    some = table if len(floats) == len(table.columns) else table.iloc[:, floats]
+    some = pd.DataFrame(some.to_numpy(), index=table.index, columns=some.columns)
+    values = some.to_numpy()
+    whole: list[int] = []
+    at_once = max(1, NUMBERS_AT_ONCE // len(table))
+    for first in range(0, len(floats), at_once):
+        part = values[:, first : first + at_once]
+        held = (np.abs(part) < MOST_WHOLE).all(axis=0) & (part == np.round(part)).all(axis=0)
+        whole += (first + np.flatnonzero(held)).tolist()
+    if len(whole) == len(floats):
+        some = some.astype(np.int64)
+    elif whole:
+        some = _replaced(some, whole, some.iloc[:, whole].astype(np.int64))
+    return some if len(floats) == len(table.columns) else _replaced(table, floats, some)
+
+
+def _replaced(table: Any, places: Sequence[int], columns: Any) -> Any:
+    """Return a frame with others in place of some columns; quick for many, unlike one by one."""
+    import pandas as pd
+
+    taken = set(places)
+    rest = [i for i in range(len(table.columns)) if i not in taken]
+    both = pd.concat([table.iloc[:, rest], columns], axis=1)
+    return both.iloc[:, np.argsort([*rest, *places])]
 
 
 def _lines(url: str, first: int, length: int | None) -> bytes:
@@ -272,14 +312,23 @@ def _layout(head: bytes, where: str) -> Layout:
     header = not any(_is_number(cell) for cell in first)
     names: tuple[Any, ...] = tuple(first) if header else tuple(range(len(first)))
     if len(set(names)) < len(names):
-        twice = next(n for i, n in enumerate(names) if n in names[:i])
-        raise InputError(f"{where} has the column {twice!r} twice: rename one")
+        raise InputError(f"{where} has the column {first_repeat(names)!r} twice: rename one")
     layout = Layout(delimiter, names, header)
+    if len(names) > WIDE and _only_numbers(lines[int(header) :], delimiter):
+        return layout
     table = _parse(head, layout, where, header=header, infer=True)
     if not len(table):
         raise InputError(f"{where} has no rows")
-    texts = tuple(c for c in names if table[c].dtype.kind not in "if")
+    texts = tuple(c for c, d in zip(names, table.dtypes, strict=True) if d.kind not in "if")
     return replace(layout, texts=texts)
+
+
+def _only_numbers(lines: list[str], delimiter: str) -> bool:
+    """Whether all cells of some lines are numbers; quick for many columns, unlike pandas."""
+    try:
+        return bool(lines) and np.loadtxt(lines, delimiter=delimiter, comments=None).size > 0
+    except ValueError:  # text, gaps, quotes or rows of other lengths: pandas decides
+        return False
 
 
 def _first_row(content: bytes, delimiter: str) -> list[str]:
@@ -309,9 +358,10 @@ def _layout_of(url: str, layout: Layout, name: str) -> Layout:
 def _check_columns(names: Iterable[str], known: Sequence[str], where: str) -> None:
     """Raise `InputError` if a file has other columns than the first one."""
     names = list(names)
+    here, first = set(names), set(known)
     for what, listed in (
-        ("no column", [name for name in known if name not in names]),
-        ("the other column", [name for name in names if name not in known]),
+        ("no column", [name for name in known if name not in here]),
+        ("the other column", [name for name in names if name not in first]),
     ):
         if listed:
             raise InputError(
@@ -334,9 +384,9 @@ def _parse(
     """
     import pandas as pd
 
-    types = {c: str if c in layout.texts else np.float64 for c in layout.names}
     if not content.strip():
-        return pd.DataFrame({c: pd.Series([], dtype=t) for c, t in types.items()})
+        empty = pd.DataFrame(np.empty((0, len(layout.names))), columns=list(layout.names))
+        return empty.astype(dict.fromkeys(layout.texts, str))
     _check_ragged(content, layout, where, header)
 
     def read(dtype: Any) -> Any:
@@ -353,21 +403,52 @@ def _parse(
             **EXACT,
         )
 
+    texts = dict.fromkeys(layout.texts, str)
     try:
-        table = read(None if infer else types)
+        # One dtype for all, or few: pandas takes long over a dtype for each column.
+        table = read(texts if texts or infer else np.float64)
+        return table if infer else _tidy(table, texts)
     except ValueError as error:
         found = read(str)
-        for column in set(layout.names) - set(layout.texts):
+        for column in layout.names:
+            if column in texts:
+                continue
             for row, cell in enumerate(found[column]):
                 if isinstance(cell, str) and not _is_number(cell):
                     raise InputError(
                         f"{where} row {row}, column {column} holds {cell!r}, not a number as the "
                         "first rows of the table do: correct it, or drop the row"
                     ) from error
-        raise
-    for column in layout.texts:
-        table[column] = table[column].str.strip()
-    return table
+        return _tidy(read(defaultdict(lambda: np.float64, texts)), texts)
+
+
+def _tidy(table: Any, texts: Collection[Any]) -> Any:
+    """Return a frame with columns of text stripped, and all others as float64.
+
+    The numbers become one array.  pandas reads one for each column, and takes long over each
+    step with many of them.
+
+    Raises
+    ------
+    ValueError
+        If pandas found no numbers in a column that is not text.
+    """
+    import pandas as pd
+
+    names = table.columns
+    if any(d.kind not in "iuf" for c, d in zip(names, table.dtypes, strict=True) if c not in texts):
+        raise ValueError("a column of numbers holds text")
+    numbers = table.drop(columns=list(texts)) if texts else table
+    numbers = pd.DataFrame(numbers.to_numpy(np.float64), table.index, numbers.columns)
+    if not texts:
+        return numbers
+    places = [i for i, column in enumerate(names) if column in texts]
+    stripped = {i: table.iloc[:, i].str.strip() for i in places}
+    rest = [i for i, column in enumerate(names) if column not in texts]
+    both = pd.concat([numbers, pd.DataFrame(stripped)], axis=1)
+    both = both.iloc[:, np.argsort([*rest, *places])]
+    both.columns = names
+    return both
 
 
 def _check_ragged(content: bytes, layout: Layout, where: str, header: bool) -> None:

@@ -130,7 +130,7 @@ def _ordered(names: list[str], known: tuple[str, ...] | None) -> list[str]:
 
 def _are_names(y: Any, known: Sequence[str]) -> bool:
     named = isinstance(y, list) and len(y) > 0
-    return named and all(isinstance(name, str) and name in known for name in y)
+    return named and all(isinstance(name, str) for name in y) and set(y) <= set(known)
 
 
 def rows_of(container: Container, y: Any, name: str = "y") -> Any:

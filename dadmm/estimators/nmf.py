@@ -232,7 +232,7 @@ class NMF(Codes, Trained):
                 _squares(self.network_, matrix[rows]) for rows in batches(len(matrix), BLOCK)
             )
         error, energy = np.sum(found, axis=0)
-        return float(1.0 - error / max(energy, 1e-300))
+        return float(1.0 - error / (energy or 1e-300))
 
     def inverse_transform(self, X: Any) -> Any:
         """Return the data that codes stand for, (rows, features), in the units of the data.

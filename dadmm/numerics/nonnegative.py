@@ -92,6 +92,7 @@ def _sweep_codes(gram: Array, cross: Array, l1: float, m: Array, sweeps: int, fr
     """Sweep over the codes of every row, in place; `fresh` computes their start first."""
     rows, r = cross.shape
     zero, one = cross.dtype.type(0), cross.dtype.type(1)
+    most = np.finfo(cross.dtype).max
     b = np.zeros((r, TILE), cross.dtype)
     v = np.zeros((r, TILE), cross.dtype)
     inverse = np.zeros(r, cross.dtype)
@@ -127,7 +128,9 @@ def _sweep_codes(gram: Array, cross: Array, l1: float, m: Array, sweeps: int, fr
                     up[i] += v[k, i] * b[k, i]
                     down[i] += v[k, i] * acc[i]
             for i in range(TILE):
-                up[i] = up[i] / down[i] if down[i] > zero else zero
+                # Fourth powers of the data may overflow where sweeps do not: these start at 0.
+                known = down[i] > zero and up[i] <= most
+                up[i] = up[i] / down[i] if known else zero
             for k in range(r):
                 for i in range(TILE):
                     v[k, i] *= up[i]

@@ -270,3 +270,68 @@ def test_a_chunk_of_fewer_rows_than_a_mini_batch_is_no_fault():
     part = solver.passes(problem, 1).iteration[0].parts[0]
     found = solver.visit(problem, part, weights, Chunk(x, None, {}))
     assert np.isfinite(found["gram"]).all()
+
+
+# ------------------------------------------------------------------------------- sizes of the data
+
+
+@pytest.mark.parametrize("mode", ["batch", "online"])
+@pytest.mark.parametrize("init", ["nndsvd", "random"])
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        ("float32", 1e-21),
+        ("float32", 1e-12),
+        ("float32", 1e12),
+        ("float32", 1e15),
+        ("float64", 1e-150),
+        ("float64", 1e-25),
+        ("float64", 1e20),
+        ("float64", 1e150),
+    ],
+)
+def test_data_of_any_size_that_the_dtype_holds_is_factorised_alike(mode, init, dtype, size):
+    x = low_rank()
+    options = {"max_iter": 5, "mode": mode, "init": init, "random_state": 0}
+    usual = NMF(4, dtype="float64", **options).fit(x).score(x)
+    fitted = NMF(4, dtype=dtype, **options).fit(size * x)
+    assert fitted.score(size * x) == pytest.approx(usual, abs=2e-3)
+    assert np.isfinite(fitted.loss_curve_).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "init", "lazy"),
+    [
+        ("batch", "nndsvd", False),
+        ("batch", low_rank(rows=4), True),
+        ("online", "random", True),
+        ("online", low_rank(rows=4), False),
+    ],
+    ids=["batch-nndsvd", "batch-given-lazy", "online-random-lazy", "online-given"],
+)
+@pytest.mark.parametrize(
+    ("dtype", "size", "words"),
+    [
+        ("float32", 1e-60, ["x", "near to 0", "float32", "scale", "dtype='float64'"]),
+        ("float32", 1e-25, ["x", "near to 0", "float32", "scale", "dtype='float64'"]),
+        ("float32", 1e20, ["x", "overflow", "float32", "scale", "dtype='float64'"]),
+        ("float32", 1e60, ["x", "overflow", "float32", "scale", "dtype='float64'"]),
+        ("float64", 1e-165, ["x", "near to 0", "float64", "scale"]),
+        ("float64", 1e165, ["x", "overflow", "scale"]),
+    ],
+)
+def test_data_too_small_or_large_for_the_dtype_is_refused(mode, init, lazy, dtype, size, words):
+    x = size * low_rank()
+    x = da.from_array(x, chunks=(100, -1)) if lazy else x
+    with pytest.raises(DataError, match=naming(*words)) as caught:
+        NMF(4, mode=mode, init=init, dtype=dtype, max_iter=3).fit(x)
+    assert "\n" not in str(caught.value)
+    assert (dtype == "float64") == ("dtype='float64'" not in str(caught.value))
+
+
+def test_codes_of_rows_far_from_the_size_of_training_follow_it():
+    x = low_rank()
+    fitted = NMF(4, max_iter=5).fit(x)
+    usual = fitted.transform(x)
+    for size in (1e-20, 1e12, 1e25):
+        np.testing.assert_allclose(fitted.transform(size * x) / size, usual, rtol=1e-2, atol=1e-2)

@@ -62,6 +62,9 @@ from dadmm.solvers.solver import Solver, Weights
 from dadmm.solvers.stopping import ObjectiveFlat
 from dadmm.solvers.sums import Sums, combine
 
+# A square of fewer times the smallest number of its dtype has lost too many digits.
+DIGITS = 100
+
 
 @documented
 class Factorization(FactorizationOptions, Solver):
@@ -124,9 +127,7 @@ class Factorization(FactorizationOptions, Solver):
         """Return the first codes of a chunk, from nothing, and the sum of squares of its rows."""
         energy, m = 0.0, np.empty((chunk.rows, self.sizes(problem)[1]), problem.dtype)
         for rows, z in _pieces(chunk, ROWS):
-            if z.min() < 0:
-                raise DataError(negative(z, first=True))
-            energy += square(z)
+            energy += _energy(z)
             if self.mode == "batch":
                 m[rows] = self._codes(problem, z, weights["s_1"])
         return {"m": m} if self.mode == "batch" else {}, {"energy": energy}
@@ -154,12 +155,11 @@ class Factorization(FactorizationOptions, Solver):
         return {"gram": gram, "cross": cross, "mass": mass}
 
     def _look(self, stage: object, s: Array, chunk: Chunk) -> Sums:
-        found = {"look_energy": 0.0, "look_sum": 0.0}
+        found = {"max_look": 0.0, "look_sum": 0.0}
         total: Sums = {}
         for _, z in _pieces(chunk, ROWS):
-            if z.min() < 0:
-                raise DataError(negative(z, first=True))
-            found["look_energy"] += square(z)
+            _energy(z)
+            found["max_look"] = max(found["max_look"], float(z.max()))
             found["look_sum"] += float(z.sum(dtype=np.float64))
             if stage != "scale":
                 total = combine([total, look(z, stage, s)])
@@ -201,7 +201,7 @@ class Factorization(FactorizationOptions, Solver):
         self, problem: Problem, layer: int, weights: Weights, sums: Sums
     ) -> tuple[Arrays, Sums]:
         """Sweep over the dictionary on the sums; report the objective (batch: after it)."""
-        if "look_energy" in sums:
+        if "max_look" in sums:
             return self._looked(problem, weights, sums), {}
         online, n, s = self.mode == "online", problem.rows, weights["s_1"]
         here = sums["rows"] if online else n  # of this round
@@ -211,7 +211,7 @@ class Factorization(FactorizationOptions, Solver):
         # A factor that a penalty has switched off stays off.
         free = not any((*on_codes.values(), *on_s.values()))
         new, dead = settled(begin, gram, cross, False, revive=free, **on_s)
-        _check_energy(sums["energy"], problem)
+        _check_seen(sums["energy"], problem)
         energy, wide = sums["energy"] / n, new.astype(np.float64)
         found: Arrays = {"s_1": new}
         if online:
@@ -237,11 +237,9 @@ class Factorization(FactorizationOptions, Solver):
     def _looked(self, problem: Problem, weights: Weights, sums: Sums) -> Arrays:
         """Return the first dictionary after a look at the data."""
         s = weights["s_1"]
+        _check_seen(sums["max_look"] ** 2, problem)
         if "above" in sums or "look" in sums:
-            if "look" in sums:
-                _check_energy(sums["look_energy"], problem)
             return {"s_1": looked(s, sums, unit=False)}
-        _check_energy(sums["look_energy"], problem)
         mean = sums["look_sum"] / (problem.rows * s.shape[1])
         return {"s_1": (s * np.sqrt(mean / len(s))).astype(s.dtype)}
 
@@ -255,10 +253,36 @@ class Factorization(FactorizationOptions, Solver):
         return {"forward_loss": 0.5 * sums["forward_error"] / problem.rows}
 
 
-def _check_energy(energy: float, problem: Problem) -> None:
-    if not energy > 0 and np.isfinite(energy):
-        what = f"{problem.rows} sample(s) of {problem.architecture.widths[0]} feature(s)"
-        raise DataError(f"x is all zeros, in {what}: there is nothing to factorise")
+def _energy(z: Array) -> float:
+    """Return the sum of squares of some rows.
+
+    Raises
+    ------
+    DataError
+        If a number is below 0, or the sum is more than the dtype holds.
+    """
+    if z.min() < 0:
+        raise DataError(negative(z, first=True))
+    with np.errstate(over="ignore"):
+        energy = square(z)
+    # Sums of products of the features are no larger.
+    if not energy < np.finfo(z.dtype).max:
+        cure = ", or use dtype='float64'" if z.dtype == np.float32 else ""
+        raise DataError(f"x has numbers whose squares overflow in {z.dtype}: scale them down{cure}")
+    return energy
+
+
+def _check_seen(square: float, problem: Problem) -> None:
+    """Raise `DataError` if the largest square, or the sum of all, is 0 or has lost its digits."""
+    kind = np.dtype(problem.dtype)
+    if square > DIGITS * float(np.finfo(kind).smallest_subnormal):
+        return
+    what = f"{problem.rows} sample(s) of {problem.architecture.widths[0]} feature(s)"
+    cure = ", or use dtype='float64'" if kind == np.float32 else ""
+    raise DataError(
+        f"x is all zeros, or so near to 0 that {kind} does not hold the squares, in {what}: there "
+        f"is nothing to factorise; scale small numbers up{cure}"
+    )
 
 
 def _pieces(chunk: Chunk, length: int) -> Iterator[tuple[slice, Array]]:
