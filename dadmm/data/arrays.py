@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dask.array as da
@@ -81,13 +81,15 @@ def _is_nan(value: Any, dtype: Any) -> bool:
     """Whether a fill value is NaN, which is missing already."""
     try:
         return bool(np.isnan(np.asarray(_fill_value(value, dtype), dtype)).all())
-    except (TypeError, ValueError):
+    except Exception:  # attributes can hold anything
         return False
 
 
 def _fill_value(value: Any, dtype: Any) -> Any:
     """Return a fill value as a number; xarray writes it in base64 in zarr of version 3."""
     if isinstance(value, str) and dtype.kind == "f":
+        with suppress(ValueError):
+            return float(value)  # JSON has no NaN: zarr writes its name
         from xarray.backends.zarr import FillValueCoder
 
         return FillValueCoder.decode(value, dtype)
@@ -100,6 +102,8 @@ def _decoded(lazy: Any, attributes: dict[str, Any], name: str) -> Any:
 
     fills = ("_FillValue", "missing_value")
     try:
+        for key in {"scale_factor", "add_offset"} & set(attributes):
+            np.asarray(attributes[key], np.float64)  # xarray finds out when a chunk is computed
         attributes = {
             key: lazy.dtype.type(_fill_value(value, lazy.dtype)) if key in fills else value
             for key, value in attributes.items()

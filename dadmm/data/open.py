@@ -342,7 +342,7 @@ def _unpacked(filesystem: Any, path: str, packed: str, length: int | None) -> by
 
             text: Any = pa.CompressedInputStream(file, "zstd")
         else:
-            text = compr[packed](file, "r")
+            text = compr[packed](file, mode="rb")
         with text:
             if length is None:
                 return bytes(text.read())
