@@ -138,7 +138,8 @@ def open_parquet(files: Sequence[File], name: str, most: int) -> Any:
                 tables.append(stored.read(use_pandas_metadata=True))
         meta = _meta(footers, types, files, name)
         pieces = _pieces(files, footers, keys, None)
-        parts = [_frame(table, piece, meta) for table, piece in zip(tables, pieces, strict=True)]
+        tables.reverse()  # each is freed once it is converted
+        parts = [_frame(tables.pop(), piece, meta) for piece in pieces]
         return parts[0] if len(parts) == 1 else pd.concat(parts)
     import dask.dataframe as dd
 
@@ -288,7 +289,8 @@ def _frame(table: Any, piece: Piece, meta: Any) -> Any:
         if key in meta and key not in frame:
             column = pd.Categorical([value] * len(frame), dtype=meta[key].dtype)
             frame[key] = pd.Series(column, index=frame.index)
-    frame = frame[list(meta.columns)]
+    if list(frame.columns) != list(meta.columns):  # this copies
+        frame = frame[list(meta.columns)]
     other = {
         name: dtype
         for name, dtype, own in zip(meta.columns, meta.dtypes, frame.dtypes, strict=True)
