@@ -216,7 +216,7 @@ def _open_zarr(path: str, where: str) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{where} {_what_it_is(path)}: {error}") from error
+        raise InputError(f"{where} {_refusal(path, error)}") from error
     if count > MOST_CHUNKS:
         raise InputError(f"{where} has {count} chunks: store it in fewer, larger ones")
     if largest > MEMORY_LIMIT:
@@ -303,12 +303,10 @@ def _open_group(group: Any, path: str, where: str) -> Any:
     return found[sorted(found.data_vars)]  # folders are listed in any order
 
 
-def _what_it_is(path: str) -> str:
-    """Return why something is not opened, and what helps."""
-    ending = Path(path).suffix.lower()
-    if ending in CURES:
-        return f"cannot be read by its ending {ending}: {CURES[ending]}"
-    return "is not a .npy, .csv, .tsv or .parquet file, a zarr array or a data set"
+def _refusal(path: str, error: Exception) -> str:
+    """Return why a path is not opened, and what helps."""
+    known = "is not a .npy, .csv, .tsv or .parquet file, a zarr array or a data set"
+    return f"{known}: {CURES.get(Path(path).suffix.lower(), error)}"
 
 
 def _is_whole(column: Any) -> bool:
