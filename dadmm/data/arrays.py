@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dask.array as da
@@ -17,7 +17,7 @@ import numpy as np
 import zarr
 from dask.tokenize import normalize_token
 
-from dadmm.errors import CellError, DadmmError, DataError, RunError, ShapeError
+from dadmm.errors import CellError, DadmmError, DataError, InputError, RunError, ShapeError
 from dadmm.numerics.types import Array
 from dadmm.store.sources import Readable, refuse_pickle
 
@@ -32,14 +32,106 @@ def is_dask(array: Any) -> bool:
 
 
 def unwrap(array: Any) -> Any:
-    """Return a zarr array or a sparse matrix as a dask array, and others as they are."""
+    """Return a zarr array or a sparse matrix as a dask array, and others as they are.
+
+    Zarr arrays whose attributes say that their numbers stand for others are decoded.
+    """
+    if isinstance(array, zarr.Group):
+        raise group_refused(array, _place(array))
     if isinstance(array, zarr.Array):
         refuse_pickle(array, str(array.store_path))
-        return da.from_array(Readable(array), chunks=array.chunks)
+        lazy = da.from_array(Readable(array), chunks=array.chunks)
+        attributes = packing(array)
+        return _decoded(lazy, attributes, _place(array)) if attributes else lazy
     if hasattr(array, "tocsr"):
         rows = SparseRows(array.tocsr())
         return da.from_array(rows, chunks=(rows.at_once, -1))
     return array
+
+
+def _place(node: zarr.Array[Any] | zarr.Group) -> str:
+    return str(node.store_path).removeprefix("file://")
+
+
+def packing(array: zarr.Array[Any]) -> dict[str, Any]:
+    """Return the attributes by which the numbers of an array stand for others; often none.
+
+    They are the conventions of CF (chapter 8), which xarray writes and netCDF has.
+    """
+    found = dict(array.attrs)
+    if array.dtype.kind not in "iuf":
+        return {}
+    said: dict[str, Any] = {
+        key: found[key] for key in ("scale_factor", "add_offset", "_Unsigned") if key in found
+    }
+    fills = {key: found[key] for key in ("_FillValue", "missing_value") if key in found}
+    # xarray writes the missing value of an array of version 2 as its fill value.
+    if array.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in found:
+        fills.setdefault("_FillValue", array.metadata.fill_value)
+    said |= {key: value for key, value in fills.items() if value is not None}
+    plain = {"scale_factor": 1, "add_offset": 0}
+    return {
+        key: value
+        for key, value in said.items()
+        if not (key in plain and value == plain[key]) and not _is_nan(value, array.dtype)
+    }
+
+
+def _is_nan(value: Any, dtype: Any) -> bool:
+    """Whether a fill value is NaN, which is missing already."""
+    try:
+        return bool(np.isnan(np.asarray(_fill_value(value, dtype), dtype)).all())
+    except Exception:  # attributes can hold anything
+        return False
+
+
+def _fill_value(value: Any, dtype: Any) -> Any:
+    """Return a fill value as a number; xarray writes it in base64 in zarr of version 3."""
+    if isinstance(value, str) and dtype.kind == "f":
+        with suppress(ValueError):
+            return float(value)  # JSON has no NaN: zarr writes its name
+        from xarray.backends.zarr import FillValueCoder
+
+        return FillValueCoder.decode(value, dtype)
+    return value
+
+
+def _decoded(lazy: Any, attributes: dict[str, Any], name: str) -> Any:
+    """Return the numbers that packed ones stand for, lazily."""
+    import xarray as xr
+
+    fills = ("_FillValue", "missing_value")
+    try:
+        for key in {"scale_factor", "add_offset"} & set(attributes):
+            np.asarray(attributes[key], np.float64)  # xarray finds out when a chunk is computed
+        attributes = {
+            key: lazy.dtype.type(_fill_value(value, lazy.dtype)) if key in fills else value
+            for key, value in attributes.items()
+        }
+        packed = xr.Variable([f"dim_{i}" for i in range(lazy.ndim)], lazy, attributes)
+        return xr.conventions.decode_cf_variable(name, packed, decode_times=False).data
+    except Exception as error:  # attributes can hold anything
+        raise InputError(
+            f"{name} has the attributes {attributes}, by which its numbers stand for others, but "
+            f"they cannot be applied: correct or remove them ({error})"
+        ) from error
+
+
+def group_refused(group: zarr.Group, name: str) -> InputError:
+    """Return the error for a zarr group where an array is needed; it names the arrays."""
+    arrays, groups = sorted(group.array_keys()), sorted(group.group_keys())
+    if arrays:
+        listed = ", ".join(arrays[:10]) + (", ..." if len(arrays) > 10 else "")
+        return InputError(
+            f"{name} is a zarr group, not an array: take one of its arrays, {listed}, as in "
+            f"group[{arrays[0]!r}], or its path"
+        )
+    if groups:
+        return InputError(
+            f"{name} is a zarr group that has no arrays: open one of its groups, "
+            f"{', '.join(groups[:10])}"
+        )
+    return InputError(f"{name} is a zarr group that has no arrays: name one that has")
 
 
 class SparseRows:

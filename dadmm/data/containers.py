@@ -19,7 +19,7 @@ import zarr
 from dask.base import compute
 from dask.delayed import delayed
 
-from dadmm.data.arrays import as_matrix, check_finite, computing, is_dask, plain_block
+from dadmm.data.arrays import as_matrix, check_finite, computing, is_dask, packing, plain_block
 from dadmm.data.columns import Summary, fill, learn
 from dadmm.errors import InputError, ShapeError
 from dadmm.networks.form import Column, Form, Label
@@ -144,8 +144,8 @@ class Plain(Container):
 
     @property
     def stored(self) -> Any:
-        """Return the zarr array itself; None for other arrays."""
-        return self.x if isinstance(self.x, zarr.Array) else None
+        """Return the zarr array itself; None for other arrays, and where numbers are packed."""
+        return self.x if isinstance(self.x, zarr.Array) and not packing(self.x) else None
 
     def _numbers(self, form: Form, lazy: bool) -> Any:
         fills, order = form.fills, self._order(form)

@@ -114,7 +114,8 @@ class Labelled(Container):
         dims, shape = self.dims, tuple(self.sizes.values())
         if task.labels is not None:
             dims, shape = (*dims, "output"), (*shape, len(task.labels))
-        out = xr.DataArray(found.reshape(shape), coords=coords, dims=dims, name=task.name)
+        out = xr.DataArray(found.reshape(shape), coords=coords, dims=dims)
+        out.name = task.name  # xarray takes that of a dask array where there is none
         return out if task.labels is None else out.assign_coords(output=list(task.labels))
 
     def split(self, names: Sequence[str]) -> tuple[Container, Any]:

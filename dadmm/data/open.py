@@ -10,29 +10,35 @@ import csv
 import io
 import os
 import re
-import warnings
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import xarray as xr
-import zarr
-from dask.utils import format_bytes
+from fsspec.compression import compr
 from fsspec.core import url_to_fs
 from fsspec.utils import read_block
 
 from dadmm.data.arrays import NUMBERS_AT_ONCE
 from dadmm.data.columns import first_repeat
+from dadmm.data.files import (
+    PACKED,
+    File,
+    as_path,
+    check_columns,
+    compression,
+    sizes,
+    table_files,
+    table_kind,
+)
+from dadmm.data.parquet import open_parquet
+from dadmm.data.stores import open_zarr, read_npy
 from dadmm.errors import InputError, unknown
-from dadmm.numerics.types import Array
-from dadmm.store.sources import refuse_pickle
 
 # Tables of at most so many bytes are read into memory, larger ones in blocks of this size.
 SMALL = 2**26
@@ -42,32 +48,37 @@ HEAD = 2**20
 MOST_WHOLE = 2**53
 # pandas takes longer over a column than over its cells if there are more columns than this.
 WIDE = 1000
-# A graph of Dask's cannot have more.
-MOST_CHUNKS = 10**6
-TABLES = (".csv", ".parquet")
 # pandas 3 does so anyway: numbers are read as written, to the last bit.
 EXACT: Any = {} if version("pandas") >= "3" else {"float_precision": "round_trip"}
 
 
-def is_table(path: str) -> bool:
-    """Whether a path, glob or URL names CSV or Parquet files."""
-    return path.endswith(TABLES)
+def is_table(path: Any) -> bool:
+    """Whether a path, glob, folder, URL or list names CSV or Parquet files."""
+    return table_kind(path) is not None
 
 
-def open_path(path: str | os.PathLike[str], name: str = "x", index: str | None = None) -> Any:
+def open_path(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    name: str = "x",
+    index: str | None = None,
+) -> Any:
     """Open the array, data set or table at a path, glob or URL.
+
+    Several files of a table are read in natural order, ``part.2`` before ``part.10``.
 
     Parameters
     ----------
-    path : str or path
-        ``.npy``, or ``.csv`` and ``.parquet``, which may be globs; anything else is zarr.  In CSV
+    path : str, path, or list of them
+        ``.npy``, or ``.csv``, ``.tsv`` and ``.parquet``, which may be globs, folders or lists of
+        files, which keep their order; text may be compressed; anything else is zarr.  In CSV
         the first row is a header if it has no number in it; commas or semicolons separate cells;
         cells are numbers or text.  Numbers are float64; a column of whole numbers is int64 if the
         table is read into memory.
     name : str
         The name in errors.
     index : str or None
-        The column of a table that becomes its index.
+        The column of a table that becomes its index; the name of the index that a Parquet file
+        has is fine too.
 
     Returns
     -------
@@ -79,33 +90,58 @@ def open_path(path: str | os.PathLike[str], name: str = "x", index: str | None =
     InputError
         If it cannot be opened, or its content does not fit its name; the message names the place.
     """
-    path = os.fspath(path)
+    if isinstance(path, (list, tuple)):
+        return _open_tables([as_path(each) for each in path], name, index)
+    path = as_path(cast(str, path))
+    if is_table(path):
+        return _open_tables([path], name, index)
     where = f"{name}: {path}"
     with _opening(where):
         filesystem, inside = url_to_fs(path)
-        if not is_table(path):
-            if "://" not in path and not os.path.exists(path):
-                raise InputError(f"{where} does not exist")
-            if "://" not in path and not (Path(path).is_file() or Path(path).is_dir()):
-                raise InputError(f"{where} is neither a file nor a folder")
-            npy = path.endswith(".npy")
-            return _read_npy(filesystem, inside, where) if npy else _open_zarr(path, where)
-        urls = [path]
-        if set("*?[") & set(inside) and not filesystem.exists(inside):
-            found = sorted(filesystem.glob(inside))
-            urls = [filesystem.unstrip_protocol(f) if "://" in path else f for f in found]
-        elif not filesystem.exists(inside):
-            urls = []
-        if not urls:
+        if "://" not in path and not os.path.exists(path):
             raise InputError(f"{where} does not exist")
-        table = _open_parquet(urls, name) if path.endswith(".parquet") else _open_csv(urls, name)
-    if index is None:
+        if "://" not in path and not (Path(path).is_file() or Path(path).is_dir()):
+            raise InputError(f"{where} is neither a file nor a folder")
+        if path.lower().endswith(".npy"):
+            return read_npy(filesystem, inside, where)
+        return open_zarr(path, where)
+
+
+def _open_tables(paths: Sequence[str], name: str, index: str | None) -> Any:
+    """Open paths, globs, folders and URLs of CSV or of Parquet as one table."""
+    kinds = {path: table_kind(path) for path in paths}
+    if len(set(kinds.values())) != 1 or None in kinds.values():
+        other = next((path for path, kind in kinds.items() if kind != "csv"), "the list")
+        raise InputError(
+            f"{name}: {other} in a list of paths: list files of CSV only, or of Parquet only"
+        )
+    files: list[File] = []
+    for path in paths:
+        with _opening(f"{name}: {path}"):
+            found = table_files(path, kinds[path] or "")
+            if not found:
+                raise InputError(f"{name}: {path} {_why_none(path)}")
+            files += found
+    where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    with _opening(f"{name}: {where}"):
+        if kinds[paths[0]] == "parquet":
+            table = open_parquet(files, name, SMALL)
+        else:
+            table = _open_csv([file.url for file in files], name)
+    if index is None or index in getattr(table, "_meta", table).index.names:
         return table
     if index not in table.columns:
-        raise unknown(f"column of {path}", index, map(str, table.columns))
+        raise unknown(f"column of {where}", index, map(str, table.columns))
     if hasattr(table, "map_partitions"):
         return table.map_partitions(lambda part: part.set_index(index))
     return table.set_index(index)
+
+
+def _why_none(path: str) -> str:
+    """Return why a path of tables gives no file."""
+    if "://" not in path and os.path.isdir(path):
+        return "is a folder without files"
+    return "does not exist"
 
 
 @contextmanager
@@ -127,69 +163,6 @@ def _opening(where: str) -> Iterator[None]:
         raise InputError(
             f"{where} cannot be opened: {type(error).__name__}: {error or 'no answer'}"
         ) from error
-
-
-def _read_npy(filesystem: Any, path: str, where: str) -> Array:
-    """Return the array in a file, checking the header's size against the file's first.
-
-    Nothing is unpickled.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
-            if filesystem.protocol == "file" or "file" in filesystem.protocol:
-                return np.array(np.lib.format.open_memmap(path, mode="r"))
-            content = io.BytesIO(filesystem.cat_file(path))
-            return np.asarray(np.lib.format.read_array(content, allow_pickle=False))
-    except (MemoryError, FileNotFoundError):
-        raise
-    except Exception as error:  # a damaged header can raise nearly anything
-        raise InputError(f"{where} is not a plain .npy array: {error}") from error
-
-
-def _open_zarr(path: str, where: str) -> Any:
-    from distributed.system import MEMORY_LIMIT
-
-    try:
-        stored = zarr.open(path, mode="r")
-        if isinstance(stored, zarr.Group):
-            for array_name, array in stored.arrays():
-                refuse_pickle(array, f"{where}/{array_name}")
-            found = xr.open_zarr(path, chunks={}, consolidated=False)
-            if not found.data_vars:
-                raise InputError("the group has no arrays: name one that has")
-            return found[sorted(found.data_vars)]  # folders are listed in any order
-        refuse_pickle(stored, where)
-        count, largest = stored.nchunks, prod(stored.chunks) * stored.dtype.itemsize
-    except Exception as error:
-        raise InputError(
-            f"{where} is not a .npy, .csv or .parquet file, a zarr array or a data set: {error}"
-        ) from error
-    if count > MOST_CHUNKS:
-        raise InputError(f"{where} has {count} chunks: store it in fewer, larger ones")
-    if largest > MEMORY_LIMIT:
-        size = format_bytes(largest)
-        raise InputError(f"{where} has chunks of {size}, more than memory: use smaller ones")
-    return stored
-
-
-def _open_parquet(urls: Sequence[str], name: str) -> Any:
-    if sum(_sizes(urls)) <= SMALL:
-        import pandas as pd
-
-        parts = [pd.read_parquet(url) for url in urls]
-        for url, part in zip(urls, parts, strict=True):
-            _check_columns(part.columns, list(parts[0].columns), f"{name}: {url}")
-        return _joined(parts)
-    import dask.dataframe as dd
-
-    return dd.read_parquet(list(urls))
-
-
-def _sizes(urls: Sequence[str]) -> list[int]:
-    """Return the size of each file in bytes; 0 if its server does not tell."""
-    places = [url_to_fs(url) for url in urls]
-    return [fs.du(path) if fs.isdir(path) else int(fs.size(path) or 0) for fs, path in places]
 
 
 @dataclass(frozen=True)
@@ -214,10 +187,10 @@ class Layout:
 
 
 def _open_csv(urls: Sequence[str], name: str) -> Any:
-    sizes = _sizes(urls)
-    head = _lines(urls[0], 0, HEAD if sizes[0] > HEAD else None)
+    amounts = sizes([File(url) for url in urls])
+    head = _lines(urls[0], 0, HEAD if amounts[0] > HEAD else None)
     layout = _layout(head, f"{name}: {urls[0]}")
-    if sum(sizes) <= SMALL:
+    if sum(amounts) <= SMALL:
         parts = [_read_csv((url, 0, None), _layout_of(url, layout, name), name) for url in urls]
         table = _joined([_in_order(part, layout.names) for part in parts])
         if not len(table):
@@ -227,9 +200,10 @@ def _open_csv(urls: Sequence[str], name: str) -> Any:
 
     layouts = [_layout_of(url, layout, name) for url in urls]
     blocks = [
-        ((url, first, SMALL), own)
-        for url, size, own in zip(urls, sizes, layouts, strict=True)
-        for first in range(0, max(size, 1), SMALL)
+        ((url, first, None if compression(url) else SMALL), own)
+        for url, size, own in zip(urls, amounts, layouts, strict=True)
+        # Compressed text cannot be entered in the middle.
+        for first in ([0] if compression(url) else range(0, max(size, 1), SMALL))
     ]
     meta = _parse(b"", layout, name)
     read = partial(_read_in_order, names=layout.names, name=name)
@@ -290,13 +264,33 @@ def _replaced(table: Any, places: Sequence[int], columns: Any) -> Any:
 def _lines(url: str, first: int, length: int | None) -> bytes:
     """Return the whole lines that begin in a range of bytes."""
     filesystem, path = url_to_fs(url)
-    if first == 0 and length is None:
+    packed = compression(url)
+    if packed:
+        content = _unpacked(filesystem, path, packed, None if length is None else first + length)
+    elif first == 0 and length is None:
         content = bytes(filesystem.cat_file(path))
     else:
         with filesystem.open(path, "rb") as file:
             content = read_block(file, first, length, b"\n")
     # The header is the first line that is not blank.
     return content.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n") if first == 0 else content
+
+
+def _unpacked(filesystem: Any, path: str, packed: str, length: int | None) -> bytes:
+    """Return compressed text; about its first `length` bytes, to the end of a line."""
+    with filesystem.open(path, "rb") as file:
+        if packed == "zstd":
+            import pyarrow as pa
+
+            text: Any = pa.CompressedInputStream(file, "zstd")
+        else:
+            text = compr[packed](file, mode="rb")
+        with text:
+            if length is None:
+                return bytes(text.read())
+            head = bytes(text.read(length))
+            rest = bytes(text.read(length)) if len(head) == length else b""
+            return head + rest[: rest.find(b"\n") + 1 or None]
 
 
 def _layout(head: bytes, where: str) -> Layout:
@@ -307,7 +301,9 @@ def _layout(head: bytes, where: str) -> Layout:
         raise InputError(f"{where} is not a text file in UTF-8: {error}") from error
     if not lines:
         raise InputError(f"{where} has no rows")
-    delimiter = ";" if ";" in re.sub('"[^"]*"', "", lines[0]) else ","
+    name = where.lower()
+    tabs = name.endswith((".tsv", *(f".tsv{end}" for end in PACKED)))
+    delimiter = "\t" if tabs else ";" if ";" in re.sub('"[^"]*"', "", lines[0]) else ","
     first = _first_row(head, delimiter)
     header = not any(_is_number(cell) for cell in first)
     names: tuple[Any, ...] = tuple(first) if header else tuple(range(len(first)))
@@ -351,25 +347,8 @@ def _layout_of(url: str, layout: Layout, name: str) -> Layout:
     names = tuple(_first_row(_lines(url, 0, HEAD), layout.delimiter)) if layout.header else ()
     if not names:
         return layout
-    _check_columns(names, layout.names, f"{name}: {url}")
+    check_columns(names, layout.names, f"{name}: {url}")
     return replace(layout, names=names)
-
-
-def _check_columns(names: Iterable[str], known: Sequence[str], where: str) -> None:
-    """Raise `InputError` if a file has other columns than the first one."""
-    names = list(names)
-    here, first = set(names), set(known)
-    for what, listed in (
-        ("no column", [name for name in known if name not in here]),
-        ("the other column", [name for name in names if name not in first]),
-    ):
-        if listed:
-            raise InputError(
-                f"{where} has {what} {listed[0]!r}, unlike the first file: give all files the "
-                "same columns, or name one file"
-            )
-    if len(names) != len(known):
-        raise InputError(f"{where} has a column twice: rename one")
 
 
 def _parse(

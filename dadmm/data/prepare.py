@@ -13,6 +13,7 @@ import zarr
 from dadmm.data.arrays import computing
 from dadmm.data.columns import Order
 from dadmm.data.containers import Container, Plain
+from dadmm.data.files import are_paths
 from dadmm.data.frames import Frame, LazyFrame, dask_values, numpy_values
 from dadmm.data.labelled import Labelled, loaded_lazily, shared_dims
 from dadmm.data.open import open_path
@@ -59,7 +60,7 @@ def contain(x: Any, dims: str | Sequence[str] | None = None) -> Container:
     """
     if isinstance(x, Container):
         return x
-    if isinstance(x, (str, PathLike)):
+    if isinstance(x, (str, PathLike)) or are_paths(x):
         x = open_path(x)
     if isinstance(x, (xr.DataArray, xr.Dataset)):
         return Labelled(x, dims)
@@ -92,7 +93,7 @@ def prepare_training(
     InputError
         If the data cannot be trained on.
     """
-    if isinstance(x, (str, PathLike)):
+    if isinstance(x, (str, PathLike)) or are_paths(x):
         x = open_path(x)
     if sample_dims is None:
         sample_dims = form.dims if form and form.dims else shared_dims(x, y)

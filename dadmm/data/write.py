@@ -7,14 +7,17 @@ import io
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 from fsspec.core import url_to_fs
 
+from dadmm.data.files import as_path, table_files, table_kind
 from dadmm.errors import DataError, InputError
 from dadmm.store import ZarrBlocks
 from dadmm.store.lock import LOCK, Lock
@@ -47,8 +50,8 @@ def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
 def write(predicted: Any, target: str, aside: Path | None = None) -> None:
     """Write predictions aside and rename them into place; write lazy ones chunk by chunk.
 
-    A table keeps its index if the index has a name.  An xarray array becomes a data set in zarr,
-    and a table with one row per sample in CSV and Parquet.
+    A table keeps its index if the index, or a level of it, has a name.  An xarray array becomes
+    a data set in zarr, and a table with one row per sample in CSV and Parquet.
 
     Parameters
     ----------
@@ -64,7 +67,12 @@ def write(predicted: Any, target: str, aside: Path | None = None) -> None:
     InputError, RunError
         As `writing` does.
     """
-    with writing(target):
+    # Dask cannot fuse the tasks of an array that was a frame: they have an input in common.
+    lazy = hasattr(predicted, "to_dask_array")
+    with (
+        writing(target),
+        dask.config.set({"optimization.fuse.active": False} if lazy else {}),
+    ):
         if "://" in target:
             _write_zarr(predicted, target)
             return
@@ -105,7 +113,7 @@ def _write_table(predicted: Any, path: Path) -> None:
         name = "prediction" if predicted.name is None else predicted.name
         predicted = predicted.to_frame(name=name)
     predicted = predicted.rename(columns=str)
-    index = predicted.index.name is not None
+    index = any(n is not None for n in getattr(predicted, "_meta", predicted).index.names)
     if path.suffix == ".csv":
         parts = predicted.partitions if hasattr(predicted, "partitions") else [predicted]
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -132,16 +140,35 @@ def _write_zarr(predicted: Any, target: str) -> None:
 
     if isinstance(predicted, xr.DataArray):
         name = predicted.name or "prediction"
-        predicted.to_dataset(name=name).to_zarr(target, mode="w", consolidated=False)
+        # The coordinates remember filters, shards and codecs of the store that they were read
+        # from, which need not fit this one.
+        found = _even(predicted.to_dataset(name=name).drop_encoding())
+        with _quiet():
+            found.to_zarr(target, mode="w", consolidated=False)
         return
     predicted = _as_array(predicted)
     if predicted.dtype.kind == "O":  # labels, all at once: the longest one sets the dtype
         predicted = np.asarray(predicted)
     if not isinstance(predicted, da.Array):
         predicted = da.from_array(plain(predicted))
+    with _quiet():
+        predicted.rechunk("auto").to_zarr(target, overwrite=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zarr v3 has no final dtype for text yet
-        predicted.rechunk("auto").to_zarr(target, overwrite=True)
+        yield
+
+
+def _even(data: xr.Dataset) -> xr.Dataset:
+    """Return a data set whose lazy variables have chunks of one size, as zarr needs them."""
+    largest: dict[Any, int] = {}
+    for variable in data.variables.values():
+        for dim, lengths in zip(variable.dims, variable.chunks or (), strict=False):
+            largest[dim] = max(largest.get(dim, 1), *lengths)
+    return data.chunk(largest) if largest else data
 
 
 def _blocks(predicted: Any) -> list[Any]:
@@ -293,14 +320,17 @@ def is_complete(target: str, job: Mapping[str, Any]) -> bool:
 
 
 def changed_last(path: str) -> list[int] | None:
-    """Return number, bytes and newest change of the files at a local path; None for a URL.
+    """Return number, bytes and newest change of the files of a local path; None for a URL.
 
     Replacing a file changes them, unless somebody takes care to hide it.
     """
+    path = as_path(path)
     if "://" in path:
         return None
     if os.path.isfile(path):
         found = [os.stat(path)]
+    elif kind := table_kind(path):
+        found = [os.stat(file.url) for file in table_files(path, kind)]
     else:
         found = [os.stat(os.path.join(at, n)) for at, _, names in os.walk(path) for n in names]
     return [

@@ -14,6 +14,7 @@ from dask.utils import format_bytes
 from sklearn.model_selection import train_test_split
 
 from dadmm.data.arrays import as_matrix, check_finite
+from dadmm.data.files import ending_kind
 from dadmm.data.open import SMALL, open_path
 from dadmm.datasets.drawing import figures
 from dadmm.errors import InputError, unknown
@@ -166,4 +167,5 @@ def _from_files(table: Mapping[str, Any], supervised: bool) -> tuple[Any, Any]:
 
 
 def _is_path(text: str) -> bool:
-    return text.endswith((".csv", ".parquet", ".npy", ".zarr")) or os.path.exists(text)
+    named = ending_kind(text) is not None or text.lower().endswith((".npy", ".zarr"))
+    return named or os.path.exists(text)

@@ -13,8 +13,9 @@ import pytest
 import xarray as xr
 import zarr
 
-from dadmm import ADMMClassifier, ADMMRegressor, load
+from dadmm import NMF, ADMMClassifier, ADMMRegressor, DeepFacto, load
 from dadmm.data import open as opening
+from dadmm.data.arrays import unwrap
 from dadmm.data.open import open_path
 from dadmm.datasets import load_data
 from dadmm.errors import DadmmError, DataError, InputError, OptionError
@@ -337,3 +338,150 @@ def test_files_of_other_columns_are_refused():
 def test_delimiters_in_quoted_names_and_blank_first_lines():
     Path("quoted.csv").write_text('\ufeff\n\r\n"a;b",c\n1,2\n3,4\n')
     assert open_path("quoted.csv").to_dict("list") == {"a;b": [1, 3], "c": [2, 4]}
+
+
+# ------------------------------------------------------------------------------------------- zarr
+
+CUBE = xr.Dataset(
+    {"u": (("s", "f"), NUMBERS), "v": (("s",), NUMBERS[:, 0])}, {"s": np.arange(ROWS) * 2}
+)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_consolidated_store_opens_without_listing(version, server, monkeypatch):
+    forbid = lambda self, path: self.send_error(403)  # noqa: E731
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "list_directory", forbid)
+    CUBE.to_zarr("set.zarr", zarr_format=version, consolidated=True)
+    found = open_path(f"{server}/set.zarr")
+    assert found.load().equals(CUBE)
+    near, far = (regressor().fit(f"{at}set.zarr", "v") for at in ("", f"{server}/"))
+    assert bits(near) == bits(far)
+    np.testing.assert_array_equal(open_path(f"{server}/set.zarr/u"), NUMBERS)
+    CUBE.to_zarr("bare.zarr", zarr_format=version, consolidated=False)
+    with pytest.raises(InputError, match=naming("bare.zarr/NAME", "zarr.consolidate_metadata")):
+        open_path(f"{server}/bare.zarr")
+    np.testing.assert_array_equal(open_path(f"{server}/bare.zarr/u"), NUMBERS)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        {"dtype": "i2", "scale_factor": 0.5, "add_offset": 3.0, "_FillValue": -999},
+        {"dtype": "u1", "scale_factor": 0.5, "_FillValue": 255},
+        {"dtype": "f4", "_FillValue": -999.0},
+        {"dtype": "i4", "scale_factor": 0.5, "_FillValue": 0},
+    ],
+)
+def test_a_packed_array_is_decoded_by_its_own_path(encoding, version):
+    values = np.arange(ROWS * 3).reshape(ROWS, 3) // 2 * 0.5 + 1
+    values[5, 1] = np.nan
+    data = xr.Dataset({"u": (("s", "f"), values), "v": (("s",), values[:, 0])})
+    data.to_zarr("p.zarr", zarr_format=version, consolidated=False, encoding={"u": encoding})
+    for found in (open_path("p.zarr/u"), unwrap(zarr.open_array("p.zarr/u", mode="r"))):
+        np.testing.assert_array_equal(np.asarray(found), values)
+    fit = regressor(missing="impute").fit
+    decoded = xr.open_zarr("p.zarr", chunks={}, consolidated=False)["u"].data
+    expected = bits(fit(decoded, values[:, 0]))
+    for x in ("p.zarr/u", zarr.open_array("p.zarr/u", mode="r")):
+        assert bits(fit(x, values[:, 0])) == expected
+    with pytest.raises(DataError, match=naming("NaN")):
+        regressor().fit("p.zarr/u", values[:, 0])
+
+
+def test_attributes_that_change_nothing_leave_an_array_in_place():
+    array = zarr.create_array("x.zarr", data=NUMBERS, chunks=(10, 3))
+    for attributes in ({}, {"units": "m"}, {"scale_factor": 1.0, "add_offset": 0}):
+        array.attrs.put(attributes)
+        assert isinstance(open_path("x.zarr"), zarr.Array)
+    array.attrs.put({"_FillValue": float("nan")})
+    assert isinstance(open_path("x.zarr"), zarr.Array)
+    array.attrs.put({"scale_factor": "many"})
+    with pytest.raises(InputError, match=naming("x.zarr", "scale_factor", "many")):
+        open_path("x.zarr")
+
+
+def test_a_group_where_an_array_is_needed_names_its_arrays():
+    group = zarr.open_group("group.zarr", mode="w")
+    group.create_array("deep/x", data=NUMBERS)
+    with pytest.raises(InputError, match=naming("group.zarr", "group", "deep")):
+        regressor().fit("group.zarr", NUMBERS[:, 0])
+    group.create_array("x", data=NUMBERS)
+    y = NUMBERS[:, 0]
+    model = regressor().fit(NUMBERS, y)
+    for call in (
+        lambda: regressor().fit(group, y),
+        lambda: regressor().fit("group.zarr", y),
+        lambda: regressor().fit(NUMBERS, group),
+        lambda: regressor().fit(NUMBERS, y, sample_weight=group),
+        lambda: model.predict(group),
+        lambda: model.predict("group.zarr"),
+        lambda: NMF(2, max_iter=2).fit(group),
+        lambda: DeepFacto(2, (4,), max_iter=2).fit(group, y),
+    ):
+        with pytest.raises(InputError, match=naming("group", "array", "x")) as caught:
+            call()
+        assert "reshape" not in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------- endings
+
+
+@pytest.mark.parametrize(
+    "name", ["x.CSV", "x.csv.gz", "x.csv.bz2", "x.csv.xz", "x.csv.zip", "x.csv.zst", "X.TSV",
+             "x.tsv.gz", "x.PARQUET", "x.pq", "x.NPY"]
+)  # fmt: skip
+@pytest.mark.parametrize("lazy", [False, True])
+def test_endings_of_tables_as_people_write_them(name, lazy, request):
+    numbers = TABLE[["a", "b", "c"]]
+    if name.lower().endswith((".parquet", ".pq")):
+        numbers.to_parquet(name)
+    elif name == "x.NPY":
+        with open(name, "wb") as file:
+            np.save(file, NUMBERS)
+    elif name.endswith("zst"):
+        pa = pytest.importorskip("pyarrow")
+        with pa.CompressedOutputStream(name, "zstd") as file:
+            file.write(numbers.to_csv(index=False).encode())
+    else:
+        numbers.to_csv(name, index=False, sep="\t" if "tsv" in name.lower() else ",")
+    if lazy:
+        request.getfixturevalue("small_blocks")
+    found = open_path(name)
+    assert hasattr(found, "partitions") == (lazy and name != "x.NPY")
+    np.testing.assert_array_equal(np.asarray(found), NUMBERS)
+
+
+def test_the_home_folder_and_lists_of_paths(monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    save(parts=3)
+    np.save("x.npy", NUMBERS)
+    np.testing.assert_array_equal(open_path("~/x.npy"), NUMBERS)
+    assert open_path("~/houses-*.csv")["id"].tolist() == TABLE["id"].tolist()
+    found = open_path([Path("houses-1.csv"), "~/houses-0.csv"])
+    assert found["id"].tolist() == [*TABLE["id"][20:40], *TABLE["id"][:20]]
+    x = ["houses-0.csv", "houses-1.csv"]
+    fitted = regressor(categorical="one_hot", handle_unknown="ignore").fit(x, "price")
+    assert len(fitted.predict(["houses-2.csv"])) == 20
+    regressor(run="run").fit("~/x.npy", NUMBERS[:, 0])
+    assert "60 rows" in run("predict", "run", "~/x.npy", "found.npy")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x.npz", ["x.npz", "numpy.save"]),
+        ("x.XLSX", ["x.XLSX", "to_parquet"]),
+        ("x.nc", ["x.nc", "xarray.open_dataset", "to_zarr"]),
+        ("x.feather", ["x.feather", "pandas.read_feather"]),
+        ("x.txt", ["x.txt", ".csv", ".tsv"]),
+        ("x.csv.gz", ["x.csv.gz", "opened"]),
+        ("x.csv.lz4", ["x.csv.lz4", ".csv"]),
+    ],
+)
+def test_files_of_other_kinds_are_refused_with_what_helps(name, words):
+    Path(name).write_bytes(b"no table \x00")
+    with pytest.raises(InputError, match=naming(*words)) as caught:
+        open_path(name)
+    assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ import pytest
 
 from dadmm import ADMMRegressor
 from dadmm.data.columns import Summary, check_names, encode
+from dadmm.data.files import check_columns
 from dadmm.data.open import open_path
 from dadmm.errors import DataError, InputError
 from dadmm.networks.form import Column, Form
@@ -149,7 +150,6 @@ def test_opening_grows_with_the_columns(kind, text):
 
 
 def test_names_of_many_files_are_compared_in_linear_time(monkeypatch):
-    from dadmm.data import open as opening
 
     class Name(str):
         compared = 0
@@ -161,7 +161,7 @@ def test_names_of_many_files_are_compared_in_linear_time(monkeypatch):
         __hash__ = str.__hash__
 
     names = [Name(f"g{i}") for i in range(3000)]
-    opening._check_columns(names[::-1], [f"g{i}" for i in range(3000)], "x")
+    check_columns(names[::-1], [f"g{i}" for i in range(3000)], "x")
     assert Name.compared < 20 * len(names)
 
 

@@ -1,0 +1,110 @@
+"""Open arrays: ``.npy``, zarr arrays, and data sets in zarr groups."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from dask.utils import format_bytes
+
+from dadmm.data.arrays import group_refused, packing, unwrap
+from dadmm.errors import InputError
+from dadmm.numerics.types import Array
+from dadmm.store.sources import refuse_pickle
+
+# A graph of Dask's cannot have more.
+MOST_CHUNKS = 10**6
+# What helps with other files that people have.
+CURES = {
+    ".npz": "save the array of interest with numpy.save",
+    ".nc": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
+    ".nc4": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
+    ".h5": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
+    ".hdf5": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
+    ".xlsx": "save it as CSV, or write pandas.read_excel(...).to_parquet(...)",
+    ".xls": "save it as CSV, or write pandas.read_excel(...).to_parquet(...)",
+    ".feather": "write pandas.read_feather(...).to_parquet(...)",
+    ".arrow": "write pandas.read_feather(...).to_parquet(...)",
+    ".json": "write pandas.read_json(...).to_parquet(...)",
+    ".jsonl": "write pandas.read_json(..., lines=True).to_parquet(...)",
+    ".txt": "name it .csv if commas or semicolons separate its cells, .tsv if tabs do",
+    ".dat": "name it .csv if commas or semicolons separate its cells, .tsv if tabs do",
+    ".pkl": "it can run code when it is read; write it as .npy or .parquet where you trust it",
+}
+
+
+def read_npy(filesystem: Any, path: str, where: str) -> Array:
+    """Return the array in a file, checking the header's size against the file's first.
+
+    Nothing is unpickled.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
+            if filesystem.protocol == "file" or "file" in filesystem.protocol:
+                return np.array(np.lib.format.open_memmap(path, mode="r"))
+            content = io.BytesIO(filesystem.cat_file(path))
+            return np.asarray(np.lib.format.read_array(content, allow_pickle=False))
+    except (MemoryError, FileNotFoundError):
+        raise
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise InputError(f"{where} is not a plain .npy array: {error}") from error
+
+
+def open_zarr(path: str, where: str) -> Any:
+    """Return the array or the data set at a path; `where` names it in errors."""
+    from distributed.system import MEMORY_LIMIT
+
+    try:
+        stored = zarr.open(path, mode="r")
+        if isinstance(stored, zarr.Group):
+            return _open_group(stored, path, where)
+        refuse_pickle(stored, where)
+        count, largest = stored.nchunks, prod(stored.chunks) * stored.dtype.itemsize
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{where} {_refusal(path, error)}") from error
+    if count > MOST_CHUNKS:
+        raise InputError(f"{where} has {count} chunks: store it in fewer, larger ones")
+    if largest > MEMORY_LIMIT:
+        size = format_bytes(largest)
+        raise InputError(f"{where} has chunks of {size}, more than memory: use smaller ones")
+    return unwrap(stored) if packing(stored) else stored
+
+
+def _open_group(group: Any, path: str, where: str) -> Any:
+    """Return the data set in a group; list nothing if its metadata are consolidated."""
+    consolidated = group.metadata.consolidated_metadata is not None
+    try:
+        arrays = dict(group.arrays())
+    except Exception as error:  # of any server
+        raise InputError(
+            f"{where} is a group that cannot be listed: name one of its arrays, as {path}/NAME, or "
+            f"call zarr.consolidate_metadata where it is written ({error})"
+        ) from error
+    for array_name, array in arrays.items():
+        refuse_pickle(array, f"{where}/{array_name}")
+    if not arrays:
+        raise group_refused(group, where)
+    try:
+        found = xr.open_zarr(path, chunks={}, consolidated=consolidated)
+    except (KeyError, ValueError) as error:
+        if "dimension" not in str(error):
+            raise
+        raise group_refused(group, where) from error  # no data set: it names no dimensions
+    if not found.data_vars:
+        raise group_refused(group, where)
+    return found[sorted(found.data_vars)]  # folders are listed in any order
+
+
+def _refusal(path: str, error: Exception) -> str:
+    """Return why a path is not opened, and what helps."""
+    known = "is not a .npy, .csv, .tsv or .parquet file, a zarr array or a data set"
+    return f"{known}: {CURES.get(Path(path).suffix.lower(), error)}"
