@@ -85,6 +85,8 @@ def _open_group(group: Any, path: str, where: str) -> Any:
     try:
         arrays = dict(group.arrays())
     except Exception as error:  # of any server
+        if "://" not in path:
+            raise InputError(f"{where} {_refusal(path, error)}") from error
         raise InputError(
             f"{where} is a group that cannot be listed: name one of its arrays, as {path}/NAME, or "
             f"call zarr.consolidate_metadata where it is written ({error})"
