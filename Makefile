@@ -19,7 +19,7 @@ chaos: $(STAMP)  ## the long set: a hundred random kills, full disks, damage, fu
 		tests/engine/test_memory_peaks.py
 
 # What to compare with: a revision, or the folder of a checkout.
-BITS_OF ?= fb36715
+BITS_OF ?= fb53341
 same-bits: $(STAMP)  ## whether small cases give the same bits as in another version
 	$(BIN)/python tests/same_bits.py compare $(BITS_OF)
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-BASE = "fb36715"
+BASE = "fb53341"
 FAILED = "failed"
 KEPT = 6  # copies of packages
 ROOT = Path(__file__).resolve().parents[1]
