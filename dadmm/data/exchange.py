@@ -101,7 +101,7 @@ class InFiles(Exchange):
         except DamageError:  # the power may have failed before it was on the disk
             self.blocks.delete(self._file(block))
             return None
-        return rows[int(order.argmin())]
+        return rows[int(order.argmin())].copy()  # a view would keep the whole block
 
     def put(self, block: int, rows: Array) -> None:
         owners = self.deal.owners(block)

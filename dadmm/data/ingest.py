@@ -163,10 +163,6 @@ class _Into:
     def write(self, chunk: int, block: Array) -> Moments:
         """Write a chunk, and return its moments."""
         self.run.blocks.write(f"data/{self.name}", chunk, block)
-        return self.measure(block)
-
-    def measure(self, block: Array) -> Moments:
-        """Return the moments of a block."""
         return shares(block, self.classes) if self.classes else Moments.of(block)
 
     def copy(self, chunk: int, first: int, rows: int, block: Any) -> Moments:

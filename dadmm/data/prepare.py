@@ -60,8 +60,7 @@ def contain(x: Any, dims: str | Sequence[str] | None = None) -> Container:
     """
     if isinstance(x, Container):
         return x
-    if isinstance(x, (str, PathLike)) or are_paths(x):
-        x = open_path(x)
+    x = _opened(x)
     if isinstance(x, (xr.DataArray, xr.Dataset)):
         return Labelled(x, dims)
     if hasattr(x, "columns") and hasattr(x, "map_partitions"):
@@ -69,6 +68,11 @@ def contain(x: Any, dims: str | Sequence[str] | None = None) -> Container:
     if hasattr(x, "columns") and hasattr(x, "iloc"):
         return Frame(x)
     return Plain(x)
+
+
+def _opened(x: Any) -> Any:
+    """Return what a path, or a list of paths, names; other inputs as they are."""
+    return open_path(x) if isinstance(x, (str, PathLike)) or are_paths(x) else x
 
 
 def prepare_training(
@@ -93,8 +97,7 @@ def prepare_training(
     InputError
         If the data cannot be trained on.
     """
-    if isinstance(x, (str, PathLike)) or are_paths(x):
-        x = open_path(x)
+    x = _opened(x)
     if sample_dims is None:
         sample_dims = form.dims if form and form.dims else shared_dims(x, y)
     known = None if form is None else form.targets

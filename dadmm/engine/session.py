@@ -186,6 +186,7 @@ class Session:
             assert at is not None
             generation = at.generation
         order = run.order()
+        back = slice(None) if order is None else np.argsort(order)
         found = {}
         for name, width in plan.layout.state.items():
             blocks = [
@@ -196,11 +197,7 @@ class Session:
                 )
                 for chunk, rows in enumerate(plan.chunks)
             ]
-            array = da.concatenate(blocks)
-            found[name] = (
-                ("sample", f"{name}_unit"),
-                (array if order is None else array[np.argsort(order)]),
-            )
+            found[name] = ("sample", f"{name}_unit"), da.concatenate(blocks)[back]
         return xr.Dataset(found)
 
     @property

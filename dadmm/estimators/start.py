@@ -84,7 +84,7 @@ def begin(run: Run, posed: Posed) -> Plan:
     scaling, apart = dict(posed.units), 0.0
     with store_errors():
         if posed.y is not None:
-            codes = problem.classes if posed.y.shape[1] == 1 else 0
+            codes = problem.classes if problem.one_class else 0
             y = ingest.store(run, "y", posed.y, chunks, deal, codes)
             apart = difference(y, alike=problem.classes > 0)
             if not problem.classes:

@@ -216,7 +216,8 @@ class Run:
         table = self.attributes.get("sources", {}).get(name)
         if table is None:
             return self.blocks.read(f"data/{name}", chunk)
-        checksums = self._small(f"data/{name}_crc32c")
+        blocks: Any = self.blocks
+        checksums = _checksums(blocks, f"data/{name}_crc32c", self.attributes["id"])
         return Source.parse(table).read_checked(self._ranges(name, chunk), int(checksums[chunk]))
 
     def expect_data(self, name: str, chunk: int) -> None:
@@ -239,11 +240,6 @@ class Run:
             return None
         pieces = self.blocks.get("data/x_pieces").tolist()
         return np.concatenate([np.arange(first, end) for first, end in pieces])
-
-    def _small(self, name: str) -> Array:
-        """Return the checksums or pieces of the user's own array."""
-        blocks: Any = self.blocks
-        return _kept(blocks, name, self.attributes["id"])
 
     def _ranges(self, name: str, chunk: int) -> list[tuple[int, int]]:
         """Return the ranges of rows of the user's own array that make a chunk."""
@@ -437,14 +433,17 @@ class Run:
 
 
 @lru_cache(maxsize=8)
-def _kept(blocks: Blocks, name: str, run: str) -> Array:
-    """Return a small array; a process reads it once."""
+def _checksums(blocks: Blocks, name: str, run: str) -> Array:
+    """Return the checksums of the user's own chunks; a process reads them once."""
     return np.asarray(blocks.get(name))
 
 
 @lru_cache(maxsize=8)
 def _pieces(blocks: Blocks, name: str, run: str) -> tuple[Array, Array]:
-    """Return ranges of rows, and how many rows there are up to the end of each."""
+    """Return ranges of the user's rows, and how many rows there are up to the end of each.
+
+    A process reads them once.
+    """
     pieces = np.asarray(blocks.get(name))
     return pieces, np.cumsum(pieces[:, 1] - pieces[:, 0])
 

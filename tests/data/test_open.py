@@ -350,7 +350,9 @@ CUBE = xr.Dataset(
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
 @pytest.mark.parametrize("version", [2, 3])
 def test_a_consolidated_store_opens_without_listing(version, server, monkeypatch):
-    forbid = lambda self, path: self.send_error(403)  # noqa: E731
+    def forbid(self, path):
+        self.send_error(403)
+
     monkeypatch.setattr(SimpleHTTPRequestHandler, "list_directory", forbid)
     CUBE.to_zarr("set.zarr", zarr_format=version, consolidated=True)
     found = open_path(f"{server}/set.zarr")
