@@ -18,7 +18,7 @@ from dadmm.errors import OptionError, unknown
 from dadmm.networks.architecture import draw
 from dadmm.numerics import layer_kernels
 from dadmm.numerics.activations import ACTIVATIONS, PIECEWISE, get_activation
-from dadmm.numerics.nonnegative import SWEEPS, codes
+from dadmm.numerics.nonnegative import SWEEPS, coded, exactly
 from dadmm.numerics.types import Array
 from dadmm.numerics.workspace import Workspace
 from dadmm.options import REQUIRED, check_options, documented, option, options_of
@@ -258,7 +258,8 @@ class NMFBlock(Block):
         return {"s": s / np.linalg.norm(s, axis=1, keepdims=True)}
 
     def forward(self, params: Params, v: Array, tape: Tape) -> Array:
-        return codes(v, params["s"], self.sweeps, l1=self.l1, l2=self.l2)
+        s = params["s"]
+        return coded(s @ s.T, exactly(v, s), self.sweeps, l1=self.l1, l2=self.l2)
 
 
 KINDS: dict[str, Any] = {"dense": Dense, "residual": Residual, "nmf": NMFBlock}

@@ -23,6 +23,7 @@ from dadmm.numerics.types import Array
 
 TILE = 64  # rows that SIMD code sweeps side by side
 SWEEPS = 30  # of a row's codes, from their start
+AT_ONCE = 2**20  # numbers that are converted to float64 at once
 ALIVE = 1e-10  # least use of a factor that is alive, relative to the largest use
 
 
@@ -39,7 +40,7 @@ def codes(
     """Return ``argmin_{M >= 0} 1/2 |Z - M S|^2 + rho/2 |M - T|^2 + l1 sum M + l2/2 |M|^2``.
 
     The result is that of some sweeps of coordinate descent.  A row's codes do not depend on other
-    rows, nor on their number.
+    rows, nor on their number, but for the order in which BLAS adds up ``Z S'`` (see `exactly`).
 
     Parameters
     ----------
@@ -65,6 +66,20 @@ def codes(
     if target is not None and rho:
         cross += cross.dtype.type(rho) * target
     return coded(gram, cross, sweeps, start, l1, l2 + (rho if target is not None else 0.0))
+
+
+def exactly(z: Array, s: Array) -> Array:
+    """Return ``Z S'``, (rows, r), added up in float64 and rounded to the dtype of `z`.
+
+    BLAS adds up in an order that depends on a row's place among others.  In float64 that order
+    changes what is rounded once in many millions of numbers, so a row's result is its own.
+    """
+    wide = s.T.astype(np.float64)
+    out = np.empty((len(z), len(s)), z.dtype)
+    step = max(1, AT_ONCE // max(z.shape[1], 1))
+    for first in range(0, len(z), step):
+        out[first : first + step] = z[first : first + step].astype(np.float64) @ wide
+    return out
 
 
 def coded(

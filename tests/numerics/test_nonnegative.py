@@ -191,3 +191,15 @@ def test_factors_that_are_all_used_or_all_dead_stay():
     _, s, m = problem(50, 6, 4)
     assert nonnegative.revive(m.T @ m, s, (0,))[1] == []
     assert nonnegative.revive(np.zeros((4, 4)), s, (0,))[1] == []
+
+
+def test_the_exact_product_of_a_row_does_not_depend_on_its_place():
+    rng = np.random.default_rng(0)
+    for _ in range(300):  # of these shapes BLAS gives 40 in float32 other bits
+        n, d, r = rng.integers(1, 100), rng.integers(1, 40), rng.integers(1, 9)
+        z, s = rng.random((n, d), np.float32), rng.random((r, d), np.float32)
+        order = rng.permutation(n)
+        found = nonnegative.exactly(z, s)
+        np.testing.assert_array_equal(found[order], nonnegative.exactly(z[order], s))
+        np.testing.assert_allclose(found, z.astype(float) @ s.T.astype(float), rtol=1e-6)
+        assert found.dtype == np.float32
