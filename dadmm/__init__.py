@@ -7,6 +7,7 @@ from dadmm import errors
 from dadmm.lazy import lazy
 
 if TYPE_CHECKING:
+    from dadmm.data.table import Table
     from dadmm.estimators.classifier import ADMMClassifier
     from dadmm.estimators.deepfacto import DeepFacto
     from dadmm.estimators.load import load, resume
@@ -36,6 +37,7 @@ __all__ = [
     "RelaxedADMM",
     "Residual",
     "Solver",
+    "Table",
     "TorchBlock",
     "cluster",
     "errors",
@@ -58,6 +60,7 @@ _HOMES = {
     "RelaxedADMM": "solvers.relaxed.method",
     "Residual": "networks.blocks",
     "Solver": "solvers.solver",
+    "Table": "data.table",
     "TorchBlock": "networks.torch_block",
     "load": "estimators.load",
     "resume": "estimators.load",

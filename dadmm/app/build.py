@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dadmm.app.config import check_config, differences
-from dadmm.data.open import is_table
+from dadmm.data.table import Table, reading_of
 from dadmm.engine.session import Session
 from dadmm.errors import InputError, OptionError, StoreError
 from dadmm.estimators.classifier import ADMMClassifier
@@ -83,13 +83,13 @@ def stored_config(path: str) -> dict[str, Any]:
     return table
 
 
-def index_of(path: str, source: str) -> str | None:
-    """Return the column that names a table's rows, from the config of a run."""
+def source_of(path: str, source: str, said: Mapping[str, Any]) -> Table:
+    """Return the table to predict for: read as `said`, or else as the config of a run says."""
     try:
-        name = stored_config(path).get("data", {}).get("index") if is_table(source) else None
+        stored = reading_of(stored_config(path).get("data", {}))
     except StoreError:
-        return None  # a network without a run
-    return name if isinstance(name, str) else None
+        stored = {}  # a network without a run
+    return Table(source, **{**stored, **said})
 
 
 def parameter_digest(estimator: Any) -> str:

@@ -21,20 +21,20 @@ from rich.text import Text
 
 from dadmm import __version__
 from dadmm.app.build import (
-    index_of,
     make_estimator,
     method_of,
     parameter_digest,
+    source_of,
     stored_config,
 )
 from dadmm.app.config import check_config, load_config
 from dadmm.app.fit import placed, run_config, say_interrupted, say_next_steps, say_scores, say_where
 from dadmm.app.process import BAD_INPUT, FAILED, ending, sigterm_interrupts, tidy_warnings
+from dadmm.app.reading import reading_options, said
 from dadmm.app.report.describe import history_rows, summary
 from dadmm.app.schema import SCHEMA, TASKS, example, json_schema
 from dadmm.app.terminal import err, out, plain_table, say, say_warning
 from dadmm.cluster import connection
-from dadmm.data.open import open_path
 from dadmm.data.write import check_output, write
 from dadmm.datasets import load_data
 from dadmm.engine.live.dashboard import open_page
@@ -111,6 +111,7 @@ def commands() -> None:
     "--workers", type=click.IntRange(0), help="Worker processes, instead of the config's."
 )
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@reading_options
 def fit(
     config: str | None,
     data: str | None,
@@ -123,6 +124,7 @@ def fit(
     place: str | None,
     workers: int | None,
     quiet: bool,
+    **reading: Any,
 ) -> None:
     """Train as CONFIG, a TOML file, says; keep data, state, history and network in --run.
 
@@ -135,8 +137,9 @@ def fit(
     table = load_config(config) if config is not None else {}
     if data is not None:
         table["data"] = {"x": data}
+    table["data"] = {**table.get("data", {}), **said(reading)}
     if target is not None:
-        table["data"] = {**table["data"], "y": target}
+        table["data"]["y"] = target
     model = {"task": task, "categorical": categorical, "missing": missing}
     table["model"] = {**table.get("model", {}), **{k: v for k, v in model.items() if v is not None}}
     check_config(table, config or "the command line")
@@ -301,20 +304,30 @@ def check(path: str, place: str | None, workers: int | None) -> int:
 @click.option("--proba", is_flag=True, help="Class probabilities, a column per class.")
 @click.option("--codes", is_flag=True, help="Codes, a column per factor.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it is there.")
-def predict(path: str, source: str, target: str, proba: bool, codes: bool, overwrite: bool) -> None:
+@reading_options
+def predict(
+    path: str,
+    source: str,
+    target: str,
+    proba: bool,
+    codes: bool,
+    overwrite: bool,
+    **reading: Any,
+) -> None:
     """Predict with the network of RUN for the rows of INPUT, into OUTPUT.
 
     A factorization predicts codes.
 
     INPUT is a path or URL that ends in .npy, .csv or .parquet (globs too), or a zarr array or data
-    set.  OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the column that names their
-    rows, which the config of RUN says.  Zarr and large tables go chunk by chunk, so neither they
-    nor their predictions need fit into memory.
+    set.  Tables are read as those of the training of RUN were, unless an option says otherwise.
+    OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the column that names their rows.
+    Zarr and large tables go chunk by chunk, so neither they nor their predictions need fit into
+    memory.
     """
     estimator = load(path)
     check_output(path, source, target, overwrite)
     how = method_of(estimator, path, proba, codes)
-    x = open_path(source, index=index_of(path, source))
+    x = estimator.opened(source_of(path, source, said(reading)))
     write(how(x), target)
     if proba:
         say("columns", ", ".join(map(str, estimator.classes_)))

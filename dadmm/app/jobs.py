@@ -20,11 +20,11 @@ from typing import IO, Any
 import numpy as np
 
 from dadmm.app.build import (
-    index_of,
     make_estimator,
     method_of,
     parameter_digest,
     refuse_other,
+    source_of,
     stored_config,
 )
 from dadmm.app.config import differences, load_config
@@ -32,7 +32,7 @@ from dadmm.app.process import CODES, ending, sigterm_interrupts, tidy_warnings
 from dadmm.app.schema import SCHEMA
 from dadmm.app.scores import count_rows, metrics
 from dadmm.cluster import connection
-from dadmm.data.open import open_path
+from dadmm.data.table import reading_of
 from dadmm.data.write import changed_last, check_output, is_complete, plain, predict_parts
 from dadmm.datasets import load_data
 from dadmm.engine.live.dashboard import open_page
@@ -202,7 +202,7 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
     if "://" in target:
         raise InputError(f"[predict] output={target!r}: a job writes to a local path")
     model = load(path)
-    x = open_path(source, index=index_of(path, source))
+    x = model.opened(source_of(path, source, reading_of(options)))
     if getattr(x, "shape", None) == ():
         raise ShapeError(f"{source} holds one number, not rows of features")
     if not isinstance(getattr(x, "shape", (None,))[0], int):

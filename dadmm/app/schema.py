@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from dadmm.data.table import READING
 from dadmm.datasets import DATASETS
 from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.deepfacto import DeepFacto
@@ -15,8 +16,8 @@ from dadmm.estimators.nmf import NMF
 from dadmm.options import KINDS, Option, either, options_of
 from dadmm.solvers.registry import DEFAULT, SOLVERS
 
-# The kinds of values in TOML. Tables describe blocks, and only in lists.
-TOML = (bool, int, float, str, list)
+# The kinds of values in TOML.
+TOML = (bool, int, float, str, list, dict)
 TEXT, SWITCH, WHOLE, NUMBER = (str,), (bool,), (int,), (float,)
 TASKS = ("classification", "regression", "factorization")
 # Options of estimators that are no keys of [model]: other tables or the command line give them, or
@@ -32,7 +33,7 @@ def as_key(option: Option, when: str = "") -> Option:
     return replace(
         option,
         kinds=kinds,
-        items=tuple(kind for kind in option.items if kind in (*TOML, dict)),
+        items=tuple(kind for kind in option.items if kind in TOML),
         means=f"{when}{option.means}",
         default=None if when else default,
         sample=sample,
@@ -74,7 +75,9 @@ def _model_keys() -> dict[str, Option]:
 
 
 def _toml(value: Any) -> str:
-    """Return a value as TOML, which is JSON for all values of a config but infinity and NaN."""
+    """Return a value as TOML: JSON, but for infinity, NaN and tables."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{name} = {_toml(item)}' for name, item in value.items())} }}"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return json.dumps(value, ensure_ascii=False)
@@ -84,7 +87,11 @@ SCHEMA: dict[str, dict[str, Option]] = {
     "data": {
         "dataset": Option(TEXT, "A named data set.", choices=DATASETS),
         "x": Option(
-            TEXT, "Path, glob or URL of the inputs: .npy, .csv, .parquet, zarr.", sample="train.csv"
+            (str, list),
+            "Path, glob or URL of the inputs: .npy, .csv, .parquet, zarr; or a list of tables.",
+            items=(str,),
+            least=1,
+            sample="train.csv",
         ),
         "y": Option(
             (str, int, list),
@@ -92,9 +99,7 @@ SCHEMA: dict[str, dict[str, Option]] = {
             items=(str, int),
             sample="label",
         ),
-        "index": Option(
-            TEXT, "Column that names the rows: no input, kept with predictions.", sample="id"
-        ),
+        **{name: as_key(option) for name, option in READING.items()},
         "test_fraction": Option(
             NUMBER, "Share of the rows held out for the test.", 0.0, least=0, below=1
         ),
@@ -166,6 +171,7 @@ SCHEMA: dict[str, dict[str, Option]] = {
             WHOLE, "Rows predicted at a time; finished parts survive a kill.", 65536, least=1
         ),
         "overwrite": Option(SWITCH, "Replace predictions of another network or input.", False),
+        **{name: as_key(option) for name, option in READING.items()},
     },
     "log": {"file": Option(TEXT, "File to append JSON lines to.", sample="dadmm.jsonl")},
 }

@@ -49,10 +49,10 @@ class Footer:
         schema, found = file.schema_arrow, file.metadata
         empty = _plain_index(schema.empty_table().to_pandas())
         groups = [found.row_group(i) for i in range(found.num_row_groups)]
-        # pandas holds whole numbers among missing ones as float64.
+        # pandas holds whole numbers among missing ones as float64, and truth values as objects.
         types = {
-            found.schema.column(i).path: float
-            for i, dtype in _whole_numbers(empty, found.schema)
+            found.schema.column(i).path: "boolean" if dtype.kind == "b" else "float64"
+            for i, dtype in _whole(empty, found.schema)
             if any(_has_missing(group.column(i)) for group in groups)
         }
         return cls(
@@ -63,11 +63,12 @@ class Footer:
         )
 
 
-def _whole_numbers(empty: Any, schema: Any) -> list[tuple[int, Any]]:
+def _whole(empty: Any, schema: Any) -> list[tuple[int, Any]]:
+    """Return the places and dtypes of whole numbers and truth values."""
     whole = {
         name: dtype
         for name, dtype in zip(empty.columns, empty.dtypes, strict=True)
-        if getattr(dtype, "kind", "") in "iu" and not hasattr(dtype, "na_value")
+        if getattr(dtype, "kind", "") in "iub" and not hasattr(dtype, "na_value")
     }
     paths = ((i, schema.column(i).path) for i in range(len(schema))) if whole else ()
     return [(i, whole[path]) for i, path in paths if path in whole]
@@ -294,6 +295,10 @@ def _frame(table: Any, piece: Piece, meta: Any) -> Any:
     other = {
         name: dtype
         for name, dtype, own in zip(meta.columns, meta.dtypes, frame.dtypes, strict=True)
-        if own != dtype and getattr(own, "kind", "O") in "iu" and dtype.kind == "f"
+        if own != dtype
+        and (
+            (getattr(own, "kind", "O") in "iu" and dtype.kind == "f")
+            or (getattr(own, "kind", "O") in "bO" and str(dtype) == "boolean")
+        )
     }
     return frame.astype(other) if other else frame

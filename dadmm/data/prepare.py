@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -17,8 +17,9 @@ from dadmm.data.files import are_paths
 from dadmm.data.frames import Frame, LazyFrame, dask_values, numpy_values
 from dadmm.data.labelled import Labelled, loaded_lazily, shared_dims
 from dadmm.data.open import open_path
+from dadmm.data.table import Table, table_at
 from dadmm.errors import InputError
-from dadmm.networks.form import Form
+from dadmm.networks.form import Column, Form
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,12 @@ class Training:
         return rows_of(self.container, weights, "sample_weight")
 
 
-def contain(x: Any, dims: str | Sequence[str] | None = None) -> Container:
+def contain(
+    x: Any,
+    dims: str | Sequence[str] | None = None,
+    form: Form | None = None,
+    classes: Any = None,
+) -> Container:
     """Return the container of `x`.
 
     Parameters
@@ -57,10 +63,12 @@ def contain(x: Any, dims: str | Sequence[str] | None = None) -> Container:
     x : Container, array, table, or path
     dims : names or None
         The xarray dimensions that are samples; None for the first dimension.
+    form, classes : Form or None, array or None
+        The form and the labels of training, by which files are read.
     """
     if isinstance(x, Container):
         return x
-    x = _opened(x)
+    x = opened(x, form, classes)
     if isinstance(x, (xr.DataArray, xr.Dataset)):
         return Labelled(x, dims)
     if hasattr(x, "columns") and hasattr(x, "map_partitions"):
@@ -70,9 +78,32 @@ def contain(x: Any, dims: str | Sequence[str] | None = None) -> Container:
     return Plain(x)
 
 
-def _opened(x: Any) -> Any:
-    """Return what a path, or a list of paths, names; other inputs as they are."""
-    return open_path(x) if isinstance(x, (str, PathLike)) or are_paths(x) else x
+def opened(x: Any, form: Form | None = None, classes: Any = None) -> Any:
+    """Return what a path, a list of paths or a `Table` names; other inputs as they are.
+
+    `form` and `classes` are those of training, if it is over: files are read as they were then.
+    """
+    if not isinstance(x, (str, PathLike, Table)) and not are_paths(x):
+        return x
+    if form is None:
+        return open_path(x)
+    return open_path(table_at(x, form.reading), known=_dtypes(form, classes))
+
+
+def _dtypes(form: Form, classes: Any) -> dict[str, str]:
+    """Return what the columns of a table were in training, as `open_path` takes it."""
+    kinds = {str: "str", bool: "boolean", int: "int64", float: "float64"}
+    found = {}
+    columns = form.columns or (Column(),) * len(form.names or ())
+    for name, column in zip(form.names or (), columns, strict=False):
+        cell = 0.0 if column.categories is None else column.categories[0]
+        found[str(name)] = kinds[type(cell)]
+    for name in form.targets or ():
+        if classes is None:
+            found[str(name)] = "float64"
+        elif classes.dtype.kind in "UOT":
+            found[str(name)] = "str"
+    return found
 
 
 def prepare_training(
@@ -82,6 +113,7 @@ def prepare_training(
     missing: str = "refuse",
     sample_dims: str | Sequence[str] | None = None,
     form: Form | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> Training:
     """Return inputs and targets to train on.
 
@@ -91,20 +123,23 @@ def prepare_training(
     y : array-like, or names of columns of `x`
     form : Form or None
         The form of the inputs so far, if training goes on.
+    reading : mapping or None
+        How files were read, if `x` was read from some: options of `dadmm.Table`.
 
     Raises
     ------
     InputError
         If the data cannot be trained on.
     """
-    x = _opened(x)
+    reading = x.options if isinstance(x, Table) else reading or {}
+    x = opened(x, form)
     if sample_dims is None:
         sample_dims = form.dims if form and form.dims else shared_dims(x, y)
     known = None if form is None else form.targets
     container, target, names = take_targets(contain(x, sample_dims), y, known)
     if form is None:
         columns = container.learn(categorical, missing)
-        form = Form(container.names, columns, names, container.dims, container.features)
+        form = Form(container.names, columns, names, container.dims, container.features, reading)
     matrix = container.matrix(form)
     stored = container.stored if isinstance(container, Plain) and not form.columns else None
     return Training(matrix, target, form, stored, container)

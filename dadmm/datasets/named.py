@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from dadmm.data.arrays import as_matrix, check_finite
 from dadmm.data.files import ending_kind
 from dadmm.data.open import SMALL, open_path
+from dadmm.data.table import Table, reading_of
 from dadmm.datasets.drawing import figures
 from dadmm.errors import InputError, unknown
 from dadmm.numerics.types import Array
@@ -139,7 +140,9 @@ def load_data(table: Mapping[str, Any], supervised: bool = True) -> tuple[Any, A
 
 def _from_files(table: Mapping[str, Any], supervised: bool) -> tuple[Any, Any]:
     """Return inputs and targets from two files, or from one table or data set."""
-    x = open_path(table["x"], "x", table.get("index"))
+    reading = reading_of(table)
+    _check_reading(table, reading)
+    x = open_path(Table(table["x"], **reading), "x")
     columns = list(x) if hasattr(x, "columns") or isinstance(x, xr.Dataset) else None
     if "y" not in table:
         if not supervised:
@@ -162,8 +165,18 @@ def _from_files(table: Mapping[str, Any], supervised: bool) -> tuple[Any, Any]:
         return x[[column for column in columns if column not in chosen]], target
     if len(named) > 1:
         raise InputError(f"[data] y={table['y']!r} names columns, but {table['x']} has none")
-    y = open_path(named[0], "y")
+    named_rows = {name: value for name, value in reading.items() if name != "index"}
+    y = open_path(Table(named[0], **named_rows), "y", known={})
     return x, y[y.columns[0]] if hasattr(y, "columns") and len(y.columns) == 1 else y
+
+
+def _check_reading(table: Mapping[str, Any], reading: Mapping[str, Any]) -> None:
+    """Raise `InputError` for options of CSV where there is none."""
+    said = sorted(name for name in reading if name != "index")
+    files = [*(table["x"] if isinstance(table["x"], list) else [table["x"]]), table.get("y")]
+    others = (".npy", ".zarr", ".parquet", ".parq", ".pq")
+    if said and all(not isinstance(f, str) or f.lower().endswith(others) for f in files):
+        raise InputError(f"[data] {said[0]} is for CSV, which {files[0]} is not: leave it out")
 
 
 def _is_path(text: str) -> bool:

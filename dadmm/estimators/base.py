@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dadmm.cluster.connection import current_client, resources
 from dadmm.data.containers import Container, Task, check_width
-from dadmm.data.prepare import contain
+from dadmm.data.prepare import contain, opened
 from dadmm.engine import loop
 from dadmm.engine.live.dashboard import open_page, telling
 from dadmm.engine.live.progress import progress
@@ -363,7 +363,13 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         return self._contain(X).matrix(self._form)
 
     def _contain(self, X: Any) -> Container:
-        return contain(X, self._form.dims or self.sample_dims)
+        dims = self._form.dims or self.sample_dims
+        return contain(X, dims, self._form, getattr(self, "classes_", None))
+
+    def opened(self, path: Any) -> Any:
+        """Return what a path or `dadmm.Table` names, read as in training; it may be lazy."""
+        check_is_fitted(self, "network_")
+        return opened(path, self._form, getattr(self, "classes_", None))
 
 
 class _Predict:

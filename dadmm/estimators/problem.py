@@ -15,6 +15,7 @@ from dadmm.cluster.connection import current_client, resources
 from dadmm.data import arrays, targets
 from dadmm.data.deal import ENOUGH, Deal
 from dadmm.data.prepare import prepare_training
+from dadmm.data.table import reading_of
 from dadmm.engine.memory import chunk_rows
 from dadmm.errors import OptionError
 from dadmm.estimators.order import Place, arrange
@@ -209,7 +210,8 @@ def pose(
     # Parameters of the last fit belong to the columns that they were learnt from.
     form = (estimator.network_.form or Form()) if continues else None
     options = estimator.categorical, estimator.missing, estimator.sample_dims
-    given = prepare_training(X, y, *options, form)
+    reading = reading_of((estimator.pipeline or {}).get("data", {}))
+    given = prepare_training(X, y, *options, form, reading)
     target, classes = estimator.encode_target(given.y, given.x.shape[0], classes)
     weight = _weights(estimator, given.rows(sample_weight), target, classes)
     problem = estimator.make_problem(given.x.shape, target, classes, solver)

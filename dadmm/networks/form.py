@@ -31,6 +31,8 @@ class Form:
         The dimensions of xarray that hold samples.
     features : mapping of str to sequence or None
         The other dimensions, in order, each with its coordinates if it has any.
+    reading : mapping
+        How its files were read: options of `dadmm.Table`.
     """
 
     names: tuple[str, ...] | None = None
@@ -38,6 +40,7 @@ class Form:
     targets: tuple[str, ...] | None = None
     dims: tuple[str, ...] = ()
     features: Mapping[str, Sequence[Label] | None] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def encodes(self) -> bool:
@@ -93,6 +96,7 @@ class Form:
             "dims": list(self.dims),
             # Pairs keep their order: the store sorts JSON by key.
             "features": [[dim, labels] for dim, labels in self.features.items()],
+            "reading": dict(self.reading),
         }
 
     @classmethod
@@ -111,7 +115,10 @@ class Form:
             if dims is None or (names and columns and len(names) != len(columns)):
                 raise ValueError("its columns do not fit its names")
             features = dict(_feature(pair) for pair in _sequence(table["features"]))
-            return cls(names, columns, targets, dims, features)
+            reading = table.get("reading", {})  # older runs have none
+            if not isinstance(reading, Mapping):
+                raise ValueError("how its files were read is not a table")
+            return cls(names, columns, targets, dims, features, reading)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"it does not describe its inputs: {error}") from error
 

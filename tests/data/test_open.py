@@ -17,6 +17,7 @@ from dadmm import NMF, ADMMClassifier, ADMMRegressor, DeepFacto, load
 from dadmm.data import open as opening
 from dadmm.data.arrays import unwrap
 from dadmm.data.open import open_path
+from dadmm.data.text import open as csv_files
 from dadmm.datasets import load_data
 from dadmm.errors import DadmmError, DataError, InputError, OptionError
 from support.messages import names, naming
@@ -48,7 +49,7 @@ def regressor(**options):
 def small_blocks(monkeypatch):
     """Count as large what has more than a kilobyte."""
     monkeypatch.setattr(opening, "SMALL", 1000)
-    monkeypatch.setattr(opening, "HEAD", 500)
+    monkeypatch.setattr(csv_files, "HEAD", 500)
 
 
 def save(table=TABLE, kind="csv", parts=1):
@@ -82,8 +83,8 @@ def test_a_table_is_read_whole_or_block_by_block_to_the_same_bits(kind, parts, r
 
 def test_a_large_csv_is_read_a_block_at_a_time(small_blocks, monkeypatch):
     path, read = save(), []
-    real = opening._lines
-    monkeypatch.setattr(opening, "_lines", lambda *a: (read.append(real(*a)), read[-1])[1])
+    real = csv_files.raw
+    monkeypatch.setattr(csv_files, "raw", lambda *a: (read.append(real(*a)), read[-1])[1])
     with dask.config.set(scheduler="sync"):
         table = open_path(path)
         assert table.npartitions > 3
@@ -110,10 +111,10 @@ def test_text_and_empty_cells_of_a_csv_are_encoded_and_imputed(lazy, request):
 
 
 @pytest.mark.parametrize(
-    "text", ["a;b\r\n1;2\r\n3;4\r\n", '\ufeffa,b\n"1","2"\n\n3, 4\n', "a,b\n1,2\n3,4"]
+    "content", ["a;b\r\n1;2\r\n3;4\r\n", '\ufeffa,b\n"1","2"\n\n3, 4\n', "a,b\n1,2\n3,4"]
 )
-def test_blocks_cut_a_csv_at_its_lines(text, monkeypatch):
-    Path("x.csv").write_bytes(text.encode())
+def test_blocks_cut_a_csv_at_its_lines(content, monkeypatch):
+    Path("x.csv").write_bytes(content.encode())
     monkeypatch.setattr(opening, "SMALL", 6)
     found = open_path("x.csv").compute()
     np.testing.assert_array_equal(found, [[1, 2], [3, 4]])
@@ -211,7 +212,7 @@ def test_no_config_is_needed():
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("content", "words"),
     [
         ("a,b\n" + "3,4\n" * 300 + "5\n", ["row", "1 columns", "2"]),
         ("a,b\n" + "3,4\n" * 300 + "5,6,7\n", ["row", "3 columns", "2"]),
@@ -226,10 +227,10 @@ def test_no_config_is_needed():
         ("a,b\n", ["x.csv", "rows"]),
     ],
 )
-def test_a_bad_csv_ends_in_one_line(text, words, lazy, request):
+def test_a_bad_csv_ends_in_one_line(content, words, lazy, request):
     if lazy:
         request.getfixturevalue("small_blocks")
-    Path("x.csv").write_text(text)
+    Path("x.csv").write_text(content)
     with pytest.raises(DadmmError, match=naming(*words)) as caught:
         regressor().fit("x.csv", "b")
     assert "\n" not in str(caught.value)

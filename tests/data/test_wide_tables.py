@@ -186,9 +186,9 @@ def test_a_table_keeps_the_dtypes_and_the_order_of_its_columns():
 
 
 def test_text_among_numbers_is_named_beside_columns_of_text(monkeypatch):
-    from dadmm.data import open as opening
+    from dadmm.data.text import open as csv_files
 
-    monkeypatch.setattr(opening, "HEAD", 100)
+    monkeypatch.setattr(csv_files, "HEAD", 100)
     rows = [*(f"a,{i},1" for i in range(50)), "b,oops,2"]
     for head, lines in (("k,v,w", rows), ("v,w", [row.split(",", 1)[1] for row in rows])):
         with open("late.csv", "w") as file:

@@ -1,0 +1,272 @@
+"""Open CSV files as one table: in memory if they are small, else block by block.
+
+All cells are looked at before a column is called numbers, truth values or text, at any size; at
+prediction, what the column was in training decides.  Large files are read once to find where their
+records end, once to look at their cells, and then block by block, on the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import accumulate
+from operator import add
+from typing import Any
+
+from dask.base import compute
+from dask.delayed import delayed
+
+from dadmm.data.arrays import computing
+from dadmm.data.files import File, check_columns, sizes
+from dadmm.data.table import Table
+from dadmm.data.text.blocks import WIDE, Block, as_text, head, is_one_piece, raw
+from dadmm.data.text.content import Content
+from dadmm.data.text.dialect import Dialect, dialect_of, first_row
+from dadmm.data.text.records import after_first, cuts, ends
+from dadmm.data.text.rows import rows
+from dadmm.data.text.survey import Survey, survey
+from dadmm.errors import InputError, unknown
+
+# The first bytes of a file, which show its dialect.
+HEAD = 2**20
+# Heads that are read at once.
+AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block of a file, and how it is written."""
+
+    block: Block
+    dialect: Dialect
+
+    def content(self, name: str, table: Table) -> Content:
+        """Return its whole records, without the header."""
+        block, dialect = self.block, self.dialect
+        where = f"{name}: {block.url}"
+        text = as_text(raw(block, table), where, table, block.first == 0)
+        if len(text) >= 2**31:
+            raise InputError(f"{where} has more than 2 GiB in one piece: unpack it, or use Parquet")
+        if block.first == 0 and dialect.header:
+            text = after_first(text, dialect.delimiter, dialect.spaced)
+        return Content(text, dialect, table, where)
+
+
+def open_csv(
+    urls: Sequence[str],
+    name: str,
+    table: Table,
+    most: int,
+    known: Mapping[Any, str] | None = None,
+) -> Any:
+    """Return a pandas frame, or a dask frame if the files have more than `most` bytes.
+
+    Rows are counted through all files.  Columns are in the order of the first file.
+
+    Parameters
+    ----------
+    urls : sequence of str
+        Files in the order of their rows.
+    name : str
+        The table's name in errors.
+    table : Table
+        How to read them.
+    most : int
+        Bytes of a table in memory, and of a block.
+    known : mapping of column to dtype, or None
+        What columns were in training; None in training.  Others are found out.
+
+    Raises
+    ------
+    InputError
+        If the files cannot be read as one table; the message says where, and the cure.
+    """
+    amounts = sizes([File(url) for url in urls])
+    where = f"{name}: {urls[0]}"
+    text, encoding = head(urls[0], table, HEAD, where)
+    if table.encoding is None and encoding in WIDE:
+        table = replace(table, encoding=encoding)
+    first = dialect_of(text, where, table, list(known or ()))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        others = list(
+            pool.map(partial(_dialect_like, first=first, name=name, table=table), urls[1:])
+        )
+    dialects = [first, *others]
+    dtypes = _said(first, table, known, where)
+    unsaid = [column for column in first.names if column not in dtypes]
+    index = _index(first, table, where)
+    small = sum(amounts) <= most
+    if small:
+        parts = [Part(Block(url), dialect) for url, dialect in zip(urls, dialects, strict=True)]
+        contents = [part.content(name, table) for part in parts]
+        surveys = [_survey(content, unsaid) for content in contents]
+    else:
+        parts = _cut(urls, amounts, dialects, name, table, most)
+        with computing(name):
+            tasks = [delayed(_survey_part)(part, unsaid, name, table) for part in parts]
+            surveys = list(compute(*tasks))
+    found = reduce(add, surveys)
+    if not found.rows:
+        raise InputError(f"{where} has no rows")
+    dtypes |= {column: seen.dtype for column, seen in found.seen.items()}
+    if known is None:
+        _refuse_dressed(found, first, index, table, where)
+    wanted = {column: dtypes[column] for column in first.names}
+    starts = [0, *accumulate(each.rows for each in surveys)]
+    if small:
+        read = partial(_frame, names=first.names, wanted=wanted, index=index)
+        return _joined([read(each, row) for each, row in zip(contents, starts, strict=False)])
+    import dask.dataframe as dd
+
+    parts = [
+        replace(part, block=replace(part.block, row=row))
+        for part, row, each in zip(parts, starts, surveys, strict=False)
+        if each.rows
+    ]
+    meta = _frame(Content(b"", first, table, where), 0, first.names, wanted, index)
+    options = {"names": first.names, "wanted": wanted, "index": index, "name": name}
+    return dd.from_map(partial(_read, **options, table=table), parts, meta=meta)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    import pandas as pd
+
+    return parts[0] if len(parts) == 1 else pd.concat(parts)
+
+
+def _dialect_like(url: str, first: Dialect, name: str, table: Table) -> Dialect:
+    """Return the dialect of one of several files: its columns may be in another order."""
+    if not first.header:
+        return first
+    where = f"{name}: {url}"
+    text, _ = head(url, table, HEAD, where)
+    found: tuple[Any, ...] = tuple(first_row(text, first.delimiter))
+    if not found:
+        raise InputError(f"{where} has no rows, not even a header: remove it")
+    if len(found) + 1 == len(first.names) and first.names[0] == "":
+        found = ("", *found)
+    check_columns(found, first.names, where)
+    return replace(first, names=found)
+
+
+def _said(
+    dialect: Dialect, table: Table, known: Mapping[Any, str] | None, where: str
+) -> dict[Any, str]:
+    """Return the dtypes that the user or training say."""
+    names = {str(name): name for name in dialect.names}
+    dtypes = {name: dtype for name, dtype in (known or {}).items() if name in dialect.names}
+    for name, dtype in (table.dtype or {}).items():
+        if name not in names:
+            if known is not None:
+                continue  # such as the targets, which new rows need not have
+            raise unknown(f"column in dtype of {where}", name, names)
+        dtypes[names[name]] = dtype
+    return dtypes
+
+
+def _index(dialect: Dialect, table: Table, where: str) -> Any:
+    """Return the column that names the rows; None if there is none.
+
+    A first column without a name is the index that pandas and R write.
+    """
+    if table.index is None:
+        return "" if dialect.names[0] == "" else None
+    found = {str(name): name for name in dialect.names}
+    if table.index not in found:
+        raise unknown(f"column of {where}", table.index, found)
+    return found[table.index]
+
+
+def _cut(
+    urls: Sequence[str],
+    amounts: Sequence[int],
+    dialects: Sequence[Dialect],
+    name: str,
+    table: Table,
+    most: int,
+) -> list[Part]:
+    """Cut files into blocks of whole records, of about `most` bytes."""
+    blocks = [
+        [Block(url)]
+        if is_one_piece(url, table) or size <= most
+        else [Block(url, at, min(at + most, size)) for at in range(0, size, most)]
+        for url, size in zip(urls, amounts, strict=True)
+    ]
+    with computing(name):
+        found = compute(
+            [
+                [delayed(_ends)(block, dialect, table) for block in some if len(some) > 1]
+                for some, dialect in zip(blocks, dialects, strict=True)
+            ]
+        )[0]
+    parts: list[Part] = []
+    for some, told, dialect in zip(blocks, found, dialects, strict=True):
+        places = cuts(told) if told else [0]
+        begins = [b.first + p for b, p in zip(some, places, strict=True) if p is not None]
+        for first, last in zip(begins, [*begins[1:], some[-1].last], strict=True):
+            if last is None or first < last:
+                parts.append(Part(Block(some[0].url, first, last), dialect))
+    return parts
+
+
+def _ends(block: Block, dialect: Dialect, table: Table) -> tuple[tuple[int, int], ...]:
+    return ends(raw(block, table), dialect.delimiter, dialect.spaced)
+
+
+def _survey_part(part: Part, columns: Sequence[Any], name: str, table: Table) -> Survey:
+    content = part.content(name, table)
+    if part.block.first:
+        content.where += f" from byte {part.block.first} on,"
+    return _survey(content, columns)
+
+
+def _survey(content: Content, columns: Sequence[Any]) -> Survey:
+    """Return the survey of some columns, by their names: positions differ between files."""
+    place = {column: i for i, column in enumerate(content.dialect.names)}
+    here = [place[column] for column in columns]
+    found = survey(content, here)
+    at = dict(zip(here, columns, strict=True))
+    return Survey(
+        found.rows,
+        {at[i]: seen for i, seen in found.seen.items()},
+        {at[i]: words for i, words in found.words.items()},
+    )
+
+
+def _refuse_dressed(found: Survey, dialect: Dialect, index: Any, table: Table, where: str) -> None:
+    """Raise `InputError` for text that should have been numbers."""
+    for column in dialect.names:
+        complaint = found.complaint(column, table.decimal or ".")
+        if complaint and column != index:
+            raise InputError(f"{where} {complaint}")
+
+
+def _read(
+    part: Part,
+    names: Sequence[Any],
+    wanted: Mapping[Any, str],
+    index: Any,
+    name: str,
+    table: Table,
+    columns: Sequence[Any] | None = None,
+) -> Any:
+    """Return the rows of a part.  Dask passes `columns` if it needs only some."""
+    if columns is not None:
+        names = [column for column in names if column in {*columns, index}]
+    return _frame(part.content(name, table), part.block.row, names, wanted, index)
+
+
+def _frame(
+    content: Content, first: int, names: Sequence[Any], wanted: Mapping[Any, str], index: Any
+) -> Any:
+    """Return rows with columns in the order of `names`, and one of these as the index."""
+    place = {column: i for i, column in enumerate(content.dialect.names)}
+    frame = rows(content, first, {place[column]: wanted[column] for column in names})
+    if index is None:
+        return frame
+    frame = frame.set_index(index)
+    if index == "":
+        frame.index.name = None
+    return frame
