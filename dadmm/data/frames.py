@@ -143,7 +143,7 @@ class LazyFrame(Frame):
     """A dask data frame; it does not know its number of rows, so one pass counts them."""
 
     def __init__(self, frame: Any) -> None:
-        super().__init__(frame)
+        super().__init__(_mended(frame))
         self._parts: list[Any] = []
         self._orders: tuple[Order, ...] = ()
         self._others: dict[str, Order] = {}
@@ -195,6 +195,25 @@ class LazyFrame(Frame):
             self._others[name] = order  # `matrix` compares it, once it has counted the rows
 
 
+def _mended(frame: Any) -> Any:
+    """Return a dask frame or Series whose tasks have the keys that they are filed under.
+
+    Those of ``from_delayed(..., verify_meta=False)`` do not, and Dask loses them when it fuses the
+    tasks of an array.  Each such key becomes an alias here.
+    """
+    if not any(type(each).__name__ == "FromDelayed" for each in frame.expr.walk()):
+        return frame
+    import dask.dataframe as dd
+
+    optimal = frame.optimize()
+    graph = dict(optimal.dask)
+    astray = {key: task.key for key, task in graph.items() if getattr(task, "key", key) != key}
+    if not astray:
+        return frame
+    keys = optimal.__dask_keys__()
+    return dd.from_graph({**graph, **astray}, frame._meta, optimal.divisions, keys, "mended")
+
+
 def _summarise(part: Any) -> tuple[Summary, Order]:
     return Summary.of_table(part, "x"), Order.of(part)
 
@@ -211,6 +230,7 @@ def dask_values(values: Any, name: str) -> tuple[Any, Order]:
     The array is made of the partitions that were counted: Dask may join the partitions of a frame
     of fewer columns.
     """
+    values = _mended(values)
     parts = values.to_delayed()
     orders = _count_rows(parts, name)
     meta = numpy_values(values._meta, name)
