@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Hashable, Sequence
 from functools import reduce
+from numbers import Number
 from typing import Any
 
 import dask.array as da
@@ -17,6 +18,7 @@ from dadmm.data.columns import Order, Summary, check_names, encode, kinds, learn
 from dadmm.data.containers import Container, Task, add_up, check_width
 from dadmm.errors import DataError, unknown
 from dadmm.networks.form import Column, Form
+from dadmm.networks.names import Name, alike
 from dadmm.numerics.types import Array
 
 
@@ -39,15 +41,24 @@ class Frame(Container):
         """Refuse columns that cannot be used; return whether any holds categories."""
         if not len(self.frame.columns):
             raise DataError("x has no columns")
-        found = list(zip(self.frame.columns, kinds(self.frame.dtypes), strict=True))
-        other = [name for name, what in found if what == "other"]
-        text = [name for name, what in found if what == "category"]
+        found = kinds(self.frame.dtypes)
+        first = {i: self._first(i) for i, what in enumerate(found) if what == "category"}
+        other = [i for i, what in enumerate(found) if what == "other" or _is_odd(first.get(i))]
+        text = [i for i, what in enumerate(found) if what == "category"]
         if other or (text and categorical == "refuse"):
-            listed = ", ".join(str(name) for name in (other or text)[:10])
-            listed += self._example((other or text)[0])
+            bad = other or text
+            listed = ", ".join(str(self.frame.columns[i]) for i in bad[:10])
+            listed += self._example(self.frame.columns[bad[0]])
             cure = "convert" if other else "encode them with categorical='one_hot',"
+            if not other and isinstance(first[bad[0]], Number):
+                cure = "convert them with astype(float),"
             raise DataError(f"x has columns that are not numeric: {listed}; {cure} or drop them")
         return bool(text)
+
+    def _first(self, i: int) -> Any:
+        """Return the first cell of a column of objects that is not missing; else None."""
+        cells = self.frame.iloc[:, i]
+        return next((c for c in cells[cells.notna()]), None) if cells.dtype == object else None
 
     def _example(self, name: Hashable) -> str:
         """Return a note on the first cell of a column that is not a number."""
@@ -61,7 +72,7 @@ class Frame(Container):
     def _select(self, form: Form, handle_unknown: str) -> tuple[Any, tuple[Any, ...], int]:
         """Return the columns of training, the arguments of `encode` for them, and their width."""
         order = self._order(form)
-        frame = self.frame if order is None else self.frame[list(form.names or ())]
+        frame = self.frame if order is None else self.frame.iloc[:, order]
         type(self)(frame)._check("one_hot" if form.columns else "refuse")
         count = len(frame.columns)
         columns = form.columns or (Column(),) * count
@@ -87,17 +98,19 @@ class Frame(Container):
             raise DataError(f"x is empty: its shape is {frame.shape}")
         return _predict_frame(frame, task, encoding)
 
-    def split(self, names: Sequence[str]) -> tuple[Container, Any]:
-        for name in names:
-            if name not in self.frame.columns:
+    def split(self, names: Sequence[Name]) -> tuple[Container, Any]:
+        known, wanted = alike(self.names or (), names)
+        place = {name: i for i, name in enumerate(known)}
+        for name, text in zip(names, wanted, strict=True):
+            if text not in place:
                 raise unknown("column of x", name, self.frame.columns)
-        y = self.frame[names[0] if len(names) == 1 else list(names)]
-        chosen = set(names)
-        rest = self.frame[[c for c in self.frame.columns if c not in chosen]]
-        return type(self)(rest), self._targets(y)
+        chosen = [place[text] for text in wanted]
+        rest = [i for i in range(len(place)) if i not in set(chosen)]
+        y = self._targets(self.frame.iloc[:, chosen])
+        return type(self)(self.frame.iloc[:, rest]), y
 
     def _targets(self, y: Any) -> Any:
-        return numpy_values(y, "y")
+        return numpy_values(_flat(y), "y")
 
     def check_order(self, order: Order, name: str) -> None:
         """Raise `DataError` if `name` has the same index labels in another order.
@@ -106,6 +119,16 @@ class Frame(Container):
         position.
         """
         Order.of(self.frame).check(order, name)
+
+
+def _flat(frame: Any) -> Any:
+    """Return a frame of one column as a Series, and others as they are."""
+    return frame.iloc[:, 0] if len(frame.columns) == 1 else frame
+
+
+def _is_odd(cell: Any) -> bool:
+    """Whether a cell can be neither a category nor a number."""
+    return cell is not None and not isinstance(cell, (str, bool, np.bool_, Number))
 
 
 def _predict_frame(frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
@@ -159,8 +182,11 @@ class LazyFrame(Frame):
             raise DataError("x is empty: it has no partitions")
         return super()._check(categorical)
 
+    def _first(self, i: int) -> Any:
+        return None  # looking for one would compute the frame
+
     def _example(self, name: Hashable) -> str:
-        return ""  # looking for one would compute the frame
+        return ""
 
     def _summary(self) -> Summary:
         self._parts = self.frame.to_delayed()
@@ -186,7 +212,7 @@ class LazyFrame(Frame):
         return frame.map_partitions(_predict_frame, delayed(task, pure=True), encoding, meta=meta)
 
     def _targets(self, y: Any) -> Any:
-        return dask_values(y, "y")[0]
+        return dask_values(y.map_partitions(_flat, meta=_flat(y._meta)), "y")[0]
 
     def check_order(self, order: Order, name: str) -> None:
         if self._orders:

@@ -195,7 +195,7 @@ class Supervised(Trained):
             predicted, y = compute(predicted, arrays.unwrap(y))
         predicted = np.asarray(predicted)
         y = self._truth(y, predicted.size // self._columns)  # samples may have many dimensions
-        weights = rows_of(container, sample_weight)
+        weights = rows_of(container, sample_weight, "sample_weight")
         if weights is not None:
             weights = np.asarray(targets.as_weights(weights, y))[:, 0]
         return predicted.reshape(y.shape), y, weights

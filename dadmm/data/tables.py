@@ -1,0 +1,117 @@
+"""Tables of other libraries, as frames of pandas.
+
+They hand over their columns through the Arrow PyCapsule interface or the older interchange
+protocol of data frames: one way for polars, pyarrow, DuckDB, ibis and what comes after them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from dadmm.data.frames import Frame
+from dadmm.errors import DataError, InputError
+
+
+class Table(Frame):
+    """A table of another library, in pandas.
+
+    Its rows have no index that others could be matched by.  Predictions are those of a frame.
+    """
+
+    def check_order(self, order: Any, name: str) -> None:
+        """Take rows by position."""
+
+
+def as_pandas(values: Any, name: str) -> Any:
+    """Return a table, or a column of one, as a pandas frame or Series; other inputs as they are.
+
+    Parameters
+    ----------
+    values : Any
+    name : str
+        Of the input in errors.
+
+    Raises
+    ------
+    InputError, DataError
+        For what is nearly a table: lazy, or of columns that differ in length.
+    """
+    if isinstance(values, dict) and not hasattr(values, "shape"):  # SciPy has matrices in dicts
+        return _frame({key: as_pandas(column, name) for key, column in values.items()}, name)
+    if isinstance(values, list) and values and isinstance(values[0], dict):
+        raise InputError(f"{name} is a list of dicts: pass pd.DataFrame({name})")
+    if fields := getattr(getattr(values, "dtype", None), "names", None):
+        return _records(values, fields, name)
+    arrays = (np.ndarray, xr.DataArray, xr.Dataset)  # those of xarray may offer a table as well
+    if isinstance(values, arrays) or hasattr(values, "map_partitions"):
+        return values
+    if hasattr(values, "iloc"):  # other makes of pandas, such as cuDF and Modin
+        return values.to_pandas() if hasattr(values, "to_pandas") else values
+    if hasattr(values, "collect") and hasattr(values, "collect_schema"):
+        raise InputError(f"{name} is a lazy frame of polars: pass {name}.collect()")
+    if any(hasattr(values, way) for way in ("__arrow_c_stream__", "__arrow_c_array__")):
+        found = _from_arrow(_arrow(values, name))
+        return found if found.ndim == 2 else found.rename(getattr(values, "name", None) or None)
+    if hasattr(values, "__dataframe__"):
+        _pyarrow(values, name)
+        from pyarrow.interchange import from_dataframe
+
+        return _from_arrow(from_dataframe(values))
+    return values
+
+
+def _frame(columns: dict[Any, Any], name: str) -> Any:
+    import pandas as pd
+
+    try:
+        return pd.DataFrame(columns)
+    except ValueError as error:
+        raise DataError(f"{name} is not a table: {error}") from error
+
+
+def _records(values: Any, fields: tuple[str, ...], name: str) -> Any:
+    """Return an array of records as a frame, in the byte order of this machine."""
+    if not isinstance(values, np.ndarray):
+        raise InputError(
+            f"{name} has the fields {', '.join(fields)}: pass the table of them that "
+            f"dask.dataframe.from_dask_array, or pd.DataFrame of {name}[:], makes"
+        )
+    columns = {field: values[field] for field in fields}
+    return _frame({k: v.astype(v.dtype.newbyteorder("=")) for k, v in columns.items()}, name)
+
+
+def _pyarrow(values: Any, name: str) -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        kind = f"{type(values).__module__.partition('.')[0]}.{type(values).__name__}"
+        raise InputError(f"{name} is a {kind}, which needs pyarrow: pip install pyarrow") from error
+    return pyarrow
+
+
+def _arrow(values: Any, name: str) -> Any:
+    """Return what speaks the Arrow PyCapsule interface as a table or a column of pyarrow."""
+    pa = _pyarrow(values, name)
+    try:
+        return pa.table(values)
+    except pa.ArrowInvalid:  # a column is no table
+        return pa.chunked_array(values)
+
+
+def _from_arrow(values: Any) -> Any:
+    """Return a table or a column of pyarrow in pandas, each column in the nearest dtype."""
+    import pandas as pd
+    import pyarrow as pa
+
+    columns = values.columns if isinstance(values, pa.Table) else [values]
+    for i, column in enumerate(columns):
+        if pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
+            numbers = column.cast(pa.float64())  # pandas would have objects
+            table = isinstance(values, pa.Table)
+            values = values.set_column(i, values.field(i).name, numbers) if table else numbers
+    gaps = any(pa.types.is_boolean(column.type) and column.null_count for column in columns)
+    nullable = {pa.bool_(): pd.BooleanDtype()}.get if gaps else None
+    return values.to_pandas(date_as_object=False, types_mapper=nullable)
