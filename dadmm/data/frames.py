@@ -56,9 +56,13 @@ class Frame(Container):
         return bool(text)
 
     def _first(self, i: int) -> Any:
-        """Return the first cell of a column of objects that is not missing; else None."""
+        """Return the first cell of a column of any objects that is not missing; else None."""
+        import pandas as pd
+
         cells = self.frame.iloc[:, i]
-        return next((c for c in cells[cells.notna()]), None) if cells.dtype == object else None
+        if isinstance(cells.dtype, (pd.StringDtype, pd.CategoricalDtype)):
+            return None
+        return next(iter(cells[cells.notna()]), None)
 
     def _example(self, name: Hashable) -> str:
         """Return a note on the first cell of a column that is not a number."""

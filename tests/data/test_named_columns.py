@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from dadmm import load
+from dadmm.data.write import write
 from dadmm.errors import InputError, OptionError, ShapeError
 from support.messages import naming
 from support.runs import bits
@@ -169,3 +170,31 @@ def test_targets_of_several_levels_name_outputs_of_xarray():
     assert found.shape == (ROWS, 2)
     table = regressor().fit(pd.DataFrame(X), y).predict(pd.DataFrame(X))
     assert table.columns.equals(levels)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_training_goes_on_by_name(lazy):
+    table = frame("years")
+    turned = table.iloc[:, OTHER]
+    straight, other = (regressor().partial_fit(holding(table, lazy), PRICE) for _ in range(2))
+    straight.partial_fit(holding(table, lazy), PRICE)
+    assert bits(other.partial_fit(holding(turned, lazy), PRICE)) == bits(straight)
+    with pytest.raises(ShapeError, match=naming("unseen", "missing")):
+        other.partial_fit(holding(table.set_axis([1, 2, 3, 4], axis=1), lazy), PRICE)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_outputs_of_such_names_are_written_under_one_line_of_names(lazy, suffix, tmp_path):
+    x = holding(pd.DataFrame(X), lazy)
+    for names in ([("p", 1), ("p", 2)], [5, 7]):
+        y = pd.DataFrame(np.stack([PRICE, -PRICE], axis=1), columns=pd.Index(names))
+        for target, width in ((y, 2), (y.iloc[:, 0], 1)):
+            found = regressor().fit(X, target).predict(x)
+            path = tmp_path / f"{width}{names[0]}{suffix}"
+            write(found, str(path))
+            read = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+            assert read.columns.tolist() == list(map(str, names[:width]))
+            np.testing.assert_allclose(
+                read.to_numpy().reshape(-1), np.asarray(found).reshape(-1), rtol=1e-5
+            )

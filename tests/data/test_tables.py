@@ -230,6 +230,16 @@ def test_columns_that_are_neither_numbers_nor_categories_are_refused_by_name(kin
             regressor(**options).fit(given, PRICE)
 
 
+def test_arrow_dtypes_of_pandas_are_told_apart():
+    for cells in (ODD["list"], ODD["struct"], ODD["bytes"]):
+        table = FRAME.assign(odd=pd.array(cells, pd.ArrowDtype(pa.array(cells).type)))
+        with pytest.raises(DataError, match=naming("odd", "row 0", "convert")):
+            regressor(**ENCODED).fit(table, PRICE)
+    exact = pd.array([Decimal(1), Decimal(2)] * (ROWS // 2), pd.ArrowDtype(pa.decimal128(5, 2)))
+    model = regressor().fit(FRAME.assign(exact=exact), PRICE)
+    assert bits(model) == bits(regressor().fit(FRAME.assign(exact=[1.0, 2.0] * (ROWS // 2)), PRICE))
+
+
 @pytest.mark.parametrize("cells", [[Decimal(1)] * ROWS, [1] * ROWS])
 def test_numbers_in_a_column_of_objects_are_told_how_to_convert(cells):
     table = FRAME.assign(odd=np.array(cells, object))
