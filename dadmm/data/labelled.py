@@ -40,8 +40,9 @@ class Labelled(Container):
 
     def _reordered(self, form: Form) -> Labelled:
         """Return these rows with their features in the order of training, by coordinates."""
-        if not form.features:
-            return self
+        variables = isinstance(self.x, xr.Dataset) and not self.features
+        if not form.features or (variables and form.names):
+            return self  # its columns have names
         x, wanted = self.x, list(form.features)
         if set(self.features) != set(wanted):
             raise ShapeError(
