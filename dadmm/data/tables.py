@@ -75,10 +75,9 @@ def _frame(columns: dict[Any, Any], name: str) -> Any:
 def _records(values: Any, fields: tuple[str, ...], name: str) -> Any:
     """Return an array of records as a frame, in the byte order of this machine."""
     if not isinstance(values, np.ndarray):
-        raise InputError(
-            f"{name} has the fields {', '.join(fields)}: pass the table of them that "
-            f"dask.dataframe.from_dask_array, or pd.DataFrame of {name}[:], makes"
-        )
+        lazy = hasattr(values, "dask")
+        table = f"dask.dataframe.from_dask_array({name})" if lazy else f"pd.DataFrame({name}[:])"
+        raise InputError(f"{name} has rows of the fields {', '.join(fields)}: pass {table}")
     columns = {field: values[field] for field in fields}
     return _frame({k: v.astype(v.dtype.newbyteorder("=")) for k, v in columns.items()}, name)
 
@@ -88,13 +87,17 @@ def _pyarrow(values: Any, name: str) -> Any:
         import pyarrow
     except ImportError as error:
         kind = f"{type(values).__module__.partition('.')[0]}.{type(values).__name__}"
-        raise InputError(f"{name} is a {kind}, which needs pyarrow: pip install pyarrow") from error
+        raise InputError(
+            f"{name} is a {kind}, which is read by pyarrow: pip install 'dadmm[tables]'"
+        ) from error
     return pyarrow
 
 
 def _arrow(values: Any, name: str) -> Any:
     """Return what speaks the Arrow PyCapsule interface as a table or a column of pyarrow."""
     pa = _pyarrow(values, name)
+    if isinstance(values, pa.Table):
+        return values
     try:
         return pa.table(values)
     except pa.ArrowInvalid:  # a column is no table
@@ -106,12 +109,20 @@ def _from_arrow(values: Any) -> Any:
     import pandas as pd
     import pyarrow as pa
 
-    columns = values.columns if isinstance(values, pa.Table) else [values]
-    for i, column in enumerate(columns):
-        if pa.types.is_decimal(column.type) or pa.types.is_null(column.type):
-            numbers = column.cast(pa.float64())  # pandas would have objects
-            table = isinstance(values, pa.Table)
-            values = values.set_column(i, values.field(i).name, numbers) if table else numbers
-    gaps = any(pa.types.is_boolean(column.type) and column.null_count for column in columns)
+    if not isinstance(values, pa.Table):
+        named = _from_arrow(pa.table({"": values}))
+        return named[""].rename(None)
+    schema, types = values.schema, pa.types
+    kinds = schema.types
+    objects = [types.is_decimal(kind) or types.is_null(kind) for kind in kinds]  # in pandas
+    if any(objects):
+        kinds = [
+            pa.float64() if is_object else kind
+            for kind, is_object in zip(kinds, objects, strict=True)
+        ]
+        fields = list(map(pa.field, schema.names, kinds))
+        values = values.cast(pa.schema(fields, schema.metadata))
+    flags = [i for i, kind in enumerate(kinds) if types.is_boolean(kind)]
+    gaps = any(values.column(i).null_count for i in flags)
     nullable = {pa.bool_(): pd.BooleanDtype()}.get if gaps else None
     return values.to_pandas(date_as_object=False, types_mapper=nullable)

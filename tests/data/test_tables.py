@@ -259,6 +259,12 @@ class LazyTable:
     def collect_schema(self): ...
 
 
+class StoredRecords:
+    """What an array of records in zarr or HDF5 shows of itself."""
+
+    dtype, shape, ndim = records(FRAME).dtype, (ROWS,), 1
+
+
 @pytest.mark.parametrize(
     ("x", "words"),
     [
@@ -267,7 +273,8 @@ class LazyTable:
         ({"a": [1.0, 2.0], "b": [1.0]}, ["x", "table", "length"]),
         ({"a": 1.0, "b": 2.0}, ["x", "table"]),
         ({"a": X}, ["x", "table", "1-dimensional"]),
-        (da.from_array(records(FRAME), chunks=20), ["x", "a, b, c, d", "from_dask_array"]),
+        (da.from_array(records(FRAME), chunks=20), ["x", "a, b, c, d", "from_dask_array(x)"]),
+        (StoredRecords(), ["x", "a, b, c, d", "pd.DataFrame(x[:])"]),
     ],
 )
 def test_what_is_nearly_a_table_ends_in_one_line(x, words):
@@ -292,7 +299,7 @@ def test_the_cures_work(plain):
 def test_without_pyarrow_the_error_names_it(monkeypatch):
     table = speaking("__arrow_c_stream__")(FRAME)
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(InputError, match=naming("x", "Foreign", "pip install pyarrow")):
+    with pytest.raises(InputError, match=naming("x", "Foreign", "dadmm[tables]")):
         regressor().fit(table, PRICE)
 
 
