@@ -15,7 +15,7 @@ from dadmm.data.columns import check_names
 from dadmm.data.containers import Container, Plain, Task
 from dadmm.errors import DataError, ShapeError, unknown
 from dadmm.networks.form import Column, Form, Label
-from dadmm.networks.names import Name, text_of
+from dadmm.networks.names import Name, by_name, text_of
 
 
 class Labelled(Container):
@@ -40,9 +40,9 @@ class Labelled(Container):
 
     def _reordered(self, form: Form) -> Labelled:
         """Return these rows with their features in the order of training, by coordinates."""
-        variables = isinstance(self.x, xr.Dataset) and not self.features
-        if not form.features or (variables and form.names):
-            return self  # its columns have names
+        columns = isinstance(self.x, xr.Dataset) and not self.features
+        if not form.features or (columns and by_name(form.names, self.names)):
+            return self
         x, wanted = self.x, list(form.features)
         if set(self.features) != set(wanted):
             raise ShapeError(

@@ -69,9 +69,10 @@ def contain(x: Any, dims: str | Sequence[str] | None = None) -> Container:
         return Labelled(x, dims)
     if (table := as_pandas(x, "x")) is not x:
         return Table(table) if hasattr(table, "columns") else Plain(table)
-    if hasattr(x, "columns") and hasattr(x, "map_partitions"):
+    kind = type(x)  # a column of pandas is an attribute as well, whatever its name
+    if hasattr(kind, "columns") and hasattr(kind, "map_partitions"):
         return LazyFrame(x)
-    if hasattr(x, "columns") and hasattr(x, "iloc"):
+    if hasattr(kind, "columns") and hasattr(kind, "iloc"):
         return Frame(x)
     return Plain(x)
 
@@ -183,13 +184,13 @@ def rows_of(container: Container, y: Any, name: str = "y") -> Any:
         return loaded_lazily(y).data
     if (table := as_pandas(y, name)) is not y:
         return numpy_values(table, name)  # it had no index: rows match by position
-    if hasattr(y, "map_partitions") and hasattr(y, "npartitions"):
+    if hasattr(type(y), "map_partitions") and hasattr(type(y), "npartitions"):
         with computing(name):
             array, order = dask_values(y, name)
         if isinstance(container, Frame):
             container.check_order(order, name)
         return array
-    if hasattr(y, "iloc") and hasattr(y, "index"):
+    if hasattr(type(y), "iloc"):
         if isinstance(container, Frame):
             container.check_order(Order.of(y), name)
         return numpy_values(y, name)
@@ -202,4 +203,5 @@ def _names(y: Any) -> tuple[Name, ...] | None:
         return None  # the names of dask and zarr arrays mean nothing
     labels: list[Any] = list(y.columns) if hasattr(y, "columns") else [getattr(y, "name", None)]
     names = tuple(map(plain_name, labels))
-    return None if None in labels or are_positions(names) else names
+    distinct = len(set(names)) == len(names)
+    return None if None in labels or not distinct or are_positions(names) else names

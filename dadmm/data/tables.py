@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from dadmm.data.arrays import computing
 from dadmm.data.frames import Frame
 from dadmm.errors import DataError, InputError
 
@@ -45,21 +46,17 @@ def as_pandas(values: Any, name: str) -> Any:
         raise InputError(f"{name} is a list of dicts: pass pd.DataFrame({name})")
     if fields := getattr(getattr(values, "dtype", None), "names", None):
         return _records(values, fields, name)
+    kind = type(values)  # a column of pandas is an attribute as well, whatever its name
     arrays = (np.ndarray, xr.DataArray, xr.Dataset)  # those of xarray may offer a table as well
-    if isinstance(values, arrays) or hasattr(values, "map_partitions"):
+    if isinstance(values, arrays) or hasattr(kind, "map_partitions"):
         return values
-    if hasattr(values, "iloc"):  # other makes of pandas, such as cuDF and Modin
-        return values.to_pandas() if hasattr(values, "to_pandas") else values
-    if hasattr(values, "collect") and hasattr(values, "collect_schema"):
-        raise InputError(f"{name} is a lazy frame of polars: pass {name}.collect()")
-    if any(hasattr(values, way) for way in ("__arrow_c_stream__", "__arrow_c_array__")):
-        found = _from_arrow(_arrow(values, name))
-        return found if found.ndim == 2 else found.rename(getattr(values, "name", None) or None)
-    if hasattr(values, "__dataframe__"):
-        _pyarrow(values, name)
-        from pyarrow.interchange import from_dataframe
-
-        return _from_arrow(from_dataframe(values))
+    if hasattr(kind, "iloc"):  # other makes of pandas, such as cuDF and Modin
+        return values.to_pandas() if hasattr(kind, "to_pandas") else values
+    if hasattr(kind, "collect") and hasattr(kind, "collect_schema"):
+        raise InputError(f"{name} is a lazy frame: pass {name}.collect()")
+    if any(hasattr(kind, f"__{way}__") for way in ("arrow_c_stream", "arrow_c_array", "dataframe")):
+        with computing(name):
+            return _from_arrow(_arrow(values, name), getattr(values, "name", None))
     return values
 
 
@@ -82,36 +79,33 @@ def _records(values: Any, fields: tuple[str, ...], name: str) -> Any:
     return _frame({k: v.astype(v.dtype.newbyteorder("=")) for k, v in columns.items()}, name)
 
 
-def _pyarrow(values: Any, name: str) -> Any:
+def _arrow(values: Any, name: str) -> Any:
+    """Return what speaks Arrow or the interchange protocol as a table or column of pyarrow."""
     try:
-        import pyarrow
+        import pyarrow as pa
+        from pyarrow.interchange import from_dataframe
     except ImportError as error:
         kind = f"{type(values).__module__.partition('.')[0]}.{type(values).__name__}"
         raise InputError(
             f"{name} is a {kind}, which is read by pyarrow: pip install 'dadmm[tables]'"
         ) from error
-    return pyarrow
-
-
-def _arrow(values: Any, name: str) -> Any:
-    """Return what speaks the Arrow PyCapsule interface as a table or a column of pyarrow."""
-    pa = _pyarrow(values, name)
     if isinstance(values, pa.Table):
         return values
+    if not any(hasattr(values, way) for way in ("__arrow_c_stream__", "__arrow_c_array__")):
+        return from_dataframe(values)
     try:
         return pa.table(values)
     except pa.ArrowInvalid:  # a column is no table
         return pa.chunked_array(values)
 
 
-def _from_arrow(values: Any) -> Any:
-    """Return a table or a column of pyarrow in pandas, each column in the nearest dtype."""
+def _from_arrow(values: Any, name: str | None = None) -> Any:
+    """Return a table, or a column of a name, in pandas, each column in the nearest dtype."""
     import pandas as pd
     import pyarrow as pa
 
     if not isinstance(values, pa.Table):
-        named = _from_arrow(pa.table({"": values}))
-        return named[""].rename(None)
+        return _from_arrow(pa.table({"": values}))[""].rename(name or None)
     schema, types = values.schema, pa.types
     kinds = schema.types
     objects = [types.is_decimal(kind) or types.is_null(kind) for kind in kinds]  # in pandas

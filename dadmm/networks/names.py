@@ -38,7 +38,7 @@ def text_of(name: Name) -> str:
     if isinstance(name, tuple):
         return str(tuple(map(text_of, name)))
     text = str(name)
-    ending = ".0" if text[:-2].isdecimal() else " 00:00:00"
+    ending = ".0" if text[:-2].lstrip("-").isdecimal() else " 00:00:00"
     return text.removesuffix(ending)
 
 

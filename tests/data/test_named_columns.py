@@ -124,6 +124,14 @@ def test_targets_are_named_by_what_their_columns_are_called(kind, lazy):
         assert list(both.predict(x).columns) == [names[3], names[1]]
 
 
+def test_repeated_names_of_targets_name_nothing(tmp_path):
+    y = pd.DataFrame(np.stack([PRICE, -PRICE], axis=1), columns=["p", "p"])
+    model = regressor(run=tmp_path / "run").fit(X, y)
+    found = load(tmp_path / "run").predict(pd.DataFrame(X))
+    assert list(found.columns) == [0, 1]
+    np.testing.assert_array_equal(found.to_numpy(), model.predict(X))
+
+
 def test_a_target_that_is_no_column_is_named():
     for y in (7, 7.5, dt.date(2020, 1, 1), np.int64(7)):
         with pytest.raises(OptionError, match=naming("column", "x", "2000")):

@@ -283,6 +283,27 @@ def test_what_is_nearly_a_table_ends_in_one_line(x, words):
     assert "\n" not in str(caught.value)
 
 
+class Broken:
+    """A query that fails when its rows are asked for."""
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        raise RuntimeError("no such column")
+
+
+@pytest.mark.parametrize("which", ["X", "y", "sample_weight"])
+def test_a_table_that_fails_ends_in_one_line(which):
+    with pytest.raises(DataError, match=naming("could not be computed", "no such column")):
+        regressor().fit(**{"X": X, "y": PRICE, which: Broken()})
+
+
+def test_columns_may_have_the_names_of_methods(plain):
+    methods = ["map_partitions", "to_pandas", "collect", "dtype"]
+    table = FRAME.set_axis(methods, axis=1)
+    for x in (table, arrow(table), dd.from_pandas(table, npartitions=2)):
+        assert bits(regressor().fit(x, PRICE)) == bits(plain)
+        assert bits(regressor().fit(x, "dtype")) == bits(regressor().fit(X[:, :3], X[:, 3]))
+
+
 def test_the_cures_work(plain):
     pl = pytest.importorskip("polars", reason="needs polars")
     lazy = pl.from_arrow(arrow(FRAME)).lazy()
