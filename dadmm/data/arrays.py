@@ -181,6 +181,8 @@ def computing(name: str) -> Iterator[None]:
 
         kind = RunError if isinstance(error, (OSError, KilledWorker)) else DataError
         what = f"{type(error).__name__}: {error}"
+        if "Missing dependency ('fromdelayed" in what:  # Dask loses these tasks: see _mended
+            what += "; it is made of from_delayed(..., verify_meta=False): persist() that frame"
         raise kind(f"{name} could not be computed: {what}") from error
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from dadmm.data.arrays import NUMBERS_AT_ONCE, as_promised
 from dadmm.errors import DataError, InputError
 from dadmm.networks.form import LISTED, Column, Label
+from dadmm.networks.names import Name, alike, plain_name
 from dadmm.numerics.types import Array
 
 # More categories are too rare each to learn from: most likely the column is a name.
@@ -377,8 +378,8 @@ def first_repeat(names: Iterable[Any]) -> Any:
     return None
 
 
-def check_names(columns: Any, where: str) -> tuple[str, ...] | None:
-    """Return the names of columns if they are text; None if they are numbers.
+def check_names(columns: Any, where: str) -> tuple[Name, ...] | None:
+    """Return the names of columns; None if there are no columns.
 
     Raises
     ------
@@ -386,8 +387,6 @@ def check_names(columns: Any, where: str) -> tuple[str, ...] | None:
         If a name appears twice, or only some of the names are text.
     """
     names = list(columns)
-    if len(set(names)) < len(names):
-        raise InputError(f"{where} has the column {first_repeat(names)!r} twice: rename one")
     texts = [isinstance(name, str) for name in names]
     if any(texts) and not all(texts):
         kinds = sorted({type(name).__name__ for name in names})
@@ -395,4 +394,9 @@ def check_names(columns: Any, where: str) -> tuple[str, ...] | None:
             "Feature names are only supported if all input features have string names, but "
             f"{where} has {kinds}: rename its columns with astype(str)"
         )
-    return tuple(names) if names and all(texts) else None
+    if not any(texts):
+        names = list(map(plain_name, names))
+    (compared,) = alike(names)
+    if len(set(compared)) < len(names):
+        raise InputError(f"{where} has the column {first_repeat(compared)!r} twice: rename one")
+    return tuple(names) or None

@@ -23,6 +23,7 @@ from dadmm.data.arrays import as_matrix, check_finite, computing, is_dask, packi
 from dadmm.data.columns import Summary, fill, learn
 from dadmm.errors import InputError, ShapeError
 from dadmm.networks.form import Column, Form, Label
+from dadmm.networks.names import Name, are_positions, by_name, text_of
 from dadmm.numerics.types import Array
 
 
@@ -58,7 +59,7 @@ class Task:
         return np.empty((0,) if self.labels is None else (0, len(self.labels)), self.dtype)
 
     @property
-    def name(self) -> str | None:
+    def name(self) -> Name | None:
         """Return the target's name; None if there are several targets, or none has a name."""
         targets = self.form.targets
         return targets[0] if targets and len(targets) == 1 else None
@@ -69,7 +70,7 @@ class Container(ABC):
 
     Attributes
     ----------
-    names : tuple of str or None
+    names : tuple of names or None
         Column names.
     dims : tuple of str
         The xarray dimensions that are samples.
@@ -77,7 +78,7 @@ class Container(ABC):
         The other xarray dimensions, with their coordinates.
     """
 
-    names: tuple[str, ...] | None = None
+    names: tuple[Name, ...] | None = None
     dims: tuple[str, ...] = ()
     features: Mapping[str, Sequence[Label] | None] = MappingProxyType({})
 
@@ -93,7 +94,7 @@ class Container(ABC):
     def apply(self, task: Task) -> Any:
         """Return the predictions for all rows in the same kind of container."""
 
-    def split(self, names: Sequence[str]) -> tuple[Container, Any]:
+    def split(self, names: Sequence[Name]) -> tuple[Container, Any]:
         """Return the other columns as a container, and the named ones: (rows,) or (rows, names)."""
         raise InputError(
             f"y names the column {names[0]!r}, but x has no named columns: pass y as an array"
@@ -105,16 +106,15 @@ class Container(ABC):
 
     def _order(self, form: Form) -> list[int] | None:
         """Return where each column of training is here; None if the columns need no reordering."""
-        if form.names is None:
-            return None
-        if self.names is None:
-            if form.encodes:
-                names = ", ".join(form.names[:5])
+        if not by_name(form.names, self.names):
+            if form.names and form.encodes and not are_positions(form.names):
+                names = ", ".join(map(text_of, form.names[:5]))
                 raise InputError(
                     "x has no column names, but training encoded a table: pass one that has "
                     f"the columns {names}{', ...' if len(form.names) > 5 else ''}"
                 )
             return None  # arrays are taken by position
+        assert self.names is not None
         order = form.order(self.names, "x")
         return None if order == list(range(len(self.names))) else order
 
@@ -122,7 +122,7 @@ class Container(ABC):
 class Plain(Container):
     """An array of NumPy, dask or zarr, a sparse matrix, or anything that NumPy converts."""
 
-    def __init__(self, x: Any, names: tuple[str, ...] | None = None) -> None:
+    def __init__(self, x: Any, names: tuple[Name, ...] | None = None) -> None:
         self.x, self.names = x, names
 
     def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Hashable, Sequence
 from functools import reduce
+from numbers import Number
 from typing import Any
 
 import dask.array as da
@@ -17,6 +18,7 @@ from dadmm.data.columns import Order, Summary, check_names, encode, kinds, learn
 from dadmm.data.containers import Container, Task, add_up, check_width
 from dadmm.errors import DataError, unknown
 from dadmm.networks.form import Column, Form
+from dadmm.networks.names import Name, alike
 from dadmm.numerics.types import Array
 
 
@@ -39,15 +41,28 @@ class Frame(Container):
         """Refuse columns that cannot be used; return whether any holds categories."""
         if not len(self.frame.columns):
             raise DataError("x has no columns")
-        found = list(zip(self.frame.columns, kinds(self.frame.dtypes), strict=True))
-        other = [name for name, what in found if what == "other"]
-        text = [name for name, what in found if what == "category"]
+        found = kinds(self.frame.dtypes)
+        first = {i: self._first(i) for i, what in enumerate(found) if what == "category"}
+        other = [i for i, what in enumerate(found) if what == "other" or _is_odd(first.get(i))]
+        text = [i for i, what in enumerate(found) if what == "category"]
         if other or (text and categorical == "refuse"):
-            listed = ", ".join(str(name) for name in (other or text)[:10])
-            listed += self._example((other or text)[0])
+            bad = other or text
+            listed = ", ".join(str(self.frame.columns[i]) for i in bad[:10])
+            listed += self._example(self.frame.columns[bad[0]])
             cure = "convert" if other else "encode them with categorical='one_hot',"
+            if not other and isinstance(first[bad[0]], Number):
+                cure = "convert them with astype(float),"
             raise DataError(f"x has columns that are not numeric: {listed}; {cure} or drop them")
         return bool(text)
+
+    def _first(self, i: int) -> Any:
+        """Return the first cell of a column of any objects that is not missing; else None."""
+        import pandas as pd
+
+        cells = self.frame.iloc[:, i]
+        if isinstance(cells.dtype, (pd.StringDtype, pd.CategoricalDtype)):
+            return None
+        return next(iter(cells[cells.notna()]), None)
 
     def _example(self, name: Hashable) -> str:
         """Return a note on the first cell of a column that is not a number."""
@@ -61,7 +76,7 @@ class Frame(Container):
     def _select(self, form: Form, handle_unknown: str) -> tuple[Any, tuple[Any, ...], int]:
         """Return the columns of training, the arguments of `encode` for them, and their width."""
         order = self._order(form)
-        frame = self.frame if order is None else self.frame[list(form.names or ())]
+        frame = self.frame if order is None else self.frame.iloc[:, order]
         type(self)(frame)._check("one_hot" if form.columns else "refuse")
         count = len(frame.columns)
         columns = form.columns or (Column(),) * count
@@ -87,17 +102,19 @@ class Frame(Container):
             raise DataError(f"x is empty: its shape is {frame.shape}")
         return _predict_frame(frame, task, encoding)
 
-    def split(self, names: Sequence[str]) -> tuple[Container, Any]:
-        for name in names:
-            if name not in self.frame.columns:
+    def split(self, names: Sequence[Name]) -> tuple[Container, Any]:
+        known, wanted = alike(self.names or (), names)
+        place = {name: i for i, name in enumerate(known)}
+        for name, text in zip(names, wanted, strict=True):
+            if text not in place:
                 raise unknown("column of x", name, self.frame.columns)
-        y = self.frame[names[0] if len(names) == 1 else list(names)]
-        chosen = set(names)
-        rest = self.frame[[c for c in self.frame.columns if c not in chosen]]
-        return type(self)(rest), self._targets(y)
+        chosen = [place[text] for text in wanted]
+        rest = [i for i in range(len(place)) if i not in set(chosen)]
+        y = self._targets(self.frame.iloc[:, chosen])
+        return type(self)(self.frame.iloc[:, rest]), y
 
     def _targets(self, y: Any) -> Any:
-        return numpy_values(y, "y")
+        return numpy_values(_flat(y), "y")
 
     def check_order(self, order: Order, name: str) -> None:
         """Raise `DataError` if `name` has the same index labels in another order.
@@ -106,6 +123,16 @@ class Frame(Container):
         position.
         """
         Order.of(self.frame).check(order, name)
+
+
+def _flat(frame: Any) -> Any:
+    """Return a frame of one column as a Series, and others as they are."""
+    return frame.iloc[:, 0] if len(frame.columns) == 1 else frame
+
+
+def _is_odd(cell: Any) -> bool:
+    """Whether a cell can be neither a category nor a number."""
+    return cell is not None and not isinstance(cell, (str, bool, np.bool_, Number))
 
 
 def _predict_frame(frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
@@ -143,7 +170,7 @@ class LazyFrame(Frame):
     """A dask data frame; it does not know its number of rows, so one pass counts them."""
 
     def __init__(self, frame: Any) -> None:
-        super().__init__(frame)
+        super().__init__(_mended(frame))
         self._parts: list[Any] = []
         self._orders: tuple[Order, ...] = ()
         self._others: dict[str, Order] = {}
@@ -159,8 +186,11 @@ class LazyFrame(Frame):
             raise DataError("x is empty: it has no partitions")
         return super()._check(categorical)
 
+    def _first(self, i: int) -> Any:
+        return None  # looking for one would compute the frame
+
     def _example(self, name: Hashable) -> str:
-        return ""  # looking for one would compute the frame
+        return ""
 
     def _summary(self) -> Summary:
         self._parts = self.frame.to_delayed()
@@ -186,13 +216,32 @@ class LazyFrame(Frame):
         return frame.map_partitions(_predict_frame, delayed(task, pure=True), encoding, meta=meta)
 
     def _targets(self, y: Any) -> Any:
-        return dask_values(y, "y")[0]
+        return dask_values(y.map_partitions(_flat, meta=_flat(y._meta)), "y")[0]
 
     def check_order(self, order: Order, name: str) -> None:
         if self._orders:
             reduce(operator.add, self._orders).check(order, name)
         else:
             self._others[name] = order  # `matrix` compares it, once it has counted the rows
+
+
+def _mended(frame: Any) -> Any:
+    """Return a dask frame or Series whose tasks have the keys that they are filed under.
+
+    Those of ``from_delayed(..., verify_meta=False)`` do not, and Dask loses them when it fuses the
+    tasks of an array.  Each such key becomes an alias here.
+    """
+    if not any(type(each).__name__ == "FromDelayed" for each in frame.expr.walk()):
+        return frame
+    import dask.dataframe as dd
+
+    optimal = frame.optimize()
+    graph = dict(optimal.dask)
+    astray = {key: task.key for key, task in graph.items() if getattr(task, "key", key) != key}
+    if not astray:
+        return frame
+    keys = optimal.__dask_keys__()
+    return dd.from_graph({**graph, **astray}, frame._meta, optimal.divisions, keys, "mended")
 
 
 def _summarise(part: Any) -> tuple[Summary, Order]:
@@ -211,6 +260,7 @@ def dask_values(values: Any, name: str) -> tuple[Any, Order]:
     The array is made of the partitions that were counted: Dask may join the partitions of a frame
     of fewer columns.
     """
+    values = _mended(values)
     parts = values.to_delayed()
     orders = _count_rows(parts, name)
     meta = numpy_values(values._meta, name)

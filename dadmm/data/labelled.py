@@ -15,6 +15,7 @@ from dadmm.data.columns import check_names
 from dadmm.data.containers import Container, Plain, Task
 from dadmm.errors import DataError, ShapeError, unknown
 from dadmm.networks.form import Column, Form, Label
+from dadmm.networks.names import Name, by_name, text_of
 
 
 class Labelled(Container):
@@ -39,7 +40,8 @@ class Labelled(Container):
 
     def _reordered(self, form: Form) -> Labelled:
         """Return these rows with their features in the order of training, by coordinates."""
-        if not form.features:
+        columns = isinstance(self.x, xr.Dataset) and not self.features
+        if not form.features or (columns and by_name(form.names, self.names)):
             return self
         x, wanted = self.x, list(form.features)
         if set(self.features) != set(wanted):
@@ -78,10 +80,9 @@ class Labelled(Container):
             raise DataError("x is empty: the data set has no variables")
         if isinstance(self.x, xr.DataArray):
             rest = [dim for dim in self.x.dims if dim not in self.dims]
-            labels = self.x[rest[0]].values.tolist() if len(rest) == 1 else []
-            texts = labels and rest[0] in self.x.coords and isinstance(labels[0], str)
-            if texts:
-                names = labels
+            index = self.x.indexes.get(rest[0]) if len(rest) == 1 else None
+            if index is not None and index.is_unique:
+                names = index.tolist()
             elif rest or self.x.name is None:
                 names = []
         return Plain(_side_by_side(parts), check_names(names, "x"))
@@ -116,9 +117,12 @@ class Labelled(Container):
             dims, shape = (*dims, "output"), (*shape, len(task.labels))
         out = xr.DataArray(found.reshape(shape), coords=coords, dims=dims)
         out.name = task.name  # xarray takes that of a dask array where there is none
-        return out if task.labels is None else out.assign_coords(output=list(task.labels))
+        if task.labels is None:
+            return out
+        levels = any(isinstance(label, tuple) for label in task.labels)
+        return out.assign_coords(output=list(map(text_of, task.labels) if levels else task.labels))
 
-    def split(self, names: Sequence[str]) -> tuple[Container, Any]:
+    def split(self, names: Sequence[Name]) -> tuple[Container, Any]:
         if not isinstance(self.x, xr.Dataset):
             return super().split(names)
         for name in names:

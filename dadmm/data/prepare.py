@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import zarr
 
@@ -14,12 +16,14 @@ from dadmm.data.arrays import computing
 from dadmm.data.columns import Order
 from dadmm.data.containers import Container, Plain
 from dadmm.data.files import are_paths
+from dadmm.data.foreign import Foreign, as_pandas
 from dadmm.data.frames import Frame, LazyFrame, dask_values, numpy_values
 from dadmm.data.labelled import Labelled, loaded_lazily, shared_dims
 from dadmm.data.open import open_path
 from dadmm.data.table import Table, table_at
 from dadmm.errors import InputError
 from dadmm.networks.form import Column, Form
+from dadmm.networks.names import Name, alike, are_positions, is_text, plain_name, text_of
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,12 @@ def contain(
     x = opened(x, form, classes)
     if isinstance(x, (xr.DataArray, xr.Dataset)):
         return Labelled(x, dims)
-    if hasattr(x, "columns") and hasattr(x, "map_partitions"):
+    if (table := as_pandas(x, "x")) is not x:
+        return Foreign(table) if hasattr(table, "columns") else Plain(table)
+    kind = type(x)  # a column of pandas is an attribute as well, whatever its name
+    if hasattr(kind, "columns") and hasattr(kind, "map_partitions"):
         return LazyFrame(x)
-    if hasattr(x, "columns") and hasattr(x, "iloc"):
+    if hasattr(kind, "columns") and hasattr(kind, "iloc"):
         return Frame(x)
     return Plain(x)
 
@@ -97,12 +104,12 @@ def _dtypes(form: Form, classes: Any) -> dict[str, str]:
     columns = form.columns or (Column(),) * len(form.names or ())
     for name, column in zip(form.names or (), columns, strict=False):
         cell = 0.0 if column.categories is None else column.categories[0]
-        found[str(name)] = kinds[type(cell)]
+        found[text_of(name)] = kinds[type(cell)]
     for name in form.targets or ():
         if classes is None:
-            found[str(name)] = "float64"
+            found[text_of(name)] = "float64"
         elif classes.dtype.kind in "UOT":
-            found[str(name)] = "str"
+            found[text_of(name)] = "str"
     return found
 
 
@@ -146,30 +153,60 @@ def prepare_training(
 
 
 def take_targets(
-    container: Container, y: Any, known: tuple[str, ...] | None = None
-) -> tuple[Container, Any, tuple[str, ...] | None]:
+    container: Container, y: Any, known: tuple[Name, ...] | None = None
+) -> tuple[Container, Any, tuple[Name, ...] | None]:
     """Return the inputs without the targets, the targets, and their names.
 
     Targets whose names are `known` from training come in its order.
     """
-    if isinstance(y, str) or _are_names(y, container.names or ()):
-        chosen = _ordered([y] if isinstance(y, str) else y, known)
+    named = _named(container, y)
+    if named is not None:
+        chosen = [named[i] for i in _order(named, known)]
         return *container.split(chosen), tuple(chosen)
-    if known and getattr(y, "ndim", 1) == 2 and hasattr(y, "columns") and _names(y):
-        y = y[_ordered(list(y.columns), known)]
-    values, names = rows_of(container, y), _names(y)
+    table = as_pandas(y, "y")
+    names = _names(table)
+    values = rows_of(container, y) if table is y else numpy_values(table, "y")
     # An array of several targets has only one name.
-    width = values.shape[1] if names and values.ndim == 2 else 1
-    return container, values, names if names and len(names) == width else None
+    if names is None or len(names) != (values.shape[1] if values.ndim == 2 else 1):
+        return container, values, None
+    order = _order(names, known)
+    if order != list(range(len(names))):
+        values, names = values[:, order], tuple(names[i] for i in order)
+    return container, values, names
 
 
-def _ordered(names: list[str], known: tuple[str, ...] | None) -> list[str]:
-    return list(known) if known and sorted(known) == sorted(names) else names
+def _order(names: Sequence[Name], known: Sequence[Name] | None) -> list[int]:
+    """Return where each of the targets of training is; their own order if they are others."""
+    here, wanted = alike(names, known or ())
+    same = set(wanted) == set(here)
+    return [here.index(text) for text in wanted] if same else list(range(len(here)))
 
 
-def _are_names(y: Any, known: Sequence[str]) -> bool:
-    named = isinstance(y, list) and len(y) > 0
-    return named and all(isinstance(name, str) for name in y) and set(y) <= set(known)
+def _named(container: Container, y: Any) -> list[Name] | None:
+    """Return the names of columns that `y` gives; None if it holds the targets themselves."""
+    names = container.names or ()
+    if isinstance(y, str):
+        return [y]
+    if isinstance(y, list):
+        given = list(map(plain_name, y)) if 0 < len(y) <= len(names) else []
+        known, texts = alike(names, given)
+        found = given and len(set(texts)) == len(texts) and set(texts) <= set(known)
+        return given if found and (is_text(given) or not _are_rows(given, container)) else None
+    label = isinstance(y, np.generic) or (isinstance(y, Hashable) and not hasattr(y, "__array__"))
+    if y is None or not label:
+        return None
+    name = plain_name(y)
+    known, (text,) = alike(names, [name])
+    numbers = isinstance(name, (int, float, date)) and bool(names)
+    return [name] if text in known or numbers else None
+
+
+def _are_rows(values: list[Any], container: Container) -> bool:
+    """Whether numbers that are also names of columns may be targets, one for each row."""
+    if not isinstance(container, Frame):
+        return True
+    with computing("x"):
+        return len(container.frame) == len(values)
 
 
 def rows_of(container: Container, y: Any, name: str = "y") -> Any:
@@ -180,22 +217,26 @@ def rows_of(container: Container, y: Any, name: str = "y") -> Any:
         if isinstance(container, Labelled):
             return container.align(y, name)
         return loaded_lazily(y).data
-    if hasattr(y, "map_partitions") and hasattr(y, "npartitions"):
+    if (table := as_pandas(y, name)) is not y:
+        return numpy_values(table, name)  # it had no index: rows match by position
+    if hasattr(type(y), "map_partitions") and hasattr(type(y), "npartitions"):
         with computing(name):
             array, order = dask_values(y, name)
         if isinstance(container, Frame):
             container.check_order(order, name)
         return array
-    if hasattr(y, "iloc") and hasattr(y, "index"):
+    if hasattr(type(y), "iloc"):
         if isinstance(container, Frame):
             container.check_order(Order.of(y), name)
         return numpy_values(y, name)
     return y
 
 
-def _names(y: Any) -> tuple[str, ...] | None:
+def _names(y: Any) -> tuple[Name, ...] | None:
     """Return the names of the targets if each has one, else None."""
     if not isinstance(y, xr.DataArray) and not hasattr(y, "index"):
         return None  # the names of dask and zarr arrays mean nothing
-    names: list[Any] = list(y.columns) if hasattr(y, "columns") else [getattr(y, "name", None)]
-    return tuple(names) if names and all(isinstance(name, str) for name in names) else None
+    labels: list[Any] = list(y.columns) if hasattr(y, "columns") else [getattr(y, "name", None)]
+    names = tuple(map(plain_name, labels))
+    distinct = len(set(names)) == len(names)
+    return None if None in labels or not distinct or are_positions(names) else names

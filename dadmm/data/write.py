@@ -110,7 +110,7 @@ def _write_table(predicted: Any, path: Path) -> None:
         values = plain(np.asarray(predicted))
         predicted = pd.DataFrame(values.reshape(len(values), -1))
     if hasattr(predicted, "to_frame"):
-        name = "prediction" if predicted.name is None else predicted.name
+        name = "prediction" if predicted.name is None else str(predicted.name)
         predicted = predicted.to_frame(name=name)
     predicted = predicted.rename(columns=str)
     index = any(n is not None for n in getattr(predicted, "_meta", predicted).index.names)

@@ -31,6 +31,7 @@ from dadmm.estimators.callbacks import CallbackSupportMixin, FitTasks
 from dadmm.estimators.problem import Posed, Trainable, pose
 from dadmm.estimators.start import begin, place
 from dadmm.networks.form import Form
+from dadmm.networks.names import is_text
 from dadmm.networks.network import Network
 from dadmm.numerics import algebra
 from dadmm.numerics.losses import get_loss
@@ -329,7 +330,7 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
             "n_layers_": len(widths),
             "_one_column": target.flat,
         }
-        if form.names is not None:
+        if is_text(form.names):
             found["feature_names_in_"] = np.array(form.names, object)
         return found if target.classes is None else found | {"classes_": target.classes}
 

@@ -15,6 +15,7 @@ from dadmm.estimators.classifier import ADMMClassifier
 from dadmm.estimators.codes import Codes, as_numpy, given_dictionary
 from dadmm.networks.blocks import Dense, NMFBlock, Residual
 from dadmm.networks.chain import Chain
+from dadmm.networks.names import text_of
 from dadmm.networks.network import Network
 from dadmm.networks.target import Target
 from dadmm.numerics.matching import AttributeScores, match
@@ -224,8 +225,8 @@ class DeepFacto(Codes, ADMMClassifier, _ByPosition):
         check_type("columns", columns, int)
         codes = as_numpy(self.transform(X)).reshape(-1, self._n_features_out)
         x = as_numpy(self.matrix(X))
-        names = self._form.names
-        named = names is not None and len(names) == x.shape[1]  # one-hot columns have none
+        names = list(map(text_of, self._form.names or ()))
+        named = len(names) == x.shape[1]  # one-hot columns have none
         return factors(x, codes, image_shape, columns, names if named else None)
 
 

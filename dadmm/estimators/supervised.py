@@ -90,12 +90,14 @@ class Supervised(Trained):
         Parameters
         ----------
         X : (samples, features) array-like or table
-            In memory: NumPy or what converts to it, pandas, xarray, SciPy's sparse matrices.  Lazy,
-            never loaded whole: dask arrays and data frames, zarr, lazy xarray.  The rows of dask
-            data frames, and of dask arrays of unknown chunk sizes, are counted first, which
-            computes each of `X` and `y` once more.  Rows match by position; indices with the same
-            labels in different orders are an error.
-        y : (samples,) or (samples, targets) array-like, or str or list of str
+            In memory: NumPy or what converts to it, pandas, xarray, SciPy's sparse matrices, dicts
+            of columns, arrays of records, and tables of any library that speaks Arrow, such as
+            polars and pyarrow.  Lazy, never loaded whole: dask arrays and data frames, zarr, lazy
+            xarray.  Columns with names are taken by name.  The rows of dask data frames, and of
+            dask arrays of unknown chunk sizes, are counted first, which computes each of `X` and
+            `y` once more.  Rows match by position; indices with the same labels in different
+            orders are an error.
+        y : (samples,) or (samples, targets) array-like, or name or list of names
             As `X`; or names of the columns or variables of `X` that are targets, not inputs.
             A classifier reads several columns of 0 and 1 as labels that hold or not.
         sample_weight : (samples,) array-like or None
@@ -195,7 +197,7 @@ class Supervised(Trained):
             predicted, y = compute(predicted, arrays.unwrap(y))
         predicted = np.asarray(predicted)
         y = self._truth(y, predicted.size // self._columns)  # samples may have many dimensions
-        weights = rows_of(container, sample_weight)
+        weights = rows_of(container, sample_weight, "sample_weight")
         if weights is not None:
             weights = np.asarray(targets.as_weights(weights, y))[:, 0]
         return predicted.reshape(y.shape), y, weights

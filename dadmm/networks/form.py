@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dadmm.errors import InputError, ShapeError
+from dadmm.networks.names import Name, alike, from_json, is_text, to_json
 from dadmm.numerics.types import Array
 
 LISTED = 5  # names in an error about names that do not match, as in scikit-learn
@@ -21,11 +22,11 @@ class Form:
 
     Parameters
     ----------
-    names : tuple of str or None
-        The columns' names, in order.
+    names : tuple of names or None
+        The columns' names, in order: text, numbers, dates, or tuples of these.
     columns : tuple of Column
         How each is encoded; empty if all are numbers and none may be missing.
-    targets : tuple of str or None
+    targets : tuple of names or None
         The names of the targets.
     dims : tuple of str
         The dimensions of xarray that hold samples.
@@ -35,9 +36,9 @@ class Form:
         How its files were read: options of `dadmm.Table`.
     """
 
-    names: tuple[str, ...] | None = None
+    names: tuple[Name, ...] | None = None
     columns: tuple[Column, ...] = ()
-    targets: tuple[str, ...] | None = None
+    targets: tuple[Name, ...] | None = None
     dims: tuple[str, ...] = ()
     features: Mapping[str, Sequence[Label] | None] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class Form:
         named = self.names is None or bool(self.columns) or len(self.names) == features
         return named and (not self.columns or sum(c.width for c in self.columns) == features)
 
-    def order(self, names: Sequence[str], where: str) -> list[int]:
+    def order(self, names: Sequence[Name], where: str) -> list[int]:
         """Return the place in `names` of each column of training.
 
         Raises
@@ -67,11 +68,14 @@ class Form:
             If columns are missing, or there are others than these and the targets.
         """
         assert self.names is not None
-        wanted, found = set(self.names), set(names) - set(self.targets or ())
+        if tuple(names) == self.names:
+            return list(range(len(names)))
+        wanted, found, targets = alike(self.names, names, self.targets or ())
+        place = {name: i for i, name in enumerate(found)}
         text = ""
         for words, listed in (
-            ("unseen at fit time", sorted(found - wanted)),
-            ("seen at fit time, yet now missing", sorted(wanted - set(names))),
+            ("unseen at fit time", sorted(place.keys() - {*wanted, *targets})),
+            ("seen at fit time, yet now missing", sorted(set(wanted) - place.keys())),
         ):
             if listed:
                 more = ", ..." if len(listed) > LISTED else ""
@@ -81,18 +85,17 @@ class Form:
                 f"The feature names should match those that were passed during fit.{text} "
                 f"Add or drop columns of {where}"
             )
-        place = {name: i for i, name in enumerate(names)}
-        return [place[name] for name in self.names]
+        return [place[name] for name in wanted]
 
     def to_json(self) -> dict[str, Any]:
         """Return the form as JSON values."""
         return {
-            "names": None if self.names is None else list(self.names),
+            "names": None if self.names is None else list(map(to_json, self.names)),
             "columns": [
                 {"categories": c.categories and list(c.categories), "fill": c.fill}
                 for c in self.columns
             ],
-            "targets": None if self.targets is None else list(self.targets),
+            "targets": None if self.targets is None else list(map(to_json, self.targets)),
             "dims": list(self.dims),
             # Pairs keep their order: the store sorts JSON by key.
             "features": [[dim, labels] for dim, labels in self.features.items()],
@@ -109,10 +112,14 @@ class Form:
             For values that no fit stores.
         """
         try:
-            names, targets = _texts(table["names"]), _texts(table["targets"])
+            names, targets = _names(table["names"]), _names(table["targets"])
             columns = tuple(_column(c) for c in _sequence(table["columns"]))
-            dims = _texts(table["dims"])
-            if dims is None or (names and columns and len(names) != len(columns)):
+            dims = _names(table["dims"])
+            if (
+                dims is None
+                or not is_text(dims)
+                or (names and columns and len(names) != len(columns))
+            ):
                 raise ValueError("its columns do not fit its names")
             features = dict(_feature(pair) for pair in _sequence(table["features"]))
             reading = table.get("reading", {})  # older runs have none
@@ -129,14 +136,13 @@ def _sequence(value: Any) -> list[Any]:
     return value
 
 
-def _texts(value: Any) -> tuple[str, ...] | None:
+def _names(value: Any) -> tuple[Name, ...] | None:
     if value is None:
         return None
-    if not all(isinstance(text, str) for text in _sequence(value)):
-        raise ValueError("a name is not text")
-    if len(set(value)) != len(value):
+    names = tuple(map(from_json, _sequence(value)))
+    if len(set(names)) != len(names):
         raise ValueError("a name appears twice")
-    return tuple(value)
+    return names
 
 
 def _feature(pair: Any) -> tuple[str, list[Label] | None]:

@@ -76,6 +76,7 @@ CONTAINERS = {
     "dask frame without divisions": lambda: dd.from_pandas(FRAME, npartitions=4).clear_divisions(),
     "csr": lambda: scipy.sparse.csr_array(X),
     "coo matrix": lambda: scipy.sparse.coo_matrix(X),
+    "dok matrix": lambda: scipy.sparse.dok_matrix(X),
     "sparse": lambda: sparse.COO.from_numpy(X),
     "scipy blocks": lambda: blocks_of(scipy.sparse.csr_array),
     "sparse blocks": lambda: blocks_of(sparse.COO.from_numpy),

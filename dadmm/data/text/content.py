@@ -120,7 +120,8 @@ class Content:
             )
         except UnicodeDecodeError as error:
             raise no_text(self.where, None) from error
-        return _picked(found, columns)
+        # What follows is slow on thousands of columns, unless they are few arrays.
+        return _picked(found.copy() if width > WIDE else found, columns)
 
     def _unquoted_missing(self, columns: Sequence[int], words: Sequence[str]) -> Any:
         """Return text in which words without quotes are missing values, as R writes them."""

@@ -156,7 +156,7 @@ def _said(
 ) -> dict[Any, str]:
     """Return the dtypes that the user or training say."""
     names = {str(name): name for name in dialect.names}
-    dtypes = {name: dtype for name, dtype in (known or {}).items() if name in dialect.names}
+    dtypes = {names[name]: dtype for name, dtype in (known or {}).items() if name in names}
     for name, dtype in (table.dtype or {}).items():
         if name not in names:
             if known is not None:
