@@ -12,7 +12,7 @@ from fsspec.core import url_to_fs
 
 from dadmm.data.files import File, as_path, table_files, table_kind
 from dadmm.data.parquet import open_parquet
-from dadmm.data.stores import open_zarr, read_npy
+from dadmm.data.stores import is_netcdf, open_netcdf, open_zarr, read_npy
 from dadmm.data.table import Table
 from dadmm.data.text.open import open_csv
 from dadmm.errors import InputError, unknown
@@ -40,8 +40,8 @@ def open_path(
     ----------
     path : str, path, list of them, or Table
         ``.npy``, or ``.csv``, ``.tsv`` and ``.parquet``, which may be globs, folders or lists of
-        files, which keep their order; text may be compressed; anything else is zarr.  A `Table`
-        says how CSV is written where the file does not.
+        files, which keep their order; text may be compressed; ``.nc``, which may be a glob;
+        anything else is zarr.  A `Table` says how CSV is written where the file does not.
     name : str
         The name in errors.
     index : str or None
@@ -72,6 +72,8 @@ def open_path(
         return _open_tables([path], name, table, known)
     where = f"{name}: {path}"
     with _opening(where):
+        if is_netcdf(path):
+            return open_netcdf(path, where)
         filesystem, inside = url_to_fs(path)
         if "://" not in path and not os.path.exists(path):
             raise InputError(f"{where} does not exist")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
+from glob import glob
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,20 +13,21 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-from dask.utils import format_bytes
+from dask.utils import format_bytes, natural_sort_key
 
 from dadmm.data.arrays import group_refused, packing, unwrap
+from dadmm.data.table import options_help
 from dadmm.errors import InputError
 from dadmm.numerics.types import Array
 from dadmm.store.sources import refuse_pickle
 
 # A graph of Dask's cannot have more.
 MOST_CHUNKS = 10**6
+NETCDF = (".nc", ".nc4", ".cdf", ".netcdf")
 # What helps with other files that people have.
 CURES = {
     ".npz": "save the array of interest with numpy.save",
-    ".nc": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
-    ".nc4": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
+    ".grib": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
     ".h5": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
     ".hdf5": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
     ".xlsx": "save it as CSV, or write pandas.read_excel(...).to_parquet(...)",
@@ -33,8 +36,8 @@ CURES = {
     ".arrow": "write pandas.read_feather(...).to_parquet(...)",
     ".json": "write pandas.read_json(...).to_parquet(...)",
     ".jsonl": "write pandas.read_json(..., lines=True).to_parquet(...)",
-    ".txt": "name it .csv if commas or semicolons separate its cells, .tsv if tabs do",
-    ".dat": "name it .csv if commas or semicolons separate its cells, .tsv if tabs do",
+    ".txt": options_help("if it is a table, use its delimiter, such as delimiter=';'"),
+    ".dat": options_help("if it is a table, use its delimiter, such as delimiter=';'"),
     ".pkl": "it can run code when it is read; write it as .npy or .parquet where you trust it",
 }
 
@@ -55,6 +58,41 @@ def read_npy(filesystem: Any, path: str, where: str) -> Array:
         raise
     except Exception as error:  # a damaged header can raise nearly anything
         raise InputError(f"{where} is not a plain .npy array: {error}") from error
+
+
+def is_netcdf(path: str) -> bool:
+    """Whether a path or glob names netCDF files."""
+    return path.lower().endswith(NETCDF)
+
+
+def open_netcdf(path: str, where: str) -> xr.Dataset:
+    """Return the data set in a netCDF file, or in the files of a glob, lazily.
+
+    Raises
+    ------
+    InputError
+        If there is none, or nothing that reads it is installed.
+    """
+    if "://" in path:
+        raise InputError(f"{where}: netCDF is read from local files: copy it, or store it as zarr")
+    path = os.path.abspath(path)
+    files = [path] if os.path.exists(path) else sorted(glob(path), key=natural_sort_key)
+    if not files:
+        raise InputError(f"{where} does not exist")
+    try:
+        if len(files) == 1:
+            found = xr.open_dataset(files[0], chunks={})
+        else:
+            found = xr.open_mfdataset(files, chunks={}, combine="by_coords", join="exact")
+    except ValueError as error:
+        if "engine" not in str(error) and "backends" not in str(error):
+            raise
+        raise InputError(
+            f"{where} is not netCDF, or of a version that needs pip install 'dadmm[netcdf]'"
+        ) from error
+    if not found.data_vars:
+        raise InputError(f"{where} has no variables")
+    return found[sorted(map(str, found.data_vars))]
 
 
 def open_zarr(path: str, where: str) -> Any:

@@ -476,9 +476,9 @@ def test_the_home_folder_and_lists_of_paths(monkeypatch):
     [
         ("x.npz", ["x.npz", "numpy.save"]),
         ("x.XLSX", ["x.XLSX", "to_parquet"]),
-        ("x.nc", ["x.nc", "xarray.open_dataset", "to_zarr"]),
+        ("x.nc", ["x.nc", "netCDF", "dadmm[netcdf]"]),
         ("x.feather", ["x.feather", "pandas.read_feather"]),
-        ("x.txt", ["x.txt", ".csv", ".tsv"]),
+        ("x.txt", ["x.txt", "delimiter"]),
         ("x.csv.gz", ["x.csv.gz", "opened"]),
         ("x.csv.lz4", ["x.csv.lz4", ".csv"]),
     ],
