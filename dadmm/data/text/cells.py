@@ -25,6 +25,7 @@ _GROUPS = re.compile(r"[+-]?\d{1,3}(?:([,. '\u2019\u00a0\u202f])\d{3})(?:\1\d{3}
 _PERCENT = re.compile(r"[+-]?\d+(?:[.,]\d+)?\s*%")
 _UNIT = re.compile(r"(?:([$€£¥])\s*)?[+-]?\d+(?:[.,]\d+)*\s*([A-Za-z°µ$€£¥/²³]{1,8})?")
 _PADDED = re.compile(r"[+-]?0\d+")
+_WHOLE = re.compile(r"[+-]?\d+")
 # So many different cells that are no numbers may mark missing values.
 FEW = 5
 
@@ -37,6 +38,37 @@ def is_number(cell: str) -> bool:
 def as_type(name: object, dtype: str) -> str:
     """Return how to say the type of a column."""
     return f"dtype={{{str(name)!r}: {dtype!r}}}"
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The different cells of a column of text that are not missing.
+
+    Parameters
+    ----------
+    cells : list of str
+    counts, rows : list of int
+        How often each comes, and its first row.
+    gaps : bool
+        Whether some are missing.
+    """
+
+    cells: list[str]
+    counts: list[int]
+    rows: list[int]
+    gaps: bool
+
+    @classmethod
+    def of(cls, values: Any) -> Distinct:
+        """Return those of a Series."""
+        import pandas as pd
+
+        codes, cells = pd.factorize(values)  # -1 is missing
+        there = np.flatnonzero(codes >= 0)
+        counts = np.bincount(codes[there], minlength=len(cells))
+        rows = np.empty(len(cells), int)
+        rows[codes[there[::-1]]] = there[::-1]
+        return cls(cells.tolist(), counts.tolist(), rows.tolist(), len(there) < len(codes))
 
 
 @dataclass
@@ -64,17 +96,12 @@ class Words:
     dressed: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, values: Any) -> Words:
-        """Look at a Series of text without missing values, whose index is the row."""
-        import pandas as pd
-
-        found = cls(len(values))
-        codes, distinct = pd.factorize(values)
-        counts = np.bincount(codes, minlength=len(distinct))
-        first = values.index[np.unique(codes, return_index=True)[1]]
-        for cell, count, row in zip(distinct, counts.tolist(), first.tolist(), strict=True):
-            found._add(cell, count, row)
-        return found
+    def of(cls, found: Distinct) -> Words:
+        """Look at the cells of a column."""
+        words = cls(sum(found.counts))
+        for cell, count, row in zip(found.cells, found.counts, found.rows, strict=True):
+            words._add(cell, count, row)
+        return words
 
     @classmethod
     def of_numbers(cls, count: int) -> Words:
@@ -186,10 +213,10 @@ def numbers(
     """
     import pandas as pd
 
-    codes, distinct = pd.factorize(values)  # -1 is missing
+    codes, distinct = pd.factorize(values)
     known = set(words)
     out, good = np.full(len(distinct) + 1, np.nan), np.ones(len(distinct) + 1, bool)
-    for i, cell in enumerate(map(str.strip, distinct)):
+    for i, cell in enumerate(distinct):
         if cell in known:
             continue
         found = as_number(cell, decimal, thousands, percent)
@@ -219,9 +246,7 @@ def as_number(cell: str, decimal: str, thousands: str | None, percent: bool) -> 
     return float(cell) / 100 if hundredths else float(cell)
 
 
-def whole(values: Any) -> list[int] | None:
+def whole(texts: Iterable[str]) -> list[int] | None:
     """Return text as whole numbers, if all of it is that, else None."""
-    texts = [cell.strip() for cell in values]
-    if not all(re.fullmatch(r"[+-]?\d+", text) for text in texts):
-        return None
-    return [int(text) for text in texts]
+    found = list(texts)
+    return list(map(int, found)) if all(map(_WHOLE.fullmatch, found)) else None

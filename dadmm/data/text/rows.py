@@ -10,7 +10,7 @@ import numpy as np
 
 from dadmm.data.table import options_help
 from dadmm.data.text import cells
-from dadmm.data.text.cells import Words
+from dadmm.data.text.cells import Distinct, Words
 from dadmm.data.text.content import Content
 from dadmm.errors import InputError
 
@@ -38,10 +38,13 @@ def rows(content: Content, first: int, dtypes: Mapping[int, str]) -> Any:
         empty = {i: pd.Series([], dtype=types.get(want, want)) for i, want in dtypes.items()}
         return pd.DataFrame(empty).set_axis(names, axis=1)
     texts = [i for i, want in dtypes.items() if want in ("str", "percent", "Int64", "UInt64")]
-    numbers = [i for i in dtypes if i not in set(texts)]
+    others = set(texts)
+    numbers = [i for i in dtypes if i not in others]
     found, written = content.columns(numbers, texts)
     parts = [_cast(content, found, [dtypes[i] for i in numbers], first)] if numbers else []
-    if texts:
+    if all(dtypes[i] == "str" for i in texts):
+        parts += [written] if texts else []
+    else:
         columns = [
             _from_text(content, written.iloc[:, k], dtypes[i], i, first)
             for k, i in enumerate(texts)
@@ -50,7 +53,7 @@ def rows(content: Content, first: int, dtypes: Mapping[int, str]) -> Any:
     whole = parts[0] if len(parts) == 1 else pd.concat(parts, axis=1)
     if [*numbers, *texts] != list(dtypes):
         whole = whole[list(dtypes)]
-    whole.columns = names
+    whole = whole.set_axis(names, axis=1)  # what was read is kept, and stays as it is
     whole.index = pd.RangeIndex(first, first + len(whole))
     return whole
 
@@ -146,7 +149,7 @@ def _refused(
         what = "true or false"
     else:
         what = "a whole number" if "int" in dtype.lower() else "a number"
-    complaint = Words.of(values[wrong].dropna()).complaint(name, content.table.decimal or ".")
+    complaint = Words.of(Distinct.of(values[wrong])).complaint(name, content.table.decimal or ".")
     cure = complaint.partition(": ")[2] if complaint else "correct it, or drop the row"
     return InputError(
         f"{where} holds {cell!r}, not {what} as the rest of the column does, or did in training: "

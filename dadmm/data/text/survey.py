@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from dadmm.data.table import options_help
 from dadmm.data.text import cells
-from dadmm.data.text.cells import Words
+from dadmm.data.text.cells import Distinct, Words
 from dadmm.data.text.content import Content
 from dadmm.data.text.records import LONG, digits
 from dadmm.errors import InputError
@@ -140,10 +139,10 @@ def survey(content: Content, columns: Sequence[int]) -> Survey:
     if again:
         _, texts = content.columns((), again)
         for k, i in enumerate(again):
-            values = texts.iloc[:, k]
-            seen[i] = _of_text(values, content, padded[i], seen.get(i))
+            distinct = Distinct.of(texts.iloc[:, k])
+            seen[i] = _of_text(distinct, content, padded[i], seen.get(i))
             if seen[i].kind == "str":
-                found[i] = Words.of(values.dropna())
+                found[i] = Words.of(distinct)
     return Survey(records, seen, found)
 
 
@@ -154,31 +153,29 @@ def _of_numbers(kind: str, rows: int, gone: int, long: bool) -> Seen:
     return Seen(KINDS[kind], gone > 0, long, 0 if kind == "b" else rows - gone)
 
 
-def _of_text(values: Any, content: Content, padded: bool, numeric: Seen | None) -> Seen:
+def _of_text(found: Distinct, content: Content, padded: bool, numeric: Seen | None) -> Seen:
     """Return what a column is that pandas took for text, or whose digits are more than a number."""
-    known = values[~values.isin(content.words)].dropna()
-    gaps = len(known) < len(values)
-    text = Seen("str", bool(values.isna().any()))
-    if not len(known):
+    words, table = set(content.words), content.table
+    known = [cell for cell in found.cells if cell not in words]
+    gaps = found.gaps or len(known) < len(found.cells)
+    pairs = zip(found.cells, found.counts, strict=True)
+    count = sum(number for cell, number in pairs if cell not in words)
+    text = Seen("str", found.gaps)
+    if not known:
         return Seen("missing", True)  # all cells are words for missing values
     if padded:
         return text
-    if set(known.unique()) <= cells.TRUTH.keys():
+    if cells.TRUTH.keys() >= set(known):
         return Seen("bool", gaps)
-    if _is_long(known) and (whole := cells.whole(known)) is not None:
+    long = any(len(cell) >= LONG for cell in known)
+    if long and (whole := cells.whole(known)) is not None:
         least, most = min(whole), max(whole)
         if least >= -(2**63) and most < 2**63:
-            return Seen("int64", gaps, True, len(known))
-        unsigned = least >= 0 and most < 2**64
-        return Seen("uint64", gaps, True, len(known)) if unsigned else text
+            return Seen("int64", gaps, True, count)
+        return Seen("uint64", gaps, True, count) if least >= 0 and most < 2**64 else text
     if numeric is not None:
         return numeric
-    table = content.table
-    _, wrong = cells.numbers(values, content.words, table.decimal or ".", table.thousands, False)
-    return text if wrong.any() else Seen("float64", gaps, numbers=len(known))
-
-
-def _is_long(known: Any) -> bool:
-    """Whether the first cell is a whole number, and one has more digits than float64 holds."""
-    first = re.fullmatch(r"\s*[+-]?\d+\s*", known.iloc[0])
-    return first is not None and bool(known.str.len().max() >= LONG)
+    marks = table.decimal or ".", table.thousands, False
+    if any(cells.as_number(cell, *marks) is None for cell in known):
+        return text
+    return Seen("float64", gaps, numbers=count)
