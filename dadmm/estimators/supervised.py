@@ -12,7 +12,7 @@ from dask.base import compute
 from sklearn.utils.validation import check_is_fitted
 
 from dadmm.data import arrays, targets
-from dadmm.data.prepare import rows_of, take_targets
+from dadmm.data.prepare import take_targets, weights_of
 from dadmm.engine import loop
 from dadmm.errors import DadmmError, OptionError
 from dadmm.estimators.base import Trained
@@ -197,7 +197,7 @@ class Supervised(Trained):
             predicted, y = compute(predicted, arrays.unwrap(y))
         predicted = np.asarray(predicted)
         y = self._truth(y, predicted.size // self._columns)  # samples may have many dimensions
-        weights = rows_of(container, sample_weight, "sample_weight")
+        weights = weights_of(container, sample_weight)
         if weights is not None:
             weights = np.asarray(targets.as_weights(weights, y))[:, 0]
         return predicted.reshape(y.shape), y, weights
