@@ -239,8 +239,8 @@ def _found_elsewhere(footers: Sequence[Footer], meta: Any) -> dict[str, Any]:
         kind: Any = pd.concat(known).dtype if known else meta[name].dtype
         if isinstance(kind, pd.CategoricalDtype):  # an empty one forgets that it is of text
             kind = pd.CategoricalDtype(pd.Index([], dtype=str))
-        # As pandas holds whole numbers and booleans among missing ones.
-        plain = {"i": float, "u": float, "b": object}.get(getattr(kind, "kind", ""), kind)
+        # What holds whole numbers and truth values among missing ones.
+        plain = {"i": float, "u": float, "b": "boolean"}.get(getattr(kind, "kind", ""), kind)
         found[name] = kind if hasattr(kind, "na_value") else plain
     return found
 

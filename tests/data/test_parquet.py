@@ -223,8 +223,9 @@ def test_whole_numbers_with_gaps_in_one_file_become_floats(large):
         pd.Categorical(["hut", "house", "hut"]),
         pd.array([1, 2, 3], dtype="Int64"),
         pd.date_range("2020", periods=3),
+        [True, False, True],
     ],
-    ids=["floats", "integers", "texts", "categories", "nullable", "dates"],
+    ids=["floats", "integers", "texts", "categories", "nullable", "dates", "booleans"],
 )
 def test_a_file_without_any_value_of_a_column_has_the_type_of_the_others(values, first, large):
     files = f"part-{first}.parquet", f"part-{1 - first}.parquet"
@@ -232,12 +233,27 @@ def test_a_file_without_any_value_of_a_column_has_the_type_of_the_others(values,
     pd.DataFrame({"a": [None] * 4, "b": 1.0}).to_parquet(files[1])
     known, unknown = pd.Series(values), pd.Series([None] * 4)
     found = opened("part-*.parquet", large)["a"]
-    dtype = float if known.dtype == int else str if known.dtype == "category" else known.dtype
+    wider = {"int64": float, "bool": "boolean", "category": str}
+    dtype = wider.get(str(known.dtype), known.dtype)
     parts = [known.astype(dtype), unknown.astype(dtype)]
     expected = pd.concat(parts[:: 1 - 2 * first], ignore_index=True)
     if found.dtype in ("category", "string"):  # as dask has text
         found = found.astype(str)
     pd.testing.assert_series_equal(found, expected, check_names=False)
+
+
+@pytest.mark.parametrize("rows", [3, slice(30, 60)], ids=["one", "a file"])
+def test_booleans_may_be_missing(rows, large):
+    table = TABLE.assign(good=np.resize([True, True, False], ROWS), price=PRICE)
+    table["good"] = table["good"].astype(object)
+    table.loc[table.index[rows], "good"] = None
+    parts(table, 2)
+    x = table.drop(columns="price").astype({"good": "boolean"})
+    options = {"categorical": "one_hot", "missing": "impute"}
+    expected = model(**options).fit(x, PRICE).predict(x)
+    found = model(**options).fit("part-*.parquet", "price")
+    assert found.network_.params["w_1"].shape[0] == 4
+    np.testing.assert_allclose(found.predict(x), expected, rtol=1e-4)
 
 
 def test_a_column_without_a_value_in_some_files_is_imputed(large):
