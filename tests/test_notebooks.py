@@ -89,6 +89,48 @@ def test_factors_stand_for_what_the_labels_depend_on(tmp_path):
     assert plots == 6
 
 
+@pytest.mark.processes
+def test_a_climate_cube(tmp_path):
+    printed, plots = executed("6_climate_cube", tmp_path)
+    assert found(r"^(\d+) MiB of numbers", printed, 1)[0] > 640  # what a worker may have
+    assert found(r"^peak of a worker (\d+) MiB", printed, 1)[0] < 0.8 * 640
+    sea, cells = found(r"^(\d+) of (\d+) cells are sea", printed, 2)
+    assert 0.5 * cells < sea < 0.9 * cells
+    assert found(r"^difference between chunks ([\d.]+)%", printed, 1)[0] < 1
+    assert "('time', 'lat', 'lon') lazy" in printed
+    network, usual = found(r"error ([\d.]+) m$", printed, 2)
+    assert network < 0.6 * usual
+    assert plots == 1
+
+
+@pytest.mark.processes
+def test_counts_of_single_cells(tmp_path):
+    printed, plots = executed("7_single_cell_counts", tmp_path)
+    stored, dense = found(r"stored in (\d+) MiB; with all zeros it has (\d+) MiB", printed, 2)
+    assert stored < dense / 4
+    assert found(r"squares explained ([\d.]+)", printed, 1)[0] > 0.5
+    own = re.findall(r"^factor \d: .*  (\d+)% of (.+)$", printed, re.MULTILINE)
+    assert len({name for share, name in own if int(share) > 90}) == 7  # six types, and stress
+    assert "Array of 8000 labels, not computed yet" in printed
+    assert min(found(r" found ([\d.]+)$", printed, 6)) > 0.95
+    assert plots == 1
+
+
+def test_a_year_of_parquet(tmp_path):
+    pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
+    printed, plots = executed("8_a_year_of_parquet", tmp_path)
+    assert "353 files" in printed
+    assert "zone, vehicle, weekday" in printed
+    assert "categorical='one_hot'" in printed
+    assert min(found(r"^R2 ([\d.]+)", printed, 2)) > 0.85
+    assert '"event": "done"' in printed
+    assert "exit code 0" in printed
+    seen, autumn, december = found(r"error ([\d.]+) minutes", printed, 3)
+    assert abs(autumn - seen) < 0.5
+    assert december > seen + 1
+    assert plots == 1
+
+
 def executed(name, folder):
     """Run a notebook in an empty folder; return what it printed, and how many plots it drew."""
     (path,) = (path for path in NOTEBOOKS if path.stem == name)

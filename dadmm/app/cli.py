@@ -318,11 +318,11 @@ def predict(
 
     A factorization predicts codes.
 
-    INPUT is a path or URL that ends in .npy, .csv or .parquet (globs too), or a zarr array or data
-    set.  Tables are read as those of the training of RUN were, unless an option says otherwise.
-    OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the column that names their rows.
-    Zarr and large tables go chunk by chunk, so neither they nor their predictions need fit into
-    memory.
+    INPUT is a path or URL that ends in .npy, .csv or .parquet (globs too), or a zarr array, data
+    set or sparse matrix.  Tables are read as those of the training of RUN were, unless an option
+    says otherwise.  OUTPUT ends in .npy, .csv, .parquet or .zarr; tables keep the column that names
+    their rows.  Zarr and large tables go chunk by chunk, so neither they nor their predictions need
+    fit into memory.
     """
     estimator = load(path)
     check_output(path, source, target, overwrite)

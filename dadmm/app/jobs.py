@@ -33,7 +33,14 @@ from dadmm.app.schema import SCHEMA
 from dadmm.app.scores import count_rows, metrics
 from dadmm.cluster import connection
 from dadmm.data.table import reading_of
-from dadmm.data.write import changed_last, check_output, is_complete, plain, predict_parts
+from dadmm.data.write import (
+    as_table,
+    changed_last,
+    check_output,
+    is_complete,
+    plain,
+    predict_parts,
+)
 from dadmm.datasets import load_data
 from dadmm.engine.live.dashboard import open_page
 from dadmm.engine.session import Session
@@ -237,6 +244,10 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
         labels = found.ndim == 1 and not codes and hasattr(model, "classes_")
         return found.astype(plain(model.classes_).dtype) if labels else found
 
+    def finish(whole: Any) -> Any:
+        tabular = hasattr(x, "iloc") and Path(target).suffix in (".csv", ".parquet")
+        return as_table(whole, x.index, how(x.iloc[:1])) if tabular else whole
+
     predict_parts(
         values,
         x,
@@ -244,6 +255,7 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
         job,
         options.get("rows", SCHEMA["predict"]["rows"].default),
         lambda first, last: log("part", first=first, last=last),
+        finish,
     )
     log("done", output=target, rows=x.shape[0])
 

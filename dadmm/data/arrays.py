@@ -15,8 +15,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import zarr
-from dask.tokenize import normalize_token
 
+from dadmm.data.sparse import SparseRows, StoredRows, dense, is_sparse_group
 from dadmm.errors import CellError, DadmmError, DataError, InputError, RunError, ShapeError
 from dadmm.numerics.types import Array
 from dadmm.store.sources import Readable, refuse_pickle
@@ -34,8 +34,11 @@ def is_dask(array: Any) -> bool:
 def unwrap(array: Any) -> Any:
     """Return a zarr array or a sparse matrix as a dask array, and others as they are.
 
-    Zarr arrays whose attributes say that their numbers stand for others are decoded.
+    Zarr arrays whose attributes say that their numbers stand for others are decoded.  A zarr group
+    may hold a sparse matrix.
     """
+    if is_sparse_group(array):
+        return _by_rows(StoredRows(array, _place(array)))
     if isinstance(array, zarr.Group):
         raise group_refused(array, _place(array))
     if isinstance(array, zarr.Array):
@@ -44,9 +47,14 @@ def unwrap(array: Any) -> Any:
         attributes = packing(array)
         return _decoded(lazy, attributes, _place(array)) if attributes else lazy
     if hasattr(array, "tocsr"):
-        rows = SparseRows(array.tocsr())
-        return da.from_array(rows, chunks=(rows.at_once, -1))
+        return _by_rows(SparseRows(array.tocsr()))
     return array
+
+
+def _by_rows(matrix: SparseRows | StoredRows) -> Any:
+    """Return a sparse matrix as a dask array of dense blocks, each a few rows."""
+    rows = max(1, NUMBERS_AT_ONCE // max(matrix.shape[1], 1))
+    return da.from_array(matrix, chunks=(rows, -1), fancy=False)
 
 
 def _place(node: zarr.Array[Any] | zarr.Group) -> str:
@@ -132,33 +140,6 @@ def group_refused(group: zarr.Group, name: str) -> InputError:
             f"{', '.join(groups[:10])}"
         )
     return InputError(f"{name} is a zarr group that has no arrays: name one that has")
-
-
-class SparseRows:
-    """A sparse matrix for `dask.array.from_array`; each block of rows becomes dense alone."""
-
-    def __init__(self, matrix: Any) -> None:
-        self.matrix = matrix
-        self.shape, self.dtype, self.ndim = matrix.shape, matrix.dtype, 2
-        self.at_once = max(1, NUMBERS_AT_ONCE // max(matrix.shape[1], 1))
-
-    def __dask_tokenize__(self) -> Any:
-        return tuple(
-            normalize_token(part)
-            for part in (self.shape, self.matrix.data, self.matrix.indices, self.matrix.indptr)
-        )
-
-    def __getitem__(self, key: tuple[slice, slice]) -> Array:
-        rows, columns = key
-        return dense(self.matrix[rows])[:, columns]
-
-
-def dense(block: Any) -> Any:
-    """Return a sparse block as a NumPy array, and others as they are."""
-    for name in ("toarray", "todense"):  # of SciPy, and of the package sparse
-        if hasattr(block, name):
-            return getattr(block, name)()
-    return block
 
 
 @contextmanager

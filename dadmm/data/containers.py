@@ -100,8 +100,11 @@ class Container(ABC):
             f"y names the column {names[0]!r}, but x has no named columns: pass y as an array"
         )
 
-    def align(self, y: Any, name: str) -> Any:
-        """Return an xarray array with its rows in this container's order."""
+    def align(self, y: Any, name: str, repeat: bool = False) -> Any:
+        """Return an xarray array with its rows in this container's order.
+
+        With `repeat`, one that lacks a dimension of the samples is repeated over it.
+        """
         return y
 
     def _order(self, form: Form) -> list[int] | None:

@@ -90,14 +90,28 @@ class Labelled(Container):
     def _stack(self, array: Any, repeat: bool = False) -> Any:
         """Return a variable as a matrix, (rows, numbers of a row)."""
         rest = [dim for dim in self.features if dim in array.dims]
+        rest += [dim for dim in array.dims if dim not in self.dims and dim not in rest]
         variable = loaded_lazily(array).variable
         lacks = [dim for dim in self.dims if dim not in array.dims]
         if lacks and not repeat:
             raise ShapeError(f"{array.name} lacks the sample dimension {lacks[0]!r} of x")
         if lacks:
-            variable = variable.set_dims({**self.sizes, **{d: array.sizes[d] for d in rest}})
+            variable = self._repeated(variable, rest)
         values = variable.transpose(*self.dims, *rest).data
         return values.reshape((prod(self.sizes.values()), -1 if values.size else 0))
+
+    def _repeated(self, variable: Any, rest: Sequence[str]) -> Any:
+        """Return a variable over all samples; if x is lazy, lazily in chunks of its size."""
+        sizes = {**self.sizes, **{dim: variable.sizes[dim] for dim in rest}}
+        chunks = _chunks(self.x)
+        if not chunks:
+            return variable.set_dims(sizes)
+        given = {dim: chunks.get(dim, (size,)) for dim, size in sizes.items()}
+        variable = variable.chunk({dim: given[dim] for dim in variable.dims})
+        variable = variable.set_dims({dim: variable.sizes.get(dim, 1) for dim in sizes})
+        few = variable.transpose(*sizes).data
+        whole = da.broadcast_to(few, tuple(sizes.values()), chunks=tuple(given.values()))
+        return xr.Variable(tuple(sizes), whole)
 
     def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:
         inner = self._plain()
@@ -139,19 +153,35 @@ class Labelled(Container):
         matrix = _side_by_side(parts)
         return rest, matrix[:, 0] if len(parts) == 1 else matrix
 
-    def align(self, y: Any, name: str) -> Any:
+    def align(self, y: Any, name: str, repeat: bool = False) -> Any:
+        shared = [dim for dim in self.dims if dim in y.dims]
         for dim in self.dims:
-            if dim not in y.dims:
+            if dim not in y.dims and not repeat:
                 raise ShapeError(f"{name} has no dimension {dim!r}, which the samples of x have")
+        for dim in y.dims:
+            if repeat and dim not in self.dims and y.sizes[dim] > 1:
+                raise ShapeError(
+                    f"{name} has the dimension {dim!r}, which the samples of x, {self.dims}, do "
+                    "not have: rename or drop it"
+                )
+        for dim in shared:
             here, there = (a.indexes.get(dim) for a in (self.x, y))
             if here is not None and there is not None and not here.equals(there):
                 raise DataError(
                     f"x and {name} have different coordinates of {dim!r}: use xarray.align"
                 )
-        if any(y.sizes[dim] != size for dim, size in self.sizes.items()):
+        if any(y.sizes[dim] != self.sizes[dim] for dim in shared):
             raise ShapeError(f"{name} has sizes {dict(y.sizes)}, x has {dict(self.sizes)}")
-        found = Labelled(y, self.dims)._stack(y)
-        return found[:, 0] if set(y.dims) == set(self.dims) else found
+        found = self._stack(y, repeat)
+        return found[:, 0] if set(y.dims) <= set(self.dims) else found
+
+
+def _chunks(x: Any) -> dict[Hashable, tuple[int, ...]]:
+    """Return the chunks of each dimension along which a variable is lazy."""
+    found: dict[Hashable, tuple[int, ...]] = {}
+    for array in x.data_vars.values() if isinstance(x, xr.Dataset) else [x]:
+        found = {**loaded_lazily(array).chunksizes, **found}
+    return found
 
 
 def _side_by_side(parts: Sequence[Any]) -> Any:

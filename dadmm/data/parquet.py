@@ -36,12 +36,15 @@ class Footer:
         The size of each row group, unpacked.
     counted : tuple or None
         Start, step and name of an index that only counts rows; None if the index is stored.
+    untyped : frozenset of str
+        Columns without any value, whose type the file does not know.
     """
 
     empty: Any
     rows: tuple[int, ...]
     bytes: tuple[int, ...]
     counted: tuple[int, int, str | None] | None
+    untyped: frozenset[str]
 
     @classmethod
     def of(cls, file: Any) -> Footer:
@@ -60,6 +63,7 @@ class Footer:
             tuple(group.num_rows for group in groups),
             tuple(group.total_byte_size for group in groups),
             _counted(schema.metadata or {}),
+            _untyped(schema),
         )
 
 
@@ -72,6 +76,12 @@ def _whole(empty: Any, schema: Any) -> list[tuple[int, Any]]:
     }
     paths = ((i, schema.column(i).path) for i in range(len(schema))) if whole else ()
     return [(i, whole[path]) for i, path in paths if path in whole]
+
+
+def _untyped(schema: Any) -> frozenset[str]:
+    import pyarrow as pa
+
+    return frozenset(field.name for field in schema if pa.types.is_null(field.type))
 
 
 def _has_missing(column: Any) -> bool:
@@ -212,10 +222,27 @@ def _meta(
         if not any(_same_types(empty, other) for other in distinct):
             distinct.append(empty)
     meta = first if len(distinct) == 1 else pd.concat(distinct)[list(first.columns)]
+    meta = meta.astype(_found_elsewhere(footers, meta))
     for key, dtype in types.items():
         if key not in meta:
             meta = meta.assign(**{key: pd.Categorical([], dtype=dtype)})
     return meta
+
+
+def _found_elsewhere(footers: Sequence[Footer], meta: Any) -> dict[str, Any]:
+    """Return the types of columns that have no value in some files, from the other files."""
+    import pandas as pd
+
+    found = {}
+    for name in set().union(*(footer.untyped for footer in footers)) & set(meta.columns):
+        known = [each.empty[name].iloc[:0] for each in footers if name not in each.untyped]
+        kind: Any = pd.concat(known).dtype if known else meta[name].dtype
+        if isinstance(kind, pd.CategoricalDtype):  # an empty one forgets that it is of text
+            kind = pd.CategoricalDtype(pd.Index([], dtype=str))
+        # What holds whole numbers and truth values among missing ones.
+        plain = {"i": float, "u": float, "b": "boolean"}.get(getattr(kind, "kind", ""), kind)
+        found[name] = kind if hasattr(kind, "na_value") else plain
+    return found
 
 
 def _same_types(a: Any, b: Any) -> bool:
@@ -301,4 +328,5 @@ def _frame(table: Any, piece: Piece, meta: Any) -> Any:
             or (getattr(own, "kind", "O") in "bO" and str(dtype) == "boolean")
         )
     }
+    other |= {name: meta[name].dtype for name in _untyped(table.schema) & set(meta.columns)}
     return frame.astype(other) if other else frame

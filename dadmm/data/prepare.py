@@ -51,7 +51,7 @@ class Training:
 
     def rows(self, weights: Any) -> Any:
         """Return sample weights as an array, one row for each row of `x`."""
-        return rows_of(self.container, weights, "sample_weight")
+        return weights_of(self.container, weights)
 
 
 def contain(
@@ -230,6 +230,13 @@ def rows_of(container: Container, y: Any, name: str = "y") -> Any:
             container.check_order(Order.of(y), name)
         return numpy_values(y, name)
     return y
+
+
+def weights_of(container: Container, weights: Any) -> Any:
+    """Return sample weights as an array, one row for each row of the container."""
+    if isinstance(weights, xr.DataArray) and isinstance(container, Labelled):
+        return container.align(weights, "sample_weight", repeat=True)
+    return rows_of(container, weights, "sample_weight")
 
 
 def _names(y: Any) -> tuple[Name, ...] | None:

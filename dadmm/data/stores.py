@@ -16,6 +16,7 @@ import zarr
 from dask.utils import format_bytes, natural_sort_key
 
 from dadmm.data.arrays import group_refused, packing, unwrap
+from dadmm.data.sparse import is_sparse_group
 from dadmm.data.table import options_help
 from dadmm.errors import InputError
 from dadmm.numerics.types import Array
@@ -96,11 +97,13 @@ def open_netcdf(path: str, where: str) -> xr.Dataset:
 
 
 def open_zarr(path: str, where: str) -> Any:
-    """Return the array or the data set at a path; `where` names it in errors."""
+    """Return the array, sparse matrix or data set at a path; `where` names it in errors."""
     from distributed.system import MEMORY_LIMIT
 
     try:
         stored = zarr.open(path, mode="r")
+        if is_sparse_group(stored):
+            return unwrap(stored)
         if isinstance(stored, zarr.Group):
             return _open_group(stored, path, where)
         refuse_pickle(stored, where)

@@ -213,6 +213,7 @@ def predict_parts(
     job: Mapping[str, Any],
     rows: int,
     tell: Callable[[int, int], None],
+    finish: Callable[[Any], Any],
 ) -> None:
     """Write ``predict(x)`` to a local file, some rows at a time; keep the parts of earlier tries.
 
@@ -231,6 +232,8 @@ def predict_parts(
         Rows of a part.
     tell : callable
         Called as ``tell(first, last)`` after each part.
+    finish : callable
+        From all predictions, a dask array, to what is written.
 
     Raises
     ------
@@ -246,11 +249,21 @@ def predict_parts(
         try:
             _start(folder, target, job)
             files = _predict(predict, x, folder, rows, tell)
-            _assemble(files, folder, target, job)
+            _assemble(files, folder, target, job, finish)
         finally:
             lock.release()
             if folder.is_dir() and not list(folder.glob("*.npy")):
                 shutil.rmtree(folder)  # it has no parts to keep
+
+
+def as_table(values: Any, index: Any, like: Any) -> Any:
+    """Return predictions as a pandas table with an index, named as other predictions are."""
+    import pandas as pd
+
+    values = np.asarray(values)
+    if values.ndim == 1:
+        return pd.Series(values, index, name=getattr(like, "name", None))
+    return pd.DataFrame(values, index, getattr(like, "columns", None))
 
 
 def _start(folder: Path, target: str, job: Mapping[str, Any]) -> None:
@@ -292,7 +305,13 @@ def _predict(
     return files
 
 
-def _assemble(files: list[Path], folder: Path, target: str, job: Mapping[str, Any]) -> None:
+def _assemble(
+    files: list[Path],
+    folder: Path,
+    target: str,
+    job: Mapping[str, Any],
+    finish: Callable[[Any], Any],
+) -> None:
     """Write the parts as one file, and delete them."""
     import dask.array as da
 
@@ -305,7 +324,7 @@ def _assemble(files: list[Path], folder: Path, target: str, job: Mapping[str, An
     )
     # In this order: `target` does not count as complete while there are parts.
     replace_file(f"{target}.json", as_json(job))
-    write(whole, target, folder / f"whole{Path(target).suffix}")
+    write(finish(whole), target, folder / f"whole{Path(target).suffix}")
     shutil.rmtree(folder)
 
 

@@ -223,8 +223,8 @@ def chunk_rows(
             candidates = _falling(n, min(SMALLEST, n))
             most = _first_that_fits(candidates, memory_limit, need)
             raise OptionError(
-                f"memory_limit={memory_limit!r} is too small for chunks of {given[0]} rows: a "
-                f"worker needs at least {_mib(needed)} for them; chunks={most} would fit"
+                f"memory_limit={_words(memory_limit)} is too small for chunks of {given[0]} rows: "
+                f"a worker needs at least {_mib(needed)} for them; chunks={most} would fit"
             )
     return given
 
@@ -290,6 +290,11 @@ def _mib(needed: int) -> str:
     return f"{math.ceil(needed / USABLE / MIB)} MiB"
 
 
+def _words(memory_limit: int | str) -> str:
+    """Return a limit as it was given; that of a client's workers is a number of bytes."""
+    return repr(memory_limit) if isinstance(memory_limit, str) else format_bytes(memory_limit)
+
+
 def _first_that_fits(
     candidates: Sequence[int], memory_limit: int | str, need: Callable[[int], int]
 ) -> int:
@@ -303,8 +308,8 @@ def _first_that_fits(
         if needs[-1] <= _usable(memory_limit):
             return rows
     raise OptionError(
-        f"memory_limit={memory_limit!r} is too small for this network: a worker needs at least "
-        f"{_mib(min(needs))}"
+        f"memory_limit={_words(memory_limit)} is too small for this network: a worker needs "
+        f"at least {_mib(min(needs))}"
     )
 
 

@@ -12,7 +12,7 @@ from dask.base import compute
 from sklearn.utils.validation import check_is_fitted
 
 from dadmm.data import arrays, targets
-from dadmm.data.prepare import rows_of, take_targets
+from dadmm.data.prepare import take_targets, weights_of
 from dadmm.engine import loop
 from dadmm.errors import DadmmError, OptionError
 from dadmm.estimators.base import Trained
@@ -92,16 +92,17 @@ class Supervised(Trained):
         X : (samples, features) array-like or table
             In memory: NumPy or what converts to it, pandas, xarray, SciPy's sparse matrices, dicts
             of columns, arrays of records, and tables of any library that speaks Arrow, such as
-            polars and pyarrow.  Lazy, never loaded whole: dask arrays and data frames, zarr, lazy
-            xarray.  Columns with names are taken by name.  The rows of dask data frames, and of
-            dask arrays of unknown chunk sizes, are counted first, which computes each of `X` and
-            `y` once more.  Rows match by position; indices with the same labels in different
-            orders are an error.
+            polars and pyarrow.  Lazy, never loaded whole: dask arrays and data frames, lazy xarray,
+            zarr arrays, sparse matrices in zarr as AnnData stores them.  Columns with names are
+            taken by name.  The rows of dask data frames, and of dask arrays of unknown chunk sizes,
+            are counted first, which computes each of `X` and `y` once more.  Rows match by
+            position; indices with the same labels in different orders are an error.
         y : (samples,) or (samples, targets) array-like, or name or list of names
             As `X`; or names of the columns or variables of `X` that are targets, not inputs.
             A classifier reads several columns of 0 and 1 as labels that hold or not.
         sample_weight : (samples,) array-like or None
-            Weights of the samples; only their ratios matter.
+            Weights of the samples; only their ratios matter.  Those of xarray, such as weights by
+            latitude, are repeated over the sample dimensions that they lack.
         callback : callable or None
             Called as ``callback(iteration, row)`` after each committed iteration.  It may raise
             `StopIteration` to stop there.  `set_callbacks` sets scikit-learn's own callbacks, from
@@ -197,7 +198,7 @@ class Supervised(Trained):
             predicted, y = compute(predicted, arrays.unwrap(y))
         predicted = np.asarray(predicted)
         y = self._truth(y, predicted.size // self._columns)  # samples may have many dimensions
-        weights = rows_of(container, sample_weight, "sample_weight")
+        weights = weights_of(container, sample_weight)
         if weights is not None:
             weights = np.asarray(targets.as_weights(weights, y))[:, 0]
         return predicted.reshape(y.shape), y, weights

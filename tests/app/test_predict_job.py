@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from dadmm import ADMMClassifier, load
+from dadmm import NMF, ADMMClassifier, ADMMRegressor, load
 from dadmm.data import write as writing
 from dadmm.store import ZarrBlocks
 from dadmm.store.lock import Lock
 from support.jobs import (
+    LABELS,
     X,
     configure,
     digest,
@@ -23,6 +25,7 @@ from support.jobs import (
     write,
 )
 from support.messages import names
+from support.terminal import ok
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -54,6 +57,32 @@ def test_a_regression_predicts_numbers(job):
     job("train", configure(task="regression"))
     assert job("predict", predicting())[0] == 0
     np.testing.assert_allclose(np.load("found.npy"), load("run").predict(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["csv", "parquet"])
+@pytest.mark.parametrize("task", ["classification", "probabilities", "regression", "factors"])
+def test_a_table_is_written_as_the_command_writes_it(job, task, target):
+    """With its index and the name of the target, from parts."""
+    pytest.importorskip("pyarrow", reason="needs the extra 'tables'")
+    table = pd.DataFrame(abs(X), pd.date_range("2020", periods=80, freq="D", name="day"))
+    table = table.rename(columns=str)
+    table.to_parquet("new.parquet")
+    if task == "factors":
+        NMF(2, max_iter=3, run="run").fit("new.parquet")
+    elif task == "regression":
+        ADMMRegressor((4,), max_iter=2, run="run").fit(table, pd.Series(X[:, 1], name="size"))
+    else:
+        ADMMClassifier((4,), max_iter=2, run="run").fit(table, pd.Series(LABELS, name="kind"))
+    proba = task == "probabilities"
+    config = Path(predicting(f"found.{target}", f"rows = 30\nproba = {str(proba).lower()}"))
+    config.write_text(config.read_text().replace("new.npy", "new.parquet"))
+    code, _, err = job("predict", str(config))
+    assert (code, err) == (0, "")
+    ok("predict", "run", "new.parquet", f"all.{target}", *(["--proba"] if proba else []))
+    read = pd.read_parquet if target == "parquet" else pd.read_csv
+    found, whole = read(f"found.{target}"), read(f"all.{target}")
+    pd.testing.assert_frame_equal(found, whole, rtol=1e-5)
+    assert "day" in found.reset_index()
 
 
 def test_labels_of_any_length_fit_into_all_parts(job):

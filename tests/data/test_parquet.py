@@ -211,3 +211,66 @@ def test_whole_numbers_with_gaps_in_one_file_become_floats(large):
     assert found["n"].dtype == np.float64
     found = found.compute() if large else found
     np.testing.assert_array_equal(found["n"], [1, 2, 3, 4, np.nan])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.5, 2.5, 3.5],
+        [1, 2, 3],
+        ["hut", "house", "hut"],
+        pd.Categorical(["hut", "house", "hut"]),
+        pd.array([1, 2, 3], dtype="Int64"),
+        pd.date_range("2020", periods=3),
+        [True, False, True],
+    ],
+    ids=["floats", "integers", "texts", "categories", "nullable", "dates", "booleans"],
+)
+def test_a_file_without_any_value_of_a_column_has_the_type_of_the_others(values, first, large):
+    files = f"part-{first}.parquet", f"part-{1 - first}.parquet"
+    pd.DataFrame({"a": values, "b": 1.0}).to_parquet(files[0])
+    pd.DataFrame({"a": [None] * 4, "b": 1.0}).to_parquet(files[1])
+    known, unknown = pd.Series(values), pd.Series([None] * 4)
+    found = opened("part-*.parquet", large)["a"]
+    wider = {"int64": float, "bool": "boolean", "category": str}
+    dtype = wider.get(str(known.dtype), known.dtype)
+    parts = [known.astype(dtype), unknown.astype(dtype)]
+    expected = pd.concat(parts[:: 1 - 2 * first], ignore_index=True)
+    if found.dtype in ("category", "string"):  # as dask has text
+        found = found.astype(str)
+    pd.testing.assert_series_equal(found, expected, check_names=False)
+
+
+@pytest.mark.parametrize("rows", [3, slice(30, 60)], ids=["one", "a file"])
+def test_booleans_may_be_missing(rows, large):
+    table = TABLE.assign(good=np.resize([True, True, False], ROWS), price=PRICE)
+    table["good"] = table["good"].astype(object)
+    table.loc[table.index[rows], "good"] = None
+    parts(table, 2)
+    x = table.drop(columns="price").astype({"good": "boolean"})
+    options = {"categorical": "one_hot", "missing": "impute"}
+    expected = model(**options).fit(x, PRICE).predict(x)
+    found = model(**options).fit("part-*.parquet", "price")
+    assert found.network_.params["w_1"].shape[0] == 4
+    np.testing.assert_allclose(found.predict(x), expected, rtol=1e-4)
+
+
+def test_a_column_without_a_value_in_some_files_is_imputed(large):
+    table = TABLE.assign(size=np.resize([10.0, 20.0, 60.0], ROWS), price=PRICE)
+    table.iloc[:30].to_parquet("part-0.parquet")
+    table.iloc[30:].assign(size=None).to_parquet("part-1.parquet")
+    filled = table.assign(size=table["size"].where(table.index < 30, 30.0))
+    expected = (
+        model().fit(filled.drop(columns="price"), PRICE).predict(filled.drop(columns="price"))
+    )
+    found = model(missing="impute").fit("part-*.parquet", "price")
+    assert found.network_.params["w_1"].shape[0] == 4
+    np.testing.assert_allclose(found.predict(table.drop(columns="price"))[:30], expected[:30], 1e-5)
+
+
+def test_a_column_without_a_value_in_any_file_is_named(large):
+    for i in range(2):
+        TABLE.assign(size=None).to_parquet(f"part-{i}.parquet")
+    with pytest.raises(InputError, match=naming("'size'")):
+        model(missing="impute", categorical="one_hot").fit("part-*.parquet", "a")

@@ -129,6 +129,12 @@ def test_too_little_memory_is_refused_with_the_number_that_suffices(solver, thre
         rows(parse_bytes(enough) - 2**21)
 
 
+@pytest.mark.parametrize("chunks", ["auto", 10**6])
+def test_a_limit_in_bytes_is_told_in_larger_units(chunks):
+    with pytest.raises(OptionError, match=naming("memory_limit=200.00 MiB")):
+        chunk_rows(SOLVER, problem(10**7), chunks, 200 * 2**20)
+
+
 @pytest.mark.parametrize("solver", [SOLVER, BlockADMM()])
 def test_given_chunks_too_large_for_the_memory_are_refused_with_those_that_fit(solver):
     limit = "780MB"
