@@ -78,7 +78,8 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
             return targets.as_indicators(y, len(labels)), labels
         if not targets.is_flat(given):
             warnings.warn(
-                "A column-vector y was passed when a 1d array was expected: use y[:, 0]",
+                "A column-vector y was passed when a 1d array was expected: use y[:, 0], or "
+                "y.iloc[:, 0] of a table",
                 DataConversionWarning,
                 stacklevel=4,
             )
