@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -202,8 +202,19 @@ def _write_csv(predicted: Any, path: Path) -> None:
 
 
 def plain(values: Any) -> Any:
-    """Return labels that are objects (from pandas) in NumPy's own dtype for their values."""
-    return np.array(values.tolist()) if values.dtype.kind == "O" else values
+    """Return labels that are objects in NumPy's own dtype for their values, or else as text.
+
+    No dtype of NumPy holds whole numbers beyond 64 bits, or both large and negative ones.
+    """
+    if values.dtype.kind != "O":
+        return values
+    exact = values.tolist()
+    for dtype in (None, np.uint64):  # by itself NumPy makes floats of large numbers
+        with suppress(OverflowError, ValueError):
+            found = np.array(exact, dtype)
+            if found.dtype.kind != "O" and found.tolist() == exact:
+                return found
+    return values.astype(str)
 
 
 def predict_parts(
