@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
@@ -44,7 +45,8 @@ def as_label_column(y: Any, rows: int) -> Any:
 def find_classes(y: Any) -> Array:
     """Return the sorted distinct labels of `y`, a NumPy or a dask array.
 
-    Text of any length becomes NumPy's text of the length of the longest class.
+    Text of any length becomes NumPy's text of the length of the longest class; objects that are
+    numbers or booleans become NumPy's.
 
     Raises
     ------
@@ -64,9 +66,11 @@ def find_classes(y: Any) -> Array:
     else:
         parts = (_distinct(y, 0),)
     classes = _merged([part for part in parts if len(part)])
+    _check_whole(classes)
     if y.dtype.kind == "T":
         classes = classes.astype(str)
-    _check_whole(classes)
+    elif classes.dtype.kind == "O" and not isinstance(classes[0], str):
+        classes = _native(classes)
     if len(classes) < 2:
         raise DataError(
             f"y has one class, {classes.tolist()[0]!r}: a classifier needs at least two"
@@ -230,6 +234,20 @@ def _merged(parts: Sequence[Array]) -> Array:
     if len({part.dtype.kind for part in parts}) == 1 and parts[0].dtype.kind != "O":
         return np.unique(np.concatenate(parts))
     return _objects(sorted({label for part in parts for label in part.tolist()}))
+
+
+def _native(classes: Array) -> Array:
+    """Return numbers or booleans that are objects in the dtype of NumPy that holds them."""
+    exact = classes.tolist()
+    for dtype in (None, np.uint64):  # by itself NumPy makes floats of large numbers
+        with suppress(OverflowError):
+            found = np.array(exact, dtype)
+            if found.dtype.kind != "O" and found.tolist() == exact:
+                return found
+    raise DataError(
+        f"y has labels from {exact[0]} to {exact[-1]}: neither int64 nor uint64 holds them all; "
+        "make them text"
+    )
 
 
 def _check_whole(classes: Array) -> None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,8 @@ def write(predicted: Any, target: str, aside: Path | None = None) -> None:
                 (_write_npy if path.suffix == ".npy" else _write_csv)(predicted, aside)
             if path.is_dir():
                 shutil.rmtree(path)
+            elif aside.is_dir():
+                path.unlink(missing_ok=True)
             aside.replace(path)
         finally:
             if os.path.isdir(aside):
@@ -202,19 +204,8 @@ def _write_csv(predicted: Any, path: Path) -> None:
 
 
 def plain(values: Any) -> Any:
-    """Return labels that are objects in NumPy's own dtype for their values, or else as text.
-
-    No dtype of NumPy holds whole numbers beyond 64 bits, or both large and negative ones.
-    """
-    if values.dtype.kind != "O":
-        return values
-    exact = values.tolist()
-    for dtype in (None, np.uint64):  # by itself NumPy makes floats of large numbers
-        with suppress(OverflowError, ValueError):
-            found = np.array(exact, dtype)
-            if found.dtype.kind != "O" and found.tolist() == exact:
-                return found
-    return values.astype(str)
+    """Return labels that are objects (from pandas) in NumPy's own dtype for their values."""
+    return np.array(values.tolist()) if values.dtype.kind == "O" else values
 
 
 def predict_parts(

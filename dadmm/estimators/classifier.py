@@ -151,7 +151,7 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     def _labels(self) -> Sequence[Any]:
         """The names of the output columns."""
         named = self._multi_label and self._form.targets
-        return named or self.classes_.tolist()
+        return named or list(self.classes_)  # in NumPy's types: a list of large ones becomes floats
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

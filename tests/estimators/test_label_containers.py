@@ -131,18 +131,19 @@ def test_a_missing_lazy_label_is_named_with_its_row(missing):
             model().fit(X, given)
 
 
-def test_labels_of_more_than_64_bits_are_written_as_text(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = [-1, 2**63, 2**63 + 1]
-    fitted = model(run="run").fit(X, [names[code] for code in CODES])
-    assert fitted.classes_.tolist() == dadmm.load("run").classes_.tolist() == names
-    y = [names[code] for code in CODES]
-    assert fitted.score(X, y) == np.mean(
-        [a == b for a, b in zip(fitted.predict(X), y, strict=True)]
-    )
-    np.save("x.npy", X)
-    scores = metrics(fitted, X, y)
-    assert scores["classes"] == names
-    assert scores["accuracy"] == fitted.score(X, y)
-    assert command("predict", "run", "x.npy", "out.npy").code == 0
-    assert np.load("out.npy").tolist() == list(map(str, fitted.predict(X)))
+def test_metrics_of_large_labels_are_those_of_their_codes(plain):
+    names = np.sort(NAMES["uint64"])
+    given = names[codes_of("uint64")]
+    scores = metrics(model().fit(X, given), X, given)
+    assert scores["classes"] == names.tolist()
+    assert scores["accuracy"] == (plain["uint64"] == codes_of("uint64")).mean()
+    assert np.sum(scores["confusion"]) == len(X)
+
+
+@pytest.mark.parametrize("contain", [pd.DataFrame, lambda x: xr.DataArray(x, dims=("row", "f"))])
+@pytest.mark.parametrize("name", NAMES)
+def test_probabilities_have_the_labels_as_names(name, contain):
+    names = np.sort(NAMES[name])
+    found = model().fit(X, names[codes_of(name)]).predict_proba(contain(X))
+    columns = found.columns if hasattr(found, "columns") else found.output
+    assert columns.to_numpy().tolist() == names.tolist()
