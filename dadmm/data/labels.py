@@ -36,10 +36,12 @@ def as_label_column(y: Any, rows: int) -> Any:
     column = as_column(y, rows)
     if not isinstance(y, (list, tuple)) or column.ndim != 1 or column.dtype.kind not in "biufU":
         return column
-    given = _objects([each[0] if np.ndim(each) else each for each in y])
-    families = {_family(kind) for kind in set(map(type, given))}
+    kinds = set(map(type, y))
+    if any(issubclass(kind, (list, tuple, np.ndarray)) for kind in kinds):  # rows of one label
+        y = [np.ravel(each)[0] for each in y]
+        kinds = set(map(type, y))
     large = column.dtype.kind == "f" and (abs(column) >= EXACT).any()
-    return given if len(families) > 1 or large else column
+    return _objects(y) if large or len(set(map(_family, kinds))) > 1 else column
 
 
 def find_classes(y: Any) -> Array:
