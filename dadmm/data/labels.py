@@ -150,11 +150,10 @@ def class_weights(given: Mapping[Any, float] | str, classes: Array) -> Mapping[A
 
 def _check_dtype(dtype: Any) -> None:
     if dtype.kind not in "biufUOT":
-        cure = "decode it, as y.astype(str) does" if dtype.kind == "S" else "make them text"
-        raise _refused(f"dtype {dtype}", cure)
+        raise _refused(f"dtype {dtype}", _cure(dtype.type))
 
 
-def _refused(what: str, cure: str = "make them text") -> DataError:
+def _refused(what: str, cure: str) -> DataError:
     return DataError(f"y has {what}: labels are numbers, text or booleans; {cure}")
 
 
@@ -163,6 +162,8 @@ def _checked(y: Array, first: int) -> Array:
     _check_dtype(y.dtype)
     if y.dtype.kind == "T":
         y = y.astype(object)
+    elif y.dtype.kind == "f" and y.dtype.itemsize > 8:  # Python and JSON have no such floats
+        y = y.astype(np.float64)
     if y.dtype.kind == "O":
         _check_objects(y.tolist(), first)
     elif y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -187,9 +188,14 @@ def _check_objects(values: Sequence[Any], first: int) -> None:
                 if type(label) is kind and not np.isfinite(label):
                     raise _missing(first + at)
         if _family(kind) is None:
-            cure = "use the values of its members" if issubclass(kind, Enum) else "make them text"
-            raise _refused(f"a {kind.__name__} in row {first + row}", cure)
+            raise _refused(f"a {kind.__name__} in row {first + row}", _cure(kind))
     _check_one(kinds)
+
+
+def _cure(kind: type) -> str:
+    if issubclass(kind, Enum):
+        return "use the values of its members"
+    return "decode them to text" if issubclass(kind, bytes) else "make them text"
 
 
 def _family(kind: type) -> str | None:

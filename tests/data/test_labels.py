@@ -100,6 +100,7 @@ NUMBERED = enum.IntEnum("Numbered", ["ONE", "TWO"])
         (np.array([np.int8(2), np.uint64(1)], object), [1, 2], "i8"),
         (np.array([np.True_, False], object), [False, True], "?"),
         (np.array([1.0, 2], object), [1.0, 2.0], "f8"),
+        (np.array([2, 1], np.longdouble), [1.0, 2.0], "f8"),
         (np.array([b"a"], "S1").astype(str).repeat(2) + np.array(["", "b"]), ["a", "ab"], "U2"),
     ],
 )  # fmt: skip
@@ -131,7 +132,7 @@ def test_labels_are_found_and_encoded_as_they_are(y, classes, dtype, lazy):
         (np.array([1, 2, 10**30], object), ["uint64", "text"]),
         (np.array([1, 2, 2.0**53]), ["9007199254740992.0", "2**53", "int64"]),
         (np.array([b"a", b"b", b"c"]), ["S1", "decode"]),
-        (np.array(["a", "b", np.bytes_(b"c")], object), ["bytes_", "row 2", "text"]),
+        (np.array(["a", "b", np.bytes_(b"c")], object), ["bytes_", "row 2", "decode"]),
         (np.array(["a", "b", decimal.Decimal("1.5")], object), ["Decimal", "row 2", "text"]),
         (np.array(["a", "b", COLOURS.RED], object), ["Colours", "row 2", "values"]),
         (np.array([1, 2, NUMBERED.ONE], object), ["Numbered", "row 2", "values"]),
