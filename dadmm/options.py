@@ -17,8 +17,7 @@ import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from inspect import cleandoc
-from math import inf
-from sys import float_info
+from math import inf, log10
 from types import NoneType
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +26,8 @@ import numpy as np
 from dadmm.errors import OptionError, nearest
 
 T = TypeVar("T")
+# Products of a few such numbers are still floats; seeds of 128 bits are below it.
+MOST_WHOLE = 2**128
 # The default of an option that must be given.
 REQUIRED: Any = MISSING
 
@@ -97,9 +98,10 @@ class Option:
     def check(self, name: str, value: object) -> None:
         """Raise `OptionError` for a bad value; it names the option, the value and the cure."""
         kind = next((kind for kind in self.kinds if _is_a(value, kind)), None)
-        if kind is float and isinstance(value, int) and abs(value) > float_info.max:
-            digits = len(str(abs(value)))
-            raise OptionError(f"{name} has {digits} digits: use a number below 1e308")
+        _check_digits(name, value)
+        if kind is float and isinstance(value, int) and abs(value) >= 2**63:
+            # Compiled code has no larger whole numbers.
+            raise OptionError(f"{name} has {_digits(value)} digits: write it as {float(value)}")
         if kind is None or not self._allows(kind, value):
             close = nearest(value, self.choices) if isinstance(value, str) else None
             guess = f"did you mean {close!r}? " if close and not self.use else ""
@@ -170,6 +172,23 @@ class Option:
         if kind is list and self.items:
             return f"{python} of {either([KINDS[item].python for item in self.items])}"
         return f"{python}, {self.bounds}" if kind in (int, float) and self.bounds else python
+
+
+def _check_digits(name: str, value: object, depth: int = 4) -> None:
+    """Raise `OptionError` for a whole number that is too large, also in lists and tables."""
+    if isinstance(value, int) and abs(value) >= MOST_WHOLE:
+        raise OptionError(f"{name} has a number of {_digits(value)} digits: use one below 1e38")
+    if depth and isinstance(value, dict):
+        _check_digits(name, list(value), depth)
+        for key, item in value.items():
+            _check_digits(key if isinstance(key, str) else name, item, depth - 1)
+    elif depth and isinstance(value, (list, tuple, set)):
+        for item in value:
+            _check_digits(name, item, depth - 1)
+
+
+def _digits(value: int) -> int:
+    return int(log10(abs(value))) + 1
 
 
 def _is_a(value: object, kind: type) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from dadmm.data.labels import encode_labels
 from dadmm.estimators.nmf import NMF
 from dadmm.estimators.regressor import ADMMRegressor
 
@@ -52,11 +53,14 @@ def metrics(model: Any, x: Any, y: Any) -> dict[str, Any]:
             "classes": classes.tolist(),
             "confusion": sk.multilabel_confusion_matrix(y, predicted).tolist(),
         }
+    # scikit-learn refuses labels that are objects and no text.
+    y, predicted = encode_labels(y, classes), encode_labels(predicted, classes)
+    codes = np.arange(len(classes))
     average: dict[str, Any] = {"average": "macro", "zero_division": 0}
     return {
         "accuracy": float(sk.accuracy_score(y, predicted)),
         "balanced_accuracy": float(sk.recall_score(y, predicted, labels=np.unique(y), **average)),
-        "f1_macro": float(sk.f1_score(y, predicted, labels=classes, **average)),
+        "f1_macro": float(sk.f1_score(y, predicted, labels=codes, **average)),
         "classes": classes.tolist(),
-        "confusion": sk.confusion_matrix(y, predicted, labels=classes).tolist(),
+        "confusion": sk.confusion_matrix(y, predicted, labels=codes).tolist(),
     }

@@ -1,10 +1,8 @@
-"""Check targets, labels and sample weights, and encode them as columns of numbers."""
+"""Check targets and sample weights, and return them as columns of numbers."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import dask.array as da
@@ -12,7 +10,7 @@ import numpy as np
 from dask.base import compute
 
 from dadmm.data.arrays import as_array, as_matrix, computing, is_dask, unwrap, with_sizes
-from dadmm.errors import DataError, OptionError, ShapeError, unknown
+from dadmm.errors import DataError, ShapeError
 from dadmm.numerics.types import Array
 
 
@@ -50,86 +48,6 @@ def is_flat(y: Any) -> bool:
     return (y.ndim if hasattr(y, "ndim") else np.asarray(y).ndim) == 1
 
 
-def find_classes(y: Any) -> Array:
-    """Return the sorted distinct labels of `y`.
-
-    Raises
-    ------
-    DataError
-        If labels are missing or continuous, or there are fewer than two classes.
-    ShapeError
-        If `y` has more than one column.
-    """
-    if y.ndim != 1:
-        raise ShapeError(f"y has shape {y.shape}: a classifier takes one label per row")
-    if y.dtype.kind not in "biufUO":
-        raise DataError(f"y has dtype {y.dtype}: labels are numbers, strings or booleans")
-    if y.dtype.kind == "f":
-        _check_labels(y)
-    elif y.dtype.kind == "O" and not is_dask(y):
-        _check_objects(y)
-    try:
-        with computing("y") if is_dask(y) else nullcontext():
-            classes = np.asarray(da.unique(y).compute() if is_dask(y) else np.unique(y))
-    except TypeError as error:
-        raise DataError(f"y mixes labels of different types ({error}): make them one") from error
-    if classes.dtype.kind == "O":
-        _check_objects(classes)
-    if classes.dtype.kind == "f" and (classes != np.round(classes)).any():
-        raise DataError(
-            f"y holds continuous values such as {classes[classes != np.round(classes)][0]}: "
-            "Unknown label type for a classifier; use ADMMRegressor"
-        )
-    if len(classes) < 2:
-        raise DataError(
-            f"y has one class, {classes.tolist()[0]!r}: a classifier needs at least two"
-        )
-    return classes
-
-
-def _check_labels(y: Any) -> None:
-    bad = ~np.isfinite(y)
-    with computing("y"):
-        first = int(bad.argmax() if not is_dask(y) else da.argmax(bad).compute())
-        found = bool(bad[first].compute() if is_dask(y) else bad[first])
-    if found:
-        raise DataError(f"y has a missing or infinite label in row {first}: drop or fill it")
-
-
-def _check_objects(y: Array) -> None:
-    for row, label in enumerate(y):
-        if label is None or (isinstance(label, float) and not np.isfinite(label)):
-            raise DataError(f"y has a missing label in row {row}: drop or fill it")
-        if not isinstance(label, (str, int, float, np.generic)):
-            kind = type(label).__name__
-            raise DataError(f"y has a {kind} in row {row}: labels are numbers, strings or booleans")
-
-
-def encode_labels(y: Array, classes: Array, first: int = 0) -> Array:
-    """Return the position of each label in `classes`, (rows,) int32.
-
-    Raises
-    ------
-    DataError
-        For a label that is not in `classes`, with its row (counted from `first`).
-    """
-    y = np.asarray(y)
-    try:
-        codes = np.searchsorted(classes, y).clip(max=len(classes) - 1)
-        wrong = classes[codes] != y
-    except TypeError:
-        wrong = np.ones(len(y), bool)
-    if np.any(wrong):
-        row = int(np.argmax(wrong))
-        label, known = y[row : row + 1].tolist()[0], classes.tolist()
-        listed = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
-        raise DataError(
-            f"y has the label {label!r} in row {first + row}, which is not among the "
-            f"{len(known)} classes of training: {listed}"
-        )
-    return np.asarray(codes, np.int32)
-
-
 def as_indicators(y: Any, columns: int) -> Any:
     """Return several labels per row, each 1 or 0, as uint8, (rows, columns).
 
@@ -165,29 +83,6 @@ def encode_indicators(y: Array, block_info: Any = None) -> Array:
             "or several as columns of 0 and 1"
         )
     return y.astype(np.uint8)
-
-
-def class_weights(given: Mapping[Any, float] | str, classes: Array) -> Mapping[Any, float] | str:
-    """Check a `class_weight` and return it by code; classes that it leaves out weigh 1.
-
-    Raises
-    ------
-    OptionError
-        For a word other than "balanced", an unknown class, or a weight below 0.
-    """
-    if given == "balanced":
-        return given
-    if not isinstance(given, Mapping):
-        raise OptionError(f"class_weight={given!r}: use 'balanced' or a dict of class: weight")
-    known = classes.tolist()
-    for label, value in given.items():
-        if label not in known:
-            raise unknown("class in class_weight", label, [str(c) for c in known])
-        numeric = isinstance(value, (int, float, np.number)) and np.isrealobj(value)
-        too_large = isinstance(value, int) and value > sys.float_info.max
-        if not numeric or too_large or not 0 <= value < np.inf:
-            raise OptionError(f"class_weight[{label!r}]={value!r}: use a number of 0 or more")
-    return {i: float(given.get(label, 1.0)) for i, label in enumerate(known)}
 
 
 def as_weights(

@@ -88,6 +88,8 @@ def write(predicted: Any, target: str, aside: Path | None = None) -> None:
                 (_write_npy if path.suffix == ".npy" else _write_csv)(predicted, aside)
             if path.is_dir():
                 shutil.rmtree(path)
+            elif aside.is_dir():
+                path.unlink(missing_ok=True)
             aside.replace(path)
         finally:
             if os.path.isdir(aside):

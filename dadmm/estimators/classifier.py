@@ -15,7 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from dadmm.data import arrays, targets
+from dadmm.data import labels, targets
 from dadmm.errors import OptionError
 from dadmm.estimators.supervised import Supervised, has_partial_fit
 from dadmm.numerics.losses import get_loss
@@ -72,22 +72,22 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         return self._partial_fit(X, y, classes, sample_weight)
 
     def encode_target(self, y: Any, rows: int, classes: Any = None) -> tuple[Any, Array | None]:
-        given, y = y, targets.as_column(y, rows)
+        given, y = y, labels.as_label_column(y, rows)
         if y.ndim == 2:
-            labels = np.arange(y.shape[1]) if classes is None else np.unique(classes)
-            return targets.as_indicators(y, len(labels)), labels
+            names = np.arange(y.shape[1]) if classes is None else np.unique(classes)
+            return targets.as_indicators(y, len(names)), names
         if not targets.is_flat(given):
             warnings.warn(
-                "A column-vector y was passed when a 1d array was expected: use y[:, 0]",
+                "A column-vector y was passed when a 1d array was expected: use y[:, 0], or "
+                "y.iloc[:, 0] of a table",
                 DataConversionWarning,
                 stacklevel=4,
             )
-        classes = targets.find_classes(y if classes is None else np.asarray(classes))
-        if arrays.is_dask(y):
-            codes = y.map_blocks(targets.encode_labels, classes, dtype=np.int32)[:, None]
+        if classes is None:
+            found = labels.find_classes(y)
         else:
-            codes = targets.encode_labels(y, classes)[:, None]
-        return codes, classes
+            found = labels.find_classes(labels.as_label_column(classes, np.size(classes)))
+        return labels.as_codes(y, found), found
 
     def predict(self, X: Any) -> Any:
         """Return the most likely class of each row.
@@ -137,11 +137,11 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         return int(self.n_outputs_) if self._multi_label else 1
 
     def _truth(self, y: Any, rows: int) -> Array:
-        y = targets.as_column(y, rows)
         if self._multi_label:
+            y = targets.as_column(y, rows)
             return np.asarray(targets.as_indicators(y, len(self.classes_)))
-        targets.encode_labels(y, self.classes_)  # names labels that training never saw
-        return np.asarray(y)
+        codes = labels.encode_labels(labels.as_label_column(y, rows), self.classes_)
+        return np.asarray(self.classes_[codes])
 
     @property
     def _multi_label(self) -> bool:
@@ -151,7 +151,7 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     def _labels(self) -> Sequence[Any]:
         """The names of the output columns."""
         named = self._multi_label and self._form.targets
-        return named or self.classes_.tolist()
+        return named or list(self.classes_)  # in NumPy's types: a list of large ones becomes floats
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

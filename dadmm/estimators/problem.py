@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_info
 from dadmm.cluster.connection import current_client, resources
 from dadmm.data import arrays, targets
 from dadmm.data.deal import ENOUGH, Deal
+from dadmm.data.labels import class_weights
 from dadmm.data.prepare import prepare_training
 from dadmm.data.table import reading_of
 from dadmm.engine.memory import chunk_rows
@@ -300,7 +301,7 @@ def _weights(estimator: Trainable, sample_weight: Any, target: Any, classes: Arr
     if balance is not None and classes is not None:
         if target.shape[1] > 1:
             raise OptionError("class_weight is for one label per row: use sample_weight")
-        return targets.as_weights(sample_weight, target, targets.class_weights(balance, classes))
+        return targets.as_weights(sample_weight, target, class_weights(balance, classes))
     return None if sample_weight is None else targets.as_weights(sample_weight, target)
 
 

@@ -194,7 +194,7 @@ class ZarrBlocks(Blocks):
         for group in accumulate(name.split("/")[:-1], "{}/{}".format):
             if not self.files.exists(f"{group}/zarr.json"):
                 self.files.save(f"{group}/zarr.json", metadata.group_document())
-        text = metadata.array_document(tuple(shape), rows, np.dtype(dtype).str, dims)
+        text = metadata.array_document(tuple(map(int, shape)), int(rows), np.dtype(dtype).str, dims)
         self.files.save(f"{name}/zarr.json", text)
 
     def spec(self, name: str, cached: bool = False) -> ArraySpec:

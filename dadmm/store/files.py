@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
@@ -23,6 +23,7 @@ from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
 from dadmm.errors import StoreError
+from dadmm.store.gate import Gate
 
 Bytes = NDArray[np.uint8]
 
@@ -72,6 +73,13 @@ class Files(Protocol):
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
         """Replace a file whole; a `new` one must not be there yet (FileExistsError)."""
 
+    def close(self) -> None:
+        """Refuse to save from now on, and wait for the threads that are saving.
+
+        Tasks of a graph that failed go on in their threads; what they write must not reach a run
+        that takes the place of this one.
+        """
+
     def settle(self, name: str) -> None:
         """Make the list of files in a folder durable."""
 
@@ -117,6 +125,7 @@ class LocalFiles(Files):
         # Nobody reads the files of a generation before it is settled, so they may be synced then:
         # the system writes them to the disk while the next ones are computed.
         self.late = False
+        self._gate = Gate()
 
     def path(self, name: str) -> Path:
         """Return the path of a file; raise `StoreError` for a link or a name that leads outside."""
@@ -166,7 +175,14 @@ class LocalFiles(Files):
         with suppress(OSError, StoreError):
             read_ahead(self.path(name))
 
+    def close(self) -> None:
+        self._gate.close()
+
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
+        with self._gate:
+            self._save(name, parts, new, sync)
+
+    def _save(self, name: str, parts: Sequence[Any], new: bool, sync: bool | None) -> None:
         # Written aside, synced, then renamed: a process that dies here leaves the old file.
         path = self.path(name)
         aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
@@ -209,7 +225,8 @@ class LocalFiles(Files):
             self._make(folder.parent, root)
         elif not root:
             raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(folder))
-        folder.mkdir(parents=True, exist_ok=True)
+        # The folder above may be deleted meanwhile, and is then not made again.
+        folder.mkdir(parents=folder == self.root, exist_ok=True)
         if self.durable:
             _fsync(folder.parent)
 
@@ -322,6 +339,7 @@ class RemoteFiles(Files):
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        self._gate = Gate()
 
     def _at(self, name: str) -> tuple[Any, str]:
         if ".." in name.split("/"):
@@ -357,7 +375,14 @@ class RemoteFiles(Files):
         out[:] = np.frombuffer(content, np.uint8, len(out))
         return bytes(content[len(out) :])
 
+    def close(self) -> None:
+        self._gate.close()
+
     def save(self, name: str, *parts: Any, new: bool = False, sync: bool | None = None) -> None:
+        with self._gate:
+            self._save(name, parts, new)
+
+    def _save(self, name: str, parts: Sequence[Any], new: bool) -> None:
         # An object store replaces an object whole by itself.
         filesystem, path = self._at(name)
         if new and filesystem.exists(path):

@@ -133,12 +133,15 @@ def parse_array(text: bytes) -> ArraySpec:
         dtype = np.dtype(found["data_type"])
         chunks = tuple(found["chunk_grid"]["configuration"]["chunk_shape"])
         dims = found.get("dimension_names")
-        whole = all(type(n) is int and n >= 0 for n in (*shape, *chunks)) and dtype.kind in KINDS
         rows = chunks[0] if chunks else 1
+        # Checked first: `array_document` remembers, and to it 1, 1.0 and true are the same.
+        whole = all(type(n) is int and n >= 0 for n in (*shape, *chunks)) and rows > 0
+        if not whole or dtype.kind not in KINDS:
+            raise ValueError("its numbers are wrong")
         same = array_document(shape, rows, dtype.str, None if dims is None else tuple(dims))
     except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
         raise ValueError(f"it does not describe an array of a run ({error})") from error
-    if not whole or rows < 1 or found != _parse(same):
+    if found != _parse(same):
         raise ValueError("it does not describe an array of a run")
     return ArraySpec(shape, chunks, dtype.newbyteorder("<").str)
 

@@ -165,11 +165,15 @@ class Run:
     def delete(self) -> None:
         """Delete the run from its store."""
         if isinstance(self.blocks, ZarrBlocks):
+            self.blocks.files.close()
             _remove(self.blocks)
 
     @contextmanager
     def locked(self, force: bool = False) -> Iterator[None]:
         """Lock the run against other drivers, if it outlives this process.
+
+        At the end nothing more is written through this object: tasks of a graph that failed may
+        still run in their threads.
 
         Parameters
         ----------
@@ -189,6 +193,7 @@ class Run:
         try:
             yield
         finally:
+            self.blocks.files.close()
             self._lock.release()
             self._lock = None
 

@@ -1,5 +1,7 @@
 """Runs that were stopped or are finished, and the ground of the fuzz tests."""
 
+from pathlib import Path
+
 import pytest
 
 from dadmm import ADMMClassifier, ADMMRegressor
@@ -7,6 +9,16 @@ from support.fuzz_ground import LABELS, TARGETS, X, write_data
 from support.stopped_runs import made
 
 __all__ = ["made"]
+
+
+# Seconds of a test that hangs.  How long the others take is for the machine and its load to say.
+HANGS = 3600
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(HANGS))
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,6 @@ def outcome(run):
 
 
 @sets()
-@pytest.mark.timeout(900)
 def test_a_flipped_bit_is_found_or_changes_nothing(made, seeds, tmp_path):
     ends = {"same": 0, "same, and said": 0, "other, and said": 0, "refused": 0}
     for seed in seeds:
@@ -114,7 +113,6 @@ def forge(rng, path):
 
 
 @sets()
-@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::dadmm.errors.RecoveryWarning")
 def test_a_forged_store_is_one_line_or_a_clean_run(made, seeds, tmp_path):
     """Somebody who knows about the checksums made it; whatever it says, nothing from inside."""

@@ -69,7 +69,6 @@ def one_after_the_other():
 
 
 @pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.long)])
-@pytest.mark.timeout(600)
 def test_no_write_that_fails_costs_more_than_an_iteration(made, long, tmp_path, monkeypatch):
     total = writes(made, tmp_path / "counted", monkeypatch)
     assert total > 30

@@ -60,6 +60,21 @@ GOOD = [
 ]
 
 
+def lay_out(place, given):
+    """Copy the files of the ground to a place, and the folders that the arguments name."""
+    place.mkdir()
+    for path in Path().iterdir():
+        if path.is_file():
+            shutil.copy(path, place)
+    named = {argument.partition("/")[0] for argument in given}
+    for name, source in {"copy": "labels", "labels": "labels", "numbers": "numbers"}.items():
+        if name in named:
+            shutil.copytree(source, place / name)
+    for path in Path().glob("*.zarr"):
+        shutil.copytree(path, place / path.name)
+    (place / "config.toml").write_text(toml(CONFIGS["blocks"]))
+
+
 def arguments(rng, seed):
     given = list(rng.choice(GOOD))
     for _ in range(rng.choice([1, 1, 2, 3])):
@@ -71,13 +86,11 @@ def arguments(rng, seed):
                 given.insert(at, rng.choice(ARGUMENTS))
             case _:
                 given[at : at + 1] = [rng.choice(ARGUMENTS)]
-    ground, copy = Path.cwd(), Path(f"case-{seed}").resolve()
-    shutil.copytree(ground, copy, ignore=shutil.ignore_patterns(copy.name))
-    shutil.copytree("labels", copy / "copy")
-    (copy / "config.toml").write_text(toml(CONFIGS["blocks"]))
-    with contextlib.chdir(copy):
+    place = Path(f"case-{seed}")
+    lay_out(place, given)
+    with contextlib.chdir(place):
         code, _, wrong = run_command(*given)
-    shutil.rmtree(copy)
+    shutil.rmtree(place)
     # A chart may warn of a glyph; progress is told where --quiet went missing.
     return f"dadmm {given}", None if code == 0 else wrong
 

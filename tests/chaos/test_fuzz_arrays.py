@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from sklearn.exceptions import NotFittedError, UndefinedMetricWarning
+from sklearn.exceptions import DataConversionWarning, NotFittedError, UndefinedMetricWarning
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual
 from dadmm.errors import OrderWarning
@@ -26,7 +26,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::dadmm.errors.FactorWarning"),
     pytest.mark.filterwarnings("ignore::dadmm.errors.OrderWarning"),
     pytest.mark.timeout(0),  # fuzzing.guard watches every case
-    pytest.mark.filterwarnings("ignore:A column-vector y"),
 ]
 
 
@@ -331,6 +330,7 @@ def arrays(rng, seed):
     with dask.config.set(scheduler=scheduler), warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # scikit-learn's own, of one row
+        warnings.simplefilter("ignore", DataConversionWarning)  # of a column of labels
         warnings.simplefilter("ignore", OrderWarning)  # of a copy
         wrong = try_estimator(estimator(**options), call, x, y, weight, again, rows)
     if Path("run").exists():

@@ -78,6 +78,12 @@ LITERALS = [
 ]  # fmt: skip
 
 
+TABLES = [
+    "{}", "{town = 'str'}", "{a = 'float64', town = 'int64'}", "{a = 'percent'}", "{a = 'x'}",
+    "{nope = 'str'}", "{a = 5}", "{a = {}}", "{'' = ''}", "{id = 'bool', kind = 'str'}",
+]  # fmt: skip
+
+
 def random_value(rng, table, key):
     """Draw a value for a key of a config, more often than not of the right type."""
     if key == "workers":
@@ -91,6 +97,7 @@ def random_value(rng, table, key):
         str: lambda: rng.choice(WORDS),
         bool: lambda: rng.choice([True, False]),
         list: lambda: Raw(rng.choice(LITERALS)),
+        dict: lambda: Raw(rng.choice(TABLES)),
     }
     known = SCHEMA.get(table, {}).get(key)
     right = list(draws) if known is None else known.kinds

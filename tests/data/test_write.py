@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,3 +106,10 @@ def test_a_change_of_any_file_of_a_glob_is_seen():
     Path("x-1.csv").write_text("a\n1\n2\n")
     assert changed_last("x-*.csv") != before
     assert changed_last("memory://x.csv") is None
+
+
+def test_a_folder_takes_the_place_of_a_file_and_the_other_way_round(tmp_path):
+    target, frame = tmp_path / "out.parquet", pd.DataFrame({"a": [1, 2]})
+    for again in (frame, dd.from_pandas(frame, npartitions=2), frame):
+        write(again, str(target))
+        assert pd.read_parquet(target)["a"].tolist() == [1, 2]

@@ -152,7 +152,7 @@ def test_weights_that_cannot_be_are_named(weight, error, words):
         ({5: 1.0}, ["class_weight", "5", "0, 1"]),
         ({0: -1}, ["class_weight[0]=-1", "0"]),
         ({0: "x"}, ["class_weight[0]='x'", "0"]),
-        ({0: 10**400}, ["class_weight[0]=1" + "0" * 400]),
+        ({0: 10**400}, ["class_weight", "401 digits"]),
     ],
 )
 def test_weights_of_classes_that_cannot_be_are_named(weights, words):

@@ -51,6 +51,10 @@ RELAXED = {
     "inner_steps": 2, "inner_tol": 1e-2, "dtype": "float64",
 }  # fmt: skip
 CLUSTER = {"workers": 0, "memory_limit": "2GiB", "dashboard": -1}
+CSV = {
+    "header": True, "delimiter": ",", "decimal": ".", "thousands": "'", "encoding": "utf-8",
+    "na_values": ["?"], "dtype": {"town": "str"}, "compression": "none",
+}  # fmt: skip
 # Together they have every key of a config.
 CONFIGS = {
     "digits": {
@@ -115,7 +119,7 @@ CONFIGS = {
         },
     },
     "table": {
-        "data": {"x": "rows.csv", "y": ["kind"], "index": "id"},
+        "data": {"x": "rows.csv", "y": ["kind"], "index": "id", **CSV},
         "model": {
             **MODEL, "categorical": "one_hot", "missing": "impute", "handle_unknown": "ignore",
         },
@@ -124,7 +128,7 @@ CONFIGS = {
         "evaluate": {"output": "scores.json"},
         "predict": {
             "input": "x.csv", "output": "p.csv", "proba": False, "codes": False, "rows": 7,
-            "overwrite": True,
+            "overwrite": True, "index": "id", **CSV,
         },
         "log": {"file": "log.jsonl"},
     },

@@ -15,7 +15,8 @@ from support.terminal import command
 
 # Mutations of each family: so many in every run of the tests, and so many more in the long set.
 SHORT, LONG, BATCH = 75, 925, 25
-HANG = 60  # seconds that one case may take
+# Seconds that one case may compute, and that it may last on a machine however busy.
+BUSY, WAITING = 60, 900
 # Options of which larger values are valid, and only take long.
 COUNTS = {"max_iter", "local_epochs", "inner_steps", "z_steps"}
 SPARE = 4 * 2**30  # address space that one case may take beside what is taken already
@@ -55,7 +56,15 @@ class HangError(BaseException):
 
 
 def _ring(number, frame):
-    raise HangError(f"nothing came of it in {HANG} s")
+    what = f"computed for {BUSY} s" if number == signal.SIGPROF else f"lasted {WAITING} s"
+    raise HangError(f"nothing came of it: it {what}")
+
+
+# Timers, their signals, and when they ring: the first counts the seconds of this process alone.
+TIMERS = [
+    (signal.ITIMER_PROF, signal.SIGPROF, BUSY),
+    (signal.ITIMER_REAL, signal.SIGALRM, WAITING),
+]
 
 
 @contextmanager
@@ -67,15 +76,17 @@ def guard():
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm") as file:
         taken = int(file.read().split()[0]) * resource.getpagesize()
-    before = signal.signal(signal.SIGALRM, _ring)
+    before = {number: signal.signal(number, _ring) for _, number, _ in TIMERS}
     resource.setrlimit(resource.RLIMIT_AS, (taken + SPARE, hard))
-    signal.setitimer(signal.ITIMER_REAL, HANG)
+    for timer, _, seconds in TIMERS:
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer, number, _ in TIMERS:
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        signal.signal(signal.SIGALRM, before)
 
 
 # ---------------------------------------------------------------------------------- clean ends

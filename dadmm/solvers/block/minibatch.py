@@ -321,7 +321,8 @@ class Local:
                 z = constraint.project(f - g * g.dtype.type(len(x)) / rho)
                 g = (f - z) * (rho / g.dtype.type(len(x)))
             if t < len(self.spans) - 1:
-                self.residual += square(g) * (len(x) / self.solver.rho) ** 2
+                share = len(x) / self.solver.rho
+                self.residual += square(g) * (share * share)  # ** would raise at 1e-160
             pull = self.spans[t].learn(g, rate, beta1, pull=t > 0)
             if pull is not None:
                 g = pull

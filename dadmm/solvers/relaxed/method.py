@@ -329,7 +329,7 @@ class RelaxedADMM(RelaxedOptions, Solver):
         row |= self.score(problem, details)
         row["primal_residual"] = residual**0.5
         slopes = (total("slope_v_") + total("slope_u_")) / n
-        slopes += (1 + self.beta**2) * residual + total("slope_w_")
+        slopes += (1 + self.beta * self.beta) * residual + total("slope_w_")
         row["stationarity"] = slopes**0.5
         row["step"] = ((total("step_v_") + total("step_u_")) / n + total("step_w_")) ** 0.5
         row["size"] = ((total("size_v_") + total("size_u_")) / n + total("size_w_")) ** 0.5

@@ -156,7 +156,7 @@ class TwoSplitBlock:
             )
             value = np.where(good, new, value)
             length = np.where(good, length, length / 2)
-            resting = good & (row_squares(d) <= tol**2 * row_squares(v))
+            resting = good & (row_squares(d) <= tol * tol * row_squares(v))
             active &= ~resting
             if not active.any():
                 break

@@ -132,7 +132,7 @@ def solve(
     }
     if first:
         details[f"slope_w_{layer}"] = square(gradient)
-    elif square(step) <= solver.inner_tol**2 * square(new - start):
+    elif square(step) <= (solver.inner_tol * solver.inner_tol) * square(new - start):
         params[settled] = np.array(True)
     return params, details
 
