@@ -49,7 +49,7 @@ class ADMMRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
 
         They come in the container of `X`, as predictions of `ADMMClassifier` do.
         """
-        dtype = self.network_.dtype if hasattr(self, "network_") else None
+        dtype = self.network_.output_dtype if hasattr(self, "network_") else None
         if getattr(self, "_one_column", True):
             return self._outputs(X, _first_column, None, dtype)
         labels = self._form.targets or range(self.n_outputs_)

@@ -53,8 +53,13 @@ class Network:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the parameters and the outputs."""
+        """The dtype of the parameters."""
         return next(iter(self.params.values())).dtype
+
+    @property
+    def output_dtype(self) -> np.dtype[Any]:
+        """The dtype of the outputs: float64 where that of the parameters is too coarse for them."""
+        return self.dtype if self.outputs is None else self.outputs.wide_enough(self.dtype)
 
     def forward(self, x: Array) -> Array:
         """Return the outputs for `x`.
@@ -66,7 +71,7 @@ class Network:
         Returns
         -------
         (rows, outputs) array
-            In the dtype of the parameters; infinite where it overflows.
+            Of `output_dtype`; infinite where it overflows.
 
         Raises
         ------

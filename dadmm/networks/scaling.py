@@ -10,6 +10,8 @@ import numpy as np
 from dadmm.numerics import layer_kernels
 from dadmm.numerics.types import Array
 
+# Numbers in the units of the data are rounded to this part of a column's scale, or finer.
+RESOLUTION = 1e-4
 # Rows of one step, so that temporaries wider than the result stay small.
 SCALED = 256
 
@@ -64,5 +66,16 @@ class Scaling:
         return out
 
     def undo(self, z: Array) -> Array:
-        """Map scaled values back to the units of the data."""
-        return z * self.scale.astype(z.dtype) + self.centre.astype(z.dtype)
+        """Map scaled values back to the units of the data, in the dtype `wide_enough`."""
+        dtype = self.wide_enough(z.dtype)
+        return z.astype(dtype, copy=False) * self.scale.astype(dtype) + self.centre.astype(dtype)
+
+    def wide_enough(self, dtype: Any) -> np.dtype[Any]:
+        """Return `dtype`, or float64 where `dtype` is too coarse near a column's centre.
+
+        float32 has steps of 128 near 1.7e9, the seconds since 1970.
+        """
+        with np.errstate(over="ignore"):
+            steps = np.spacing(np.abs(self.centre).astype(dtype))
+        fine = (steps <= RESOLUTION * self.scale) | (self.centre == 0)
+        return np.dtype(dtype if fine.all() else np.float64)

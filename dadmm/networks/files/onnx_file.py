@@ -279,7 +279,11 @@ def _forward(g: Graph, network: Network, x: str) -> str:
             g.add("Identity", v, out="codes")
     if network.outputs is None:
         return v
-    return g.add("Add", g.scale(v, network.outputs.scale), g.constant(network.outputs.centre))
+    wide = network.output_dtype
+    if wide == g.dtype:
+        return g.add("Add", g.scale(v, network.outputs.scale), g.constant(network.outputs.centre))
+    scaled = g.add("Mul", g.cast(v, wide), g.constant(network.outputs.scale, wide))
+    return g.add("Add", scaled, g.constant(network.outputs.centre, wide))
 
 
 def _layer(g: Graph, block: Dense, params: dict[str, Array], v: str) -> str:
@@ -291,12 +295,12 @@ def _layer(g: Graph, block: Dense, params: dict[str, Array], v: str) -> str:
 
 def _outputs(g: Graph, network: Network, v: str) -> dict[str, tuple[int, list[int]]]:
     """Add the outputs by name; return the type and the shape, without the rows, of each."""
-    target, kind = network.target, _type(network.dtype)
+    target, kind = network.target, _type(network.output_dtype)
     chain = as_chain(network.architecture)
     width = [chain.widths[-1]]
     found = {}
     if answers.factors_at(chain):
-        found["codes"] = (kind, [chain.widths[answers.factors_at(chain)]])
+        found["codes"] = (_type(network.dtype), [chain.widths[answers.factors_at(chain)]])
     if answers.ends_in_codes(network):
         pass  # the codes are the only answer
     elif target.classes is None:

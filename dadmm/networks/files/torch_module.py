@@ -43,7 +43,7 @@ def as_module(network: Network) -> torch.nn.Module:
         if constraint is not None:
             parts[f"constraint_{i}"] = Projection(constraint)
     if network.outputs is not None:
-        parts["outputs"] = Unscale(network.outputs, network.dtype)
+        parts["outputs"] = Unscale(network.outputs, network.output_dtype)
     return nn.Sequential(OrderedDict(parts))
 
 
@@ -73,7 +73,7 @@ class Unscale(nn.Module):  # type: ignore[misc]
 
     def forward(self, v: Tensor) -> Tensor:
         """Return outputs in the units of the targets."""
-        return v * self.scale + self.centre
+        return v.to(self.scale.dtype) * self.scale + self.centre
 
 
 class Skip(nn.Sequential):  # type: ignore[misc]
