@@ -88,12 +88,9 @@ class Content:
     def _stripped(self, frame: Any) -> Any:
         import pandas as pd
 
-        ends = (self.dialect.delimiter.encode(), b"\n", b"\r", b'"')
-        text = self.text
-        if not any(b" " + end in text or b"\t" + end in text for end in ends) and not (
-            b'" ' in text or text.endswith((b" ", b"\t"))
-        ):
-            return frame  # pandas has dropped the spaces before cells
+        tabs = self.dialect.delimiter != "\t" and b"\t" in self.text
+        if not tabs and b" " not in self.text:
+            return frame
         words = ["", *self.table.missing]
         columns = [frame.iloc[:, k].str.strip() for k in range(len(frame.columns))]
         return pd.concat([values.mask(values.isin(words)) for values in columns], axis=1)
