@@ -55,9 +55,6 @@ class Table:
         None,
         kinds=(str, NoneType),
         means="Character between the cells of CSV.",
-        least=1,
-        most=1,
-        use="one character",
         sample=";",
     )
     decimal: str | None = option(
@@ -70,8 +67,7 @@ class Table:
     thousands: str | None = option(
         None,
         kinds=(str, NoneType),
-        means="Mark between thousands in CSV.",
-        choices=(",", ".", " ", "'", "\u00a0", "\u202f", "\u2019"),
+        means="Mark between thousands in CSV, such as a point or a space.",
         sample=".",
     )
     encoding: str | None = option(
@@ -120,6 +116,10 @@ class Table:
                     f"encoding={self.encoding!r} is unknown: use a name such as utf-8, latin-1, "
                     "cp1252 or utf-16"
                 ) from None
+        for name in ("delimiter", "thousands"):
+            mark = getattr(self, name)
+            if mark is not None and (len(mark) != 1 or mark.isalnum() or mark in '"+-\r\n'):
+                raise OptionError(f"{name}={mark!r}: use one character that no number or name has")
         marks = {"delimiter": self.delimiter, "decimal": self.decimal, "thousands": self.thousands}
         given = [name for name, mark in marks.items() if mark is not None]
         for i, name in enumerate(given):
