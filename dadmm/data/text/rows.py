@@ -115,7 +115,7 @@ def _from_text(content: Content, values: Any, dtype: str, place: int, first: int
         refuse(missing)
         return pd.Series(truth)
     percent = dtype == "percent"
-    found, wrong = cells.numbers(values, words, table.decimal or ".", table.thousands, percent)
+    found, wrong = cells.numbers(values, words, table.mark, table.thousands, percent)
     refuse(wrong)
     if dtype in ("float64", "percent"):
         return pd.Series(found)
@@ -149,7 +149,7 @@ def _refused(
         what = "true or false"
     else:
         what = "a whole number" if "int" in dtype.lower() else "a number"
-    complaint = Words.of(Distinct.of(values[wrong])).complaint(name, content.table.decimal or ".")
+    complaint = Words.of(Distinct.of(values[wrong])).complaint(name, content.table.mark)
     cure = complaint.partition(": ")[2] if complaint else "correct it, or drop the row"
     return InputError(
         f"{where} holds {cell!r}, not {what} as the rest of the column does, or did in training: "
