@@ -150,7 +150,8 @@ def _refused(
     else:
         what = "a whole number" if "int" in dtype.lower() else "a number"
     complaint = Words.of(Distinct.of(values[wrong])).complaint(name, content.table.mark)
-    cure = complaint.partition(": ")[2] if complaint else "correct it, or drop the row"
+    missing = options_help(f"if it means a missing value use na_values=[{cell!r}]")
+    cure = complaint.partition(": ")[2] if complaint else f"{missing}; else correct it"
     return InputError(
         f"{where} holds {cell!r}, not {what} as the rest of the column does, or did in training: "
         f"{cure}"
