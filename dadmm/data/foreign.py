@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.delayed import Delayed
 
 from dadmm.data.arrays import computing
 from dadmm.data.arrow import numbers
@@ -48,6 +49,8 @@ def as_pandas(values: Any, name: str) -> Any:
         if isinstance(values, xr.Dataset):
             return values
         raise _several(values, name)  # such as an HDF5 file or a tree of data sets
+    if isinstance(values, Delayed):
+        raise InputError(f"{name} is a delayed object: pass dask.array.from_delayed({name}, ...)")
     if isinstance(values, list) and values and isinstance(values[0], dict):
         raise InputError(f"{name} is a list of dicts: pass pd.DataFrame({name})")
     if fields := getattr(getattr(values, "dtype", None), "names", None):

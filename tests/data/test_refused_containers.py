@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from dask.delayed import delayed
 
 from dadmm.data.columns import MOST_CATEGORIES
 from dadmm.errors import DataError, InputError, OptionError, ShapeError
@@ -228,6 +229,13 @@ def test_data_sets_of_arrow_are_to_be_read_first(tmp_path, expected):
         with pytest.raises(InputError, match=naming("x", "x.to_table()")):
             expected.predict(given)
     np.testing.assert_array_equal(expected.predict(files.to_table()), expected.predict(X))
+
+
+def test_a_delayed_object_names_what_makes_an_array_of_it():
+    with pytest.raises(InputError, match=naming("x", "delayed", "from_delayed")):
+        regressor().fit(delayed(X), PRICE)
+    lazy = da.from_delayed(delayed(X), X.shape, X.dtype)
+    assert bits(regressor().fit(lazy, PRICE)) == bits(regressor().fit(X, PRICE))
 
 
 def test_masked_blocks_are_refused_as_masked_arrays_are():
