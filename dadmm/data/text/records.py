@@ -98,7 +98,8 @@ def look(
         state = _next(state, byte, delimiter, spaced) if i < size else CELL
         i += 1
         if state != CELL or (byte == SPACE and delimiter != SPACE):
-            empty = empty and byte == SPACE and columns == 1
+            if byte != SPACE or columns > 1:
+                empty = False
             if byte in (QUOTE, SPACE):
                 continue
             if 48 <= byte <= 57:
