@@ -40,6 +40,8 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def said(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that the command line says, as `dadmm.Table` takes them."""
     found = {name: value for name, value in given.items() if value not in (None, ())}
+    if found.get("delimiter") == "\\t":  # shells do not make it a tab
+        found["delimiter"] = "\t"
     if "na_values" in found:
         found["na_values"] = list(found["na_values"])
     if "dtype" in found:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from types import NoneType
 from typing import Any
 
 from dadmm.data.table import READING
@@ -30,6 +31,7 @@ def as_key(option: Option, when: str = "") -> Option:
     kinds = tuple(kind for kind in option.kinds if kind in TOML)
     default = list(option.default) if isinstance(option.default, tuple) else option.default
     sample = default if option.sample is None else option.sample
+    several = len(kinds) > 1 or set(option.kinds) <= {*kinds, NoneType}
     return replace(
         option,
         kinds=kinds,
@@ -37,7 +39,7 @@ def as_key(option: Option, when: str = "") -> Option:
         means=f"{when}{option.means}",
         default=None if when else default,
         sample=sample,
-        use=option.use if len(kinds) > 1 else "",  # it may speak of the kinds left out
+        use=option.use if several else "",  # it may speak of the kinds left out
     )
 
 

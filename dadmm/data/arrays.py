@@ -233,6 +233,8 @@ def as_array(values: Any, name: str) -> Array:
         array = np.asarray(values)
     except ValueError as error:
         raise ShapeError(f"{name} has rows of different lengths: make them equal") from error
+    except (TypeError, RuntimeError) as error:  # libraries say so what helps
+        raise DataError(f"{name} does not convert to NumPy: {error}") from error
     if array.ndim == 0:
         raise ShapeError(f"{name} is a {type(values).__name__}, not an array of rows")
     return array
@@ -259,16 +261,17 @@ def _check_cells(x: Any, name: str) -> None:
         value = x[row, column]
         numeric = isinstance(value, (int, float, np.number, np.bool_))
         if not numeric or getattr(value, "dtype", x.dtype).kind in "cm":
-            kind, why = DataError, ""
+            kind, why, cure = DataError, "", "encode or drop that column"
             try:
                 float(value)
+                cure = "convert it with astype(float)"
             except TypeError as error:  # scikit-learn expects a TypeError here
                 kind, why = CellError, f" ({error})"
             except ValueError:
                 pass
             raise kind(
                 f"{name} is not numeric: row {row}, column {column} holds {str(value)!r}{why}; "
-                "encode or drop that column"
+                f"{cure}"
             )
         if isinstance(value, int) and abs(value) > sys.float_info.max:
             raise DataError(f"{name} has a number too large in row {row}, column {column}")

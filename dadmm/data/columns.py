@@ -115,6 +115,22 @@ def _categories(values: Any, name: object, where: str) -> tuple[Array, Array]:
     return cells, missing
 
 
+def _as_written(cells: Array, categories: Sequence[Label]) -> Array:
+    """Return whole numbers as text if that is what training had, and knew all of them.
+
+    Files do not tell 7, 7.0 and "7" apart.
+    """
+
+    def text(cell: Any) -> Any:
+        whole = isinstance(cell, (int, float)) and not isinstance(cell, bool) and cell % 1 == 0
+        return str(int(cell)) if whole else cell
+
+    if not len(cells) or isinstance(cells[0], str) or not isinstance(categories[0], str):
+        return cells
+    written = list(map(text, cells))
+    return np.array(written, dtype=object) if set(written) <= set(categories) else cells
+
+
 def _ranges(block: Array, there: Array) -> tuple[Array, Array]:
     """Return the least and the largest value of each column; 0 where it has none."""
     if block.dtype.kind != "f":
@@ -265,6 +281,7 @@ def encode(
         cells, missing = _categories(values, name, where)
         _refuse_missing(missing, column, frame, name, where)
         cells[missing] = column.fill
+        cells = _as_written(cells, column.categories)
         if len(cells) and isinstance(cells[0], str) != isinstance(column.categories[0], str):
             was, now = type(column.categories[0]).__name__, type(cells[0]).__name__
             raise DataError(

@@ -134,7 +134,7 @@ class Plain(Container):
         x = as_matrix(self.x, lazy=True, finite=False)
         if is_dask(x):
             blocks = x.rechunk({1: -1}).to_delayed()[:, 0]
-            tasks = [delayed(Summary.of_matrix)(block) for block in blocks]
+            tasks = [delayed(_summarise)(block) for block in blocks]
             with computing("x"):
                 found = compute(*tasks)
         else:
@@ -179,6 +179,10 @@ class Plain(Container):
             meta=meta,
         )
         return out.compute() if hasattr(self.x, "tocsr") else out
+
+
+def _summarise(block: Any) -> Summary:
+    return Summary.of_matrix(plain_block(block, "x", block.shape, ""))
 
 
 def _predict_block(block: Any, task: Task, block_id: tuple[int, ...] | None = None) -> Array:

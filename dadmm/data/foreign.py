@@ -6,12 +6,15 @@ protocol of data frames: one way for polars, pyarrow, DuckDB, ibis and what come
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.delayed import Delayed
 
 from dadmm.data.arrays import computing
+from dadmm.data.arrow import numbers
 from dadmm.data.frames import Frame
 from dadmm.errors import DataError, InputError
 
@@ -42,6 +45,12 @@ def as_pandas(values: Any, name: str) -> Any:
     """
     if isinstance(values, dict) and not hasattr(values, "shape"):  # SciPy has matrices in dicts
         return _frame({key: as_pandas(column, name) for key, column in values.items()}, name)
+    if isinstance(values, Mapping) and not hasattr(values, "shape"):
+        if isinstance(values, xr.Dataset):
+            return values
+        raise _several(values, name)  # such as an HDF5 file or a tree of data sets
+    if isinstance(values, Delayed):
+        raise InputError(f"{name} is a delayed object: pass dask.array.from_delayed({name}, ...)")
     if isinstance(values, list) and values and isinstance(values[0], dict):
         raise InputError(f"{name} is a list of dicts: pass pd.DataFrame({name})")
     if fields := getattr(getattr(values, "dtype", None), "names", None):
@@ -54,10 +63,23 @@ def as_pandas(values: Any, name: str) -> Any:
         return values.to_pandas() if hasattr(kind, "to_pandas") else values
     if hasattr(kind, "collect") and hasattr(kind, "collect_schema"):
         raise InputError(f"{name} is a lazy frame: pass {name}.collect()")
+    if hasattr(kind, "to_table") and hasattr(kind, "to_batches"):
+        raise InputError(f"{name} is not read yet: pass {name}.to_table()")
     if any(hasattr(kind, f"__{way}__") for way in ("arrow_c_stream", "arrow_c_array", "dataframe")):
         with computing(name):
             return _from_arrow(_arrow(values, name), getattr(values, "name", None))
     return values
+
+
+def _several(values: Mapping[Any, Any], name: str) -> InputError:
+    """Return the error for what holds several arrays, but is no table."""
+    kind, held = type(values).__name__, list(map(str, values))
+    if not held:
+        return InputError(f"{name} is a {kind} that holds nothing: pass an array")
+    listed = ", ".join(held[:10]) + (", ..." if len(held) > 10 else "")
+    return InputError(
+        f"{name} is a {kind}, not an array: pass one of {listed}, as in {name}[{held[0]!r}]"
+    )
 
 
 def _frame(columns: dict[Any, Any], name: str) -> Any:
@@ -95,7 +117,12 @@ def _arrow(values: Any, name: str) -> Any:
         return from_dataframe(values)
     try:
         return pa.table(values)
-    except pa.ArrowInvalid:  # a column is no table
+    except pa.ArrowInvalid as error:  # a column is no table
+        if hasattr(values, "columns"):
+            raise InputError(
+                f"{name} has a column of a type that pyarrow does not know ({error}): cast it, "
+                "such as 128-bit numbers to 64 bits"
+            ) from error
         return pa.chunked_array(values)
 
 
@@ -106,17 +133,9 @@ def _from_arrow(values: Any, name: str | None = None) -> Any:
 
     if not isinstance(values, pa.Table):
         return _from_arrow(pa.table({"": values}))[""].rename(name or None)
-    schema, types = values.schema, pa.types
-    kinds = schema.types
-    objects = [types.is_decimal(kind) or types.is_null(kind) for kind in kinds]  # in pandas
-    if any(objects):
-        kinds = [
-            pa.float64() if is_object else kind
-            for kind, is_object in zip(kinds, objects, strict=True)
-        ]
-        fields = list(map(pa.field, schema.names, kinds))
-        values = values.cast(pa.schema(fields, schema.metadata))
-    flags = [i for i, kind in enumerate(kinds) if types.is_boolean(kind)]
+    values = numbers(values, nulls=True)
+    kinds = values.schema.types
+    flags = [i for i, kind in enumerate(kinds) if pa.types.is_boolean(kind)]
     gaps = any(values.column(i).null_count for i in flags)
     nullable = {pa.bool_(): pd.BooleanDtype()}.get if gaps else None
     return values.to_pandas(date_as_object=False, types_mapper=nullable)

@@ -193,7 +193,7 @@ def _side_by_side(parts: Sequence[Any]) -> Any:
 def _coordinates(x: Any, dim: Hashable) -> list[Label] | None:
     """Return the coordinates of a dimension as JSON values; None if there are none."""
     index = x.indexes.get(dim)
-    if index is None or index.hasnans:
+    if index is None or (index.nlevels == 1 and index.hasnans):
         return None
     return [v if isinstance(v, (str, int, float)) else str(v) for v in index.tolist()]
 

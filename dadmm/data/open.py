@@ -108,7 +108,7 @@ def _open_tables(
     where = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     with _opening(f"{name}: {where}"):
         if kinds[paths[0]] == "csv":
-            return open_csv([file.url for file in files], name, table, SMALL, known)
+            return open_csv(files, name, table, SMALL, known)
         return _indexed(open_parquet(files, name, SMALL), table.index, where)
 
 

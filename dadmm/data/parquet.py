@@ -13,7 +13,9 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from dadmm.data.files import NO_VALUE, File, check_columns, sizes
+from dadmm.data.arrow import numbers
+from dadmm.data.files import File, check_columns, sizes
+from dadmm.data.folders import Keys, key_columns, with_keys
 from dadmm.errors import InputError
 
 # Dask stores an index without a name under this one.
@@ -50,7 +52,7 @@ class Footer:
     def of(cls, file: Any) -> Footer:
         """Return the footer of an open file."""
         schema, found = file.schema_arrow, file.metadata
-        empty = _plain_index(schema.empty_table().to_pandas())
+        empty = _plain_index(numbers(schema.empty_table()).to_pandas())
         groups = [found.row_group(i) for i in range(found.num_row_groups)]
         # pandas holds whole numbers among missing ones as float64, and truth values as objects.
         types = {
@@ -124,7 +126,7 @@ class Piece:
     url: str
     groups: tuple[int, ...] | None
     counted: tuple[int, int, str | None] | None
-    keys: tuple[tuple[str, Any], ...]
+    keys: Keys
 
 
 def open_parquet(files: Sequence[File], name: str, most: int) -> Any:
@@ -140,7 +142,7 @@ def open_parquet(files: Sequence[File], name: str, most: int) -> Any:
     """
     import pandas as pd
 
-    keys, types = _key_columns(files)
+    keys, types = key_columns(files)
     if sum(sizes(files)) <= most:
         footers, tables = [], []
         for file in files:
@@ -181,28 +183,6 @@ def _footer(url: str) -> Footer:
         return Footer.of(stored)
 
 
-def _key_columns(
-    files: Sequence[File],
-) -> tuple[list[tuple[tuple[str, Any], ...]], dict[str, Any]]:
-    """Return the values of each file's folders, and the types of the columns that they make.
-
-    Values that are all whole numbers become numbers, as Arrow reads them.
-    """
-    import pandas as pd
-
-    texts = [dict(file.keys) for file in files]
-    types, values = {}, {}
-    for key in texts[0]:
-        found = [each[key] for each in texts if each.get(key, NO_VALUE) != NO_VALUE]
-        whole = all(text.lstrip("-").isdecimal() for text in found)
-        values[key] = {text: int(text) if whole else text for text in found}
-        types[key] = pd.CategoricalDtype(sorted(set(values[key].values())))
-    rows = [
-        tuple((key, values[key].get(each.get(key, NO_VALUE))) for key in types) for each in texts
-    ]
-    return rows, types
-
-
 def _meta(
     footers: Sequence[Footer], types: dict[str, Any], files: Sequence[File], name: str
 ) -> Any:
@@ -223,10 +203,7 @@ def _meta(
             distinct.append(empty)
     meta = first if len(distinct) == 1 else pd.concat(distinct)[list(first.columns)]
     meta = meta.astype(_found_elsewhere(footers, meta))
-    for key, dtype in types.items():
-        if key not in meta:
-            meta = meta.assign(**{key: pd.Categorical([], dtype=dtype)})
-    return meta
+    return with_keys(meta, dict.fromkeys(types).items(), types)
 
 
 def _found_elsewhere(footers: Sequence[Footer], meta: Any) -> dict[str, Any]:
@@ -256,7 +233,7 @@ def _index_names(footer: Footer) -> list[Any]:
 def _pieces(
     files: Sequence[File],
     footers: Sequence[Footer],
-    keys: Sequence[tuple[tuple[str, Any], ...]],
+    keys: Sequence[Keys],
     most: int | None,
 ) -> list[Piece]:
     """Cut files at row groups into pieces of about `most` bytes; None cuts none."""
@@ -308,15 +285,12 @@ def _frame(table: Any, piece: Piece, meta: Any) -> Any:
     """Return a table's rows with the columns, types and index that all files have."""
     import pandas as pd
 
-    frame = _plain_index(table.to_pandas())
+    frame = _plain_index(numbers(table).to_pandas())
     if piece.counted is not None:
         start, step, label = piece.counted
         stop = start + table.num_rows * step
         frame.index = pd.RangeIndex(start, stop, step, name=label)
-    for key, value in piece.keys:
-        if key in meta and key not in frame:
-            column = pd.Categorical([value] * len(frame), dtype=meta[key].dtype)
-            frame[key] = pd.Series(column, index=frame.index)
+    frame = with_keys(frame, piece.keys, meta.dtypes)
     if list(frame.columns) != list(meta.columns):  # this copies
         frame = frame[list(meta.columns)]
     other = {

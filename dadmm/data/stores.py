@@ -27,6 +27,7 @@ MOST_CHUNKS = 10**6
 NETCDF = (".nc", ".nc4", ".cdf", ".netcdf")
 # What helps with other files that people have.
 CURES = {
+    ".zip": "unpack it",
     ".npz": "save the array of interest with numpy.save",
     ".grib": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",
     ".h5": "store it as zarr with xarray.open_dataset(...).to_zarr(...)",

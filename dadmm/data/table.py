@@ -141,6 +141,11 @@ class Table:
         return [self.na_values] if isinstance(self.na_values, str) else list(self.na_values or ())
 
     @property
+    def mark(self) -> str:
+        """The decimal mark: a point, but a comma where points stand between thousands."""
+        return self.decimal or ("," if self.thousands == "." else ".")
+
+    @property
     def says_text(self) -> bool:
         """Whether something was said that only text has."""
         return any(name != "index" for name in self.options)

@@ -173,9 +173,11 @@ def _from_files(table: Mapping[str, Any], supervised: bool) -> tuple[Any, Any]:
 def _check_reading(table: Mapping[str, Any], reading: Mapping[str, Any]) -> None:
     """Raise `InputError` for options of CSV where there is none."""
     said = sorted(name for name in reading if name != "index")
-    files = [*(table["x"] if isinstance(table["x"], list) else [table["x"]]), table.get("y")]
+    files = [*(table["x"] if isinstance(table["x"], list) else [table["x"]])]
+    if isinstance(y := table.get("y"), str) and _is_path(y):
+        files.append(y)
     others = (".npy", ".zarr", ".parquet", ".parq", ".pq")
-    if said and all(not isinstance(f, str) or f.lower().endswith(others) for f in files):
+    if said and all(str(file).lower().endswith(others) for file in files):
         raise InputError(f"[data] {said[0]} is for CSV, which {files[0]} is not: leave it out")
 
 

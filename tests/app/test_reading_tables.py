@@ -205,3 +205,35 @@ def test_the_schema_has_the_options():
     assert data["decimal"]["enum"] == [".", ","]
     assert data["dtype"]["type"] == "object"
     assert data["header"]["type"] == "boolean"
+
+
+def test_a_tab_may_be_written_as_in_other_programs():
+    TABLE.to_csv("tabs.dat", index=False, sep="\t")
+    data = ["--data", "tabs.dat", "--target", "y", "--task", "regression", "--run", "run"]
+    done = command("fit", *data, "--categorical", "one_hot", "--delimiter", r"\t", "--index", "id")
+    assert done.code == 0, done.err
+    model, frame = load("run"), TABLE.set_index("id").drop(columns="y")
+    np.testing.assert_allclose(model.predict("tabs.dat"), model.predict(frame), rtol=1e-5)
+    for mark in (";;", ""):
+        done = command("fit", *data, "--delimiter", mark)
+        assert done.code == 2
+        assert names(done.err, "delimiter", repr(mark), "one character")
+
+
+def test_options_of_csv_are_refused_for_other_files():
+    TABLE.to_parquet("x.parquet", index=False)
+    np.save("x.npy", X)
+    data = ["--task", "regression", "--run", "run", "--decimal", ","]
+    done = command("fit", "--data", "x.parquet", "--target", "y", *data)
+    assert done.code == 2
+    assert names(done.err, "decimal", "x.parquet", "CSV", "leave it out")
+
+
+def test_a_cell_that_is_new_at_prediction_may_mean_a_missing_value():
+    model = ADMMRegressor(max_iter=2, missing="impute").fit(TABLE[["a", "b", "c"]], TABLE["y"])
+    TABLE[["a", "b", "c"]].astype(str).replace(str(X[7, 1]), "n.a.").to_csv("gap.csv", index=False)
+    with pytest.raises(InputError, match=naming("gap.csv", "'b'", "na_values=['n.a.']")):
+        model.predict("gap.csv")
+    filled = TABLE[["a", "b", "c"]].replace(X[7, 1], np.nan)
+    found = model.predict(Table("gap.csv", na_values=["n.a."]))
+    np.testing.assert_allclose(found, model.predict(filled), rtol=1e-5)

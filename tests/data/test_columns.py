@@ -198,5 +198,9 @@ def test_warm_start_keeps_columns_and_categories():
 def test_categories_of_another_type_are_no_unknown_ones():
     frame = FRAME.assign(kind=np.resize(["1", "2"], ROWS))
     model = regressor(categorical="one_hot", handle_unknown="ignore").fit(frame, PRICE)
-    with pytest.raises(DataError, match=naming("'kind'", "int", "str")):
-        model.predict(frame.astype({"kind": int}))
+    for kind in ("1", 1, 1.0, np.int8(1)):
+        same = model.predict(frame.assign(kind=kind))
+        np.testing.assert_array_equal(same, model.predict(frame.assign(kind="1")))
+    for kind in (3, 1.5, True):
+        with pytest.raises(DataError, match=naming("'kind'", type(kind).__name__, "str")):
+            model.predict(frame.assign(kind=kind))

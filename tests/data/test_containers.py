@@ -329,6 +329,14 @@ def test_features_of_xarray_are_taken_by_dimension_and_coordinate(lazy, kind, tm
             model.predict(cube.rename(lat="y"))
 
 
+def test_features_may_be_stacked_dimensions(tmp_path):
+    cube = CUBE.stack(place=("lat", "lon"))
+    trained = regressor(sample_dims="time", run=tmp_path / "run").fit(cube, PRICE[:TIME])
+    for model in (trained, load(tmp_path / "run")):
+        found = model.predict(cube.isel(place=slice(None, None, -1)))
+        np.testing.assert_array_equal(found, trained.predict(cube))
+
+
 def test_targets_of_a_data_set_with_features_of_their_own_are_refused():
     table = xr.Dataset({"u": CUBE.isel(feature=0, drop=True), "price": CUBE_Y})
     with pytest.raises(ShapeError, match=naming("'price'", "'lat'")):

@@ -274,3 +274,36 @@ def test_a_column_without_a_value_in_any_file_is_named(large):
         TABLE.assign(size=None).to_parquet(f"part-{i}.parquet")
     with pytest.raises(InputError, match=naming("'size'")):
         model(missing="impute", categorical="one_hot").fit("part-*.parquet", "a")
+
+
+def test_decimals_are_numbers(large):
+    import pyarrow as pa
+
+    whole, broken = pa.decimal128(18, 0), pa.decimal128(30, 2)
+    first = {"id": pa.array([10**17 + 1, None], whole), "x": pa.array(["1.25", "2"]).cast(broken)}
+    later = {"id": pa.array([3, 4], whole), "x": pa.array([None, "-1.5"]).cast(broken)}
+    pq.write_table(pa.table(first), "part-1.parquet")
+    pq.write_table(pa.table(later), "part-2.parquet")
+    found = opened("part-*.parquet", large)
+    np.testing.assert_array_equal(found["id"], [1e17 + 1, np.nan, 3, 4])
+    np.testing.assert_array_equal(found["x"], [1.25, 2, np.nan, -1.5])
+    fitted = model(missing="impute").fit("part-*.parquet", np.arange(4.0))
+    predicted = np.asarray(fitted.predict("part-*.parquet"))
+    np.testing.assert_allclose(predicted, fitted.predict(found.astype(float)), rtol=1e-5)
+    pq.write_table(pa.table(first), "ids.parquet")
+    assert opened("ids.parquet", large)["id"].dropna().tolist() == [1e17]
+
+
+def test_codes_that_name_folders_keep_their_zeros(large):
+    for code in ("01001", "11164"):
+        TABLE.assign(code=code).to_parquet("c.parquet", partition_cols=["code"], index=False)
+    assert opened("c.parquet", large)["code"].unique().tolist() == ["01001", "11164"]
+
+
+def test_codes_of_some_folders_are_those_of_training(large):
+    for folder, codes in (("all", ["1", "2A"]), ("some", ["1"])):
+        for code in codes:
+            TABLE.assign(code=code).to_parquet(folder, partition_cols=["code"], index=False)
+    fitted = model(categorical="one_hot").fit("all", "c")
+    expected = np.asarray(fitted.predict(TABLE.assign(code="1")))
+    np.testing.assert_array_equal(np.asarray(fitted.predict("some")), expected)

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from dask.delayed import delayed
 
 from dadmm.data.columns import MOST_CATEGORIES
 from dadmm.errors import DataError, InputError, OptionError, ShapeError
@@ -206,3 +207,51 @@ def test_rows_in_another_order_are_refused_where_the_index_says_so():
     assert bits(regressor().fit(FRAME, y.reset_index(drop=True))) == expected
     turned_both = bits(regressor().fit(FRAME[turned], y[turned]))
     assert turned_both == bits(regressor().fit(X[turned], PRICE[turned]))
+
+
+def test_what_holds_several_arrays_names_them(tmp_path):
+    np.savez(tmp_path / "x.npz", u=X, v=PRICE)
+    tree = xr.DataTree.from_dict({"/": xr.Dataset({"u": ("t", PRICE)})})
+    h5py = pytest.importorskip("h5py", reason="needs h5py")
+    with np.load(tmp_path / "x.npz") as packed, h5py.File(tmp_path / "x.h5", "w") as file:
+        file["u"], file["v"] = X, PRICE
+        for given in (packed, file, tree):
+            with pytest.raises(InputError, match=naming("x", "u", "x['u']")) as caught:
+                regressor().fit(given, PRICE)
+            assert "reshape" not in str(caught.value)
+
+
+def test_data_sets_of_arrow_are_to_be_read_first(tmp_path, expected):
+    dataset = pytest.importorskip("pyarrow.dataset", reason="needs the extra 'tables'")
+    FRAME.to_parquet(tmp_path / "x.parquet", index=False)
+    files = dataset.dataset(tmp_path / "x.parquet")
+    for given in (files, files.scanner()):
+        with pytest.raises(InputError, match=naming("x", "x.to_table()")):
+            expected.predict(given)
+    np.testing.assert_array_equal(expected.predict(files.to_table()), expected.predict(X))
+
+
+def test_a_delayed_object_names_what_makes_an_array_of_it():
+    with pytest.raises(InputError, match=naming("x", "delayed", "from_delayed")):
+        regressor().fit(delayed(X), PRICE)
+    lazy = da.from_delayed(delayed(X), X.shape, X.dtype)
+    assert bits(regressor().fit(lazy, PRICE)) == bits(regressor().fit(X, PRICE))
+
+
+def test_masked_blocks_are_refused_as_masked_arrays_are():
+    masked = np.ma.masked_greater(X, X.mean())
+    for given in (masked, da.from_array(masked, chunks=(10, -1))):
+        for options in ({}, {"missing": "impute"}):
+            with pytest.raises(DataError, match=naming("x", "masked", "fill")):
+                regressor(**options).fit(given, PRICE)
+
+
+def test_objects_that_do_not_convert_say_why():
+    class Far:
+        ndim, shape = 2, X.shape
+
+        def __array__(self, *args, **options):
+            raise TypeError("call .cpu() first")
+
+    with pytest.raises(DataError, match=naming("x", "NumPy", ".cpu()")):
+        regressor().fit(Far(), PRICE)

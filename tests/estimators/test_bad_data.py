@@ -52,7 +52,7 @@ HUGE[7, 1] = 10**400
         (X, X[:, 0], DataError, ["y", "continuous", "ADMMRegressor"]),
         (X, np.array(["a", None] * 15, object), DataError, ["y", "missing", "row 1"]),
         (X, np.array(["a", 1] * 15, object), DataError, ["y", "types"]),
-        (X.astype(str), Y, DataError, ["x", "row 0", "column 0", "'0.126'"]),
+        (X.astype(str), Y, DataError, ["x", "row 0", "column 0", "'0.126'", "astype(float)"]),
         (np.where(X > 2, "big", X.astype(object)), Y, DataError, ["x", "row", "column", "'big'"]),
         (
             pd.DataFrame({"a": Y, "b": "u"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass
 from typing import Any
+from zipfile import ZipFile
 
 from fsspec.compression import compr
 from fsspec.core import url_to_fs
@@ -13,6 +14,20 @@ from dadmm.data.files import compression
 from dadmm.data.table import Table, options_help
 from dadmm.errors import InputError
 
+# How files begin that are no text, and what to do about them.
+MAGIC = {
+    **{
+        start: f"is compressed: use compression={kind!r}"
+        for start, kind in (
+            (b"\x1f\x8b", "gzip"),
+            (b"BZh", "bz2"),
+            (b"\xfd7zXZ", "xz"),
+            (b"PK\x03\x04", "zip"),
+            (b"\x28\xb5\x2f\xfd", "zstd"),
+        )
+    },
+    b"PAR1": "is Parquet: end its name in .parquet",
+}
 # Encodings in which the bytes of quotes, newlines and delimiters mean nothing else are cut as
 # they are; the others must be decoded from their begin.
 WIDE = ("utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-7")
@@ -79,10 +94,22 @@ def _unpacked(filesystem: Any, path: str, packed: str, length: int | None) -> by
             import pyarrow as pa
 
             text: Any = pa.CompressedInputStream(file, "zstd")
+        elif packed == "zip":
+            text = _only_file(ZipFile(file), path)
         else:
             text = compr[packed](file, mode="rb")
         with text:
             return bytes(text.read() if length is None else text.read(length))
+
+
+def _only_file(archive: ZipFile, path: str) -> Any:
+    """Open the one file of an archive; folders, and the notes that macOS adds, do not count."""
+    found = [name for name in archive.namelist() if not name.endswith("/")]
+    found = [name for name in found if not name.startswith("__MACOSX/")]
+    if len(found) != 1:
+        listed = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        raise InputError(f"{path} has {len(found)} files, not one: unpack it ({listed})")
+    return archive.open(found[0])
 
 
 def as_text(content: bytes, where: str, table: Table, first: bool = True) -> bytes:
@@ -109,9 +136,9 @@ def as_text(content: bytes, where: str, table: Table, first: bool = True) -> byt
         raise no_text(where, encoding) from error
 
 
-def no_text(where: str, encoding: str | None) -> InputError:
+def no_text(where: str, encoding: str | None, likely: str = "latin-1") -> InputError:
     """Return the error for bytes that are no text in an encoding."""
-    cure = options_help("use encoding='latin-1', 'cp1252', or what it is")
+    cure = options_help(f"use encoding={likely!r}, 'cp1252', or what it is")
     return InputError(f"{where} is not a text file in {encoding or 'UTF-8'}: {cure}")
 
 
@@ -120,9 +147,20 @@ def marked(content: bytes) -> str | None:
     return next((name for mark, name in MARKS if content.startswith(mark)), None)
 
 
+def _check_start(content: bytes, table: Table, where: str) -> None:
+    """Raise `InputError` if a file begins as text does not."""
+    cure = next((cure for start, cure in MAGIC.items() if content.startswith(start)), None)
+    if cure is not None:
+        raise InputError(f"{where} {options_help(cure) if '=' in cure else cure}")
+    start = content[:1024]
+    if table.encoding is None and marked(content) is None and 4 * start.count(0) > len(start):
+        raise no_text(where, None, "utf-16")
+
+
 def head(url: str, table: Table, length: int, where: str) -> tuple[str, str | None]:
     """Return the first whole lines of a file, two or more, and the encoding that it says."""
     content = raw(Block(url, 0, length), table)
+    _check_start(content, table, where)
     while len(content) == length and content.count(b"\n") < 2:
         length *= 2
         content = raw(Block(url, 0, length), table)

@@ -117,7 +117,7 @@ class Content:
                 low_memory=False,
                 keep_default_na=False,
                 na_values=words,
-                decimal=self.table.decimal or ".",
+                decimal=self.table.mark,
                 dtype=dtype,
                 **EXACT,
             )

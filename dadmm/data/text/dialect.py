@@ -62,6 +62,8 @@ def dialect_of(head: str, where: str, table: Table, known: Collection[str] = ())
         If there are no rows, if a name appears twice, or if the first row may be a header or not.
     """
     head = head.removeprefix("\ufeff").lstrip("\r\n")
+    if re.match(r"sep=.[\r\n]", head):
+        raise InputError(f"{where} begins with a line for Excel, {head[:5]}: remove that line")
     plain = re.sub('"[^"]*"', "", head)
     delimiter = table.delimiter or _delimiter(plain, where)
     # The cells are compared as they are without the spaces around them.
@@ -85,8 +87,6 @@ def dialect_of(head: str, where: str, table: Table, known: Collection[str] = ())
         names = ("", *first)  # R's write.table gives the names of rows no name
     if len(set(names)) < len(names):
         raise InputError(f"{where} has the column {first_repeat(names)!r} twice: rename one")
-    if not rest and header:
-        raise InputError(f"{where} has no rows")
     return Dialect(delimiter, header, names, quoted, spaced)
 
 
@@ -149,7 +149,7 @@ def _has_header(
     missing = {*MISSING, *table.missing}
 
     def is_number(cell: str) -> bool:
-        return as_number(cell, table.decimal or ".", table.thousands, True) is not None
+        return as_number(cell, table.mark, table.thousands, True) is not None
 
     def is_word(cell: str) -> bool:
         return cell not in missing and not is_number(cell)

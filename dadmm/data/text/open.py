@@ -7,7 +7,7 @@ records end, once to look at their cells, and then block by block, on the worker
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -20,6 +20,7 @@ from dask.delayed import delayed
 
 from dadmm.data.arrays import computing
 from dadmm.data.files import File, check_columns, sizes
+from dadmm.data.folders import Keys, key_columns, with_keys
 from dadmm.data.table import Table
 from dadmm.data.text.blocks import WIDE, Block, as_text, head, is_one_piece, raw
 from dadmm.data.text.content import Content
@@ -37,10 +38,11 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Part:
-    """A block of a file, and how it is written."""
+    """A block of a file, how it is written, and the columns that its folders name."""
 
     block: Block
     dialect: Dialect
+    keys: Keys = ()
 
     def content(self, name: str, table: Table) -> Content:
         """Return its whole records, without the header."""
@@ -55,7 +57,7 @@ class Part:
 
 
 def open_csv(
-    urls: Sequence[str],
+    files: Sequence[File],
     name: str,
     table: Table,
     most: int,
@@ -67,8 +69,8 @@ def open_csv(
 
     Parameters
     ----------
-    urls : sequence of str
-        Files in the order of their rows.
+    files : sequence of File
+        In the order of their rows.
     name : str
         The table's name in errors.
     table : Table
@@ -83,7 +85,8 @@ def open_csv(
     InputError
         If the files cannot be read as one table; the message says where, and the cure.
     """
-    amounts = sizes([File(url) for url in urls])
+    amounts, urls = sizes(files), [file.url for file in files]
+    keys, key_types = key_columns(files)
     where = f"{name}: {urls[0]}"
     text, encoding = head(urls[0], table, HEAD, where)
     if table.encoding is None and encoding in WIDE:
@@ -99,11 +102,12 @@ def open_csv(
     index = _index(first, table, where)
     small = sum(amounts) <= most
     if small:
-        parts = [Part(Block(url), dialect) for url, dialect in zip(urls, dialects, strict=True)]
+        parts = list(map(Part, map(Block, urls), dialects, keys))
         contents = [part.content(name, table) for part in parts]
         surveys = [_survey(content, unsaid) for content in contents]
     else:
-        parts = _cut(urls, amounts, dialects, name, table, most)
+        whole = list(map(Part, map(Block, urls), dialects, keys))
+        parts = _cut(whole, amounts, name, table, most)
         with computing(name):
             tasks = [delayed(_survey_part)(part, unsaid, name, table) for part in parts]
             surveys = list(compute(*tasks))
@@ -113,11 +117,13 @@ def open_csv(
     dtypes |= {column: seen.dtype for column, seen in found.seen.items()}
     if known is None:
         _refuse_dressed(found, first, index, table, where)
-    wanted = {column: dtypes[column] for column in first.names}
+    dtypes = {column: dtypes[column] for column in first.names}
+    if _ends_unnamed(first, found):
+        del dtypes[first.names[-1]]
+    wanted = Wanted(dtypes, index, key_types)
     starts = [0, *accumulate(each.rows for each in surveys)]
     if small:
-        read = partial(_frame, names=first.names, wanted=wanted, index=index)
-        return _joined([read(each, row) for each, row in zip(contents, starts, strict=False)])
+        return _joined(list(map(wanted.frame, contents, starts, keys)))
     import dask.dataframe as dd
 
     parts = [
@@ -125,9 +131,8 @@ def open_csv(
         for part, row, each in zip(parts, starts, surveys, strict=False)
         if each.rows
     ]
-    meta = _frame(Content(b"", first, table, where), 0, first.names, wanted, index)
-    options = {"names": first.names, "wanted": wanted, "index": index, "name": name}
-    return dd.from_map(partial(_read, **options, table=table), parts, meta=meta)
+    meta = wanted.frame(Content(b"", first, table, where), 0, keys[0])
+    return dd.from_map(partial(_read, wanted=wanted, name=name, table=table), parts, meta=meta)
 
 
 def _joined(parts: Sequence[Any]) -> Any:
@@ -179,35 +184,42 @@ def _index(dialect: Dialect, table: Table, where: str) -> Any:
     return found[table.index]
 
 
+def _ends_unnamed(dialect: Dialect, found: Survey) -> bool:
+    """Whether all rows end with a delimiter: then the last column has no name and no values."""
+    last = dialect.names[-1]
+    named = dialect.header and last != ""
+    seen = found.seen.get(last)
+    return len(dialect.names) > 1 and not named and seen is not None and seen.kind == "missing"
+
+
 def _cut(
-    urls: Sequence[str],
+    files: Sequence[Part],
     amounts: Sequence[int],
-    dialects: Sequence[Dialect],
     name: str,
     table: Table,
     most: int,
 ) -> list[Part]:
     """Cut files into blocks of whole records, of about `most` bytes."""
     blocks = [
-        [Block(url)]
-        if is_one_piece(url, table) or size <= most
-        else [Block(url, at, min(at + most, size)) for at in range(0, size, most)]
-        for url, size in zip(urls, amounts, strict=True)
+        [file.block]
+        if is_one_piece(file.block.url, table) or size <= most
+        else [Block(file.block.url, at, min(at + most, size)) for at in range(0, size, most)]
+        for file, size in zip(files, amounts, strict=True)
     ]
     with computing(name):
         found = compute(
             [
-                [delayed(_ends)(block, dialect, table) for block in some if len(some) > 1]
-                for some, dialect in zip(blocks, dialects, strict=True)
+                [delayed(_ends)(block, file.dialect, table) for block in some if len(some) > 1]
+                for some, file in zip(blocks, files, strict=True)
             ]
         )[0]
     parts: list[Part] = []
-    for some, told, dialect in zip(blocks, found, dialects, strict=True):
+    for some, told, file in zip(blocks, found, files, strict=True):
         places = cuts(told) if told else [0]
         begins = [b.first + p for b, p in zip(some, places, strict=True) if p is not None]
         for first, last in zip(begins, [*begins[1:], some[-1].last], strict=True):
             if last is None or first < last:
-                parts.append(Part(Block(some[0].url, first, last), dialect))
+                parts.append(replace(file, block=Block(some[0].url, first, last)))
     return parts
 
 
@@ -238,35 +250,52 @@ def _survey(content: Content, columns: Sequence[Any]) -> Survey:
 def _refuse_dressed(found: Survey, dialect: Dialect, index: Any, table: Table, where: str) -> None:
     """Raise `InputError` for text that should have been numbers."""
     for column in dialect.names:
-        complaint = found.complaint(column, table.decimal or ".")
+        complaint = found.complaint(column, table.mark)
         if complaint and column != index:
             raise InputError(f"{where} {complaint}")
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a table is read as.
+
+    Parameters
+    ----------
+    dtypes : mapping of column to str
+        The columns of the files, in order.
+    index : column or None
+        The one that names the rows.
+    keys : mapping of str to dtype
+        The columns that folders name.
+    """
+
+    dtypes: Mapping[Any, str]
+    index: Any
+    keys: Mapping[str, Any]
+
+    def only(self, columns: Collection[Any]) -> Wanted:
+        """Return the same with some columns only, but one of the files' at least."""
+        found = [c for c in self.dtypes if c in {*columns, self.index}] or list(self.dtypes)[:1]
+        return replace(self, dtypes={c: self.dtypes[c] for c in found})
+
+    def frame(self, content: Content, first: int, keys: Keys) -> Any:
+        """Return rows as a pandas frame; `first` is the number of the first."""
+        place = {column: i for i, column in enumerate(content.dialect.names)}
+        frame = rows(content, first, {place[c]: dtype for c, dtype in self.dtypes.items()})
+        frame = with_keys(frame, keys, self.keys)
+        if self.index is None:
+            return frame
+        frame = frame.set_index(self.index)
+        if self.index == "":
+            frame.index.name = None
+        return frame
+
+
 def _read(
-    part: Part,
-    names: Sequence[Any],
-    wanted: Mapping[Any, str],
-    index: Any,
-    name: str,
-    table: Table,
-    columns: Sequence[Any] | None = None,
+    part: Part, wanted: Wanted, name: str, table: Table, columns: Sequence[Any] | None = None
 ) -> Any:
     """Return the rows of a part.  Dask passes `columns` if it needs only some."""
-    if columns is not None:
-        names = [column for column in names if column in {*columns, index}]
-    return _frame(part.content(name, table), part.block.row, names, wanted, index)
-
-
-def _frame(
-    content: Content, first: int, names: Sequence[Any], wanted: Mapping[Any, str], index: Any
-) -> Any:
-    """Return rows with columns in the order of `names`, and one of these as the index."""
-    place = {column: i for i, column in enumerate(content.dialect.names)}
-    frame = rows(content, first, {place[column]: wanted[column] for column in names})
-    if index is None:
-        return frame
-    frame = frame.set_index(index)
-    if index == "":
-        frame.index.name = None
-    return frame
+    if columns is None:
+        return wanted.frame(part.content(name, table), part.block.row, part.keys)
+    frame = wanted.only(columns).frame(part.content(name, table), part.block.row, part.keys)
+    return frame[list(columns)]

@@ -67,7 +67,7 @@ def follow(text: Array, delimiter: int, spaced: bool, state: int) -> tuple[int, 
 @njit(**COMPILED)
 def look(
     text: Array, delimiter: int, spaced: bool, padded: Array, long: Array
-) -> tuple[int, int, int]:
+) -> tuple[int, int, int, int]:
     """Count the records of a text that begins with one, and mark columns by their digits.
 
     Parameters
@@ -79,12 +79,12 @@ def look(
 
     Returns
     -------
-    (int, int, int)
+    (int, int, int, int)
         The number of records; the first with another number of cells than `columns`, and that
-        number; -1 if there is none.
+        number; how many records come before the first blank line; -1 if there is none.
     """
     columns, size = len(padded), len(text)
-    state, column, records, wrong, cells = CELL, 0, 0, -1, 0
+    state, column, records, wrong, cells, blank = CELL, 0, 0, -1, 0, -1
     # Of the cell so far: 0 nothing, 1 a zero, 2 digits, 3 something else.
     kind, digits, empty = 0, 0, True
     i = 0
@@ -98,7 +98,8 @@ def look(
         state = _next(state, byte, delimiter, spaced) if i < size else CELL
         i += 1
         if state != CELL or (byte == SPACE and delimiter != SPACE):
-            empty = False
+            if byte != SPACE or columns > 1:
+                empty = False
             if byte in (QUOTE, SPACE):
                 continue
             if 48 <= byte <= 57:
@@ -121,8 +122,10 @@ def look(
             if wrong < 0 and column + 1 != columns:
                 wrong, cells = records, column + 1
             records += 1
+        elif blank < 0 and i <= size and not (byte == NEWLINE and (i < 2 or text[i - 2] == RETURN)):
+            blank = records
         column, empty = 0, True
-    return records, wrong, cells
+    return records, wrong, cells, blank
 
 
 def as_bytes(text: bytes) -> Array:
@@ -170,6 +173,6 @@ def after_first(text: bytes, delimiter: str, spaced: bool) -> bytes:
 
 
 def digits(text: bytes, delimiter: str, spaced: bool, columns: int) -> tuple[Any, ...]:
-    """Return what `look` finds: records, wrong record, its cells, `padded` and `long`."""
+    """Return what `look` finds: records, wrong one, its cells, blank line, `padded`, `long`."""
     padded, long = np.zeros(columns, bool), np.zeros(columns, bool)
     return *look(as_bytes(text), ord(delimiter), spaced, padded, long), padded, long

@@ -115,7 +115,7 @@ def _from_text(content: Content, values: Any, dtype: str, place: int, first: int
         refuse(missing)
         return pd.Series(truth)
     percent = dtype == "percent"
-    found, wrong = cells.numbers(values, words, table.decimal or ".", table.thousands, percent)
+    found, wrong = cells.numbers(values, words, table.mark, table.thousands, percent)
     refuse(wrong)
     if dtype in ("float64", "percent"):
         return pd.Series(found)
@@ -149,8 +149,9 @@ def _refused(
         what = "true or false"
     else:
         what = "a whole number" if "int" in dtype.lower() else "a number"
-    complaint = Words.of(Distinct.of(values[wrong])).complaint(name, content.table.decimal or ".")
-    cure = complaint.partition(": ")[2] if complaint else "correct it, or drop the row"
+    complaint = Words.of(Distinct.of(values[wrong])).complaint(name, content.table.mark)
+    missing = options_help(f"if it means a missing value use na_values=[{cell!r}]")
+    cure = complaint.partition(": ")[2] if complaint else f"{missing}; else correct it"
     return InputError(
         f"{where} holds {cell!r}, not {what} as the rest of the column does, or did in training: "
         f"{cure}"

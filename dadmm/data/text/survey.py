@@ -104,16 +104,22 @@ def survey(content: Content, columns: Sequence[int]) -> Survey:
     Raises
     ------
     InputError
-        For the first row of another length.
+        For the first row of another length, and for a blank line in a table of one column: some
+        writers mean a missing value by it.
     """
     dialect = content.dialect
-    records, wrong, count, padded, long = digits(
+    records, wrong, count, blank, padded, long = digits(
         content.text, dialect.delimiter, dialect.spaced, len(dialect.names)
     )
     if wrong >= 0:
         raise InputError(
             f"{content.where} row {wrong} has {count} columns, not {len(dialect.names)}: make all "
             f"rows alike, or {options_help('use the right delimiter')}"
+        )
+    if blank >= 0 and len(dialect.names) == 1:
+        raise InputError(
+            f"{content.where} row {blank} is a blank line, which may mean a missing value or "
+            'nothing: write "" there, or remove the line'
         )
     if not records or not columns:
         return Survey(records, {i: Seen("missing") for i in columns}, {})
@@ -175,7 +181,7 @@ def _of_text(found: Distinct, content: Content, padded: bool, numeric: Seen | No
         return Seen("uint64", gaps, True, count) if least >= 0 and most < 2**64 else text
     if numeric is not None:
         return numeric
-    marks = table.decimal or ".", table.thousands, False
+    marks = table.mark, table.thousands, False
     if any(cells.as_number(cell, *marks) is None for cell in known):
         return text
     return Seen("float64", gaps, numbers=count)

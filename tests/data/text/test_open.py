@@ -1,6 +1,7 @@
 """What CSV says, read in memory and block by block to the same table, or refused with the cure."""
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import dask.dataframe as dd
@@ -330,3 +331,115 @@ def test_what_other_programs_write_is_read_to_the_same_cells(writer, columns):
             assert a.isna().tolist() == b.isna().tolist()
             for x, y in zip(a.dropna().tolist(), b.dropna().tolist(), strict=True):
                 assert x == y or float(x) == float(y), (column, x, y)
+
+
+# ------------------------------------------------------------------------- what is nearly no table
+
+
+def test_points_between_thousands_mean_a_decimal_comma(size):
+    write("a;b\n1.234;0,5\n2.345;1\n")
+    same(read(thousands="."), {"a": [1234.0, 2345.0], "b": [0.5, 1.0]})
+    with pytest.raises(OptionError, match=naming("decimal", "thousands", "'.'")):
+        read(decimal=".", thousands=".")
+
+
+@pytest.mark.parametrize(
+    "text", ["a\n1\n\n3\n", "a\r\n1\r\n  \r\n3\r\n", "a\n1\n3\n\n", "a\r1\r\r3"]
+)
+def test_a_blank_line_in_a_single_column_is_asked_about(text, size):
+    write(text)
+    with pytest.raises(InputError, match=naming("x.csv", "row", "blank line", '""')) as caught:
+        read()
+    assert "\n" not in str(caught.value)
+    write(text.replace("\r\n  \r\n", '\r\n""\r\n').replace("1\n\n3", '1\n""\n3'))
+    if '""' in Path("x.csv").read_text():
+        same(read(), {"a": [1.0, NAN, 3.0]})
+
+
+def test_blank_lines_elsewhere_mean_nothing(size):
+    write("\r\n\r\na\r\n1\r\n3\r\n")
+    same(read(), {"a": [1, 3]})
+    write("a,b\n1,2\n\n3,4\n\n")
+    same(read(), {"a": [1, 3], "b": [2, 4]})
+
+
+@pytest.mark.parametrize("end", [",", ", "])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_delimiter_at_the_end_of_all_rows_is_no_column(header, end, size):
+    rows = [f"1,2{end}", f"3,4{end}"]
+    write("\n".join([f"a,b{end}", *rows] if header else rows))
+    same(read(), {"a": [1, 3], "b": [2, 4]} if header else {0: [1, 3], 1: [2, 4]})
+    write("a,b,\n1,2,\n3,4,5\n")
+    same(read(), {"a": [1, 3], "b": [2, 4], "": [NAN, 5.0]})
+
+
+def test_files_that_have_a_header_only_have_no_rows(size):
+    write("a,b\n", "x-0.csv")
+    write("a,b\n1,2\n3,4\n", "x-1.csv")
+    write("b,a\n", "x-2.csv")
+    same(read("x-*.csv"), {"a": [1, 3], "b": [2, 4]})
+    with pytest.raises(InputError, match=naming("x-0.csv", "no rows")):
+        open_path("x-0.csv")
+
+
+def test_folders_name_columns(size):
+    for year, place in ((2, "b"), (2, "a b"), (10, "c")):
+        folder = Path(f"t/year={year}/place={place}")
+        folder.mkdir(parents=True)
+        (folder / "x.csv").write_text(f"a\n{year}\n{year + 1}\n")
+    for path in ("t", "t/*/*/*.csv"):
+        found = open_path(path)
+        lazy = isinstance(found, dd.DataFrame)
+        assert lazy == (size == "in blocks")
+        assert found["year"].dtype == pd.CategoricalDtype([2, 10])
+        if lazy:
+            assert found["place"].compute().tolist() == ["a b", "a b", "b", "b", "c", "c"]
+            assert found["a"].compute().tolist() == [2, 3, 2, 3, 10, 11]
+            found = found.compute()
+        assert found["year"].tolist() == [2, 2, 2, 2, 10, 10]
+        assert found["a"].tolist() == [2, 3, 2, 3, 10, 11]
+        assert list(found.columns) == ["a", "year", "place"]
+
+
+@pytest.mark.parametrize("packed", ["gzip", "bz2", "xz", "zip", "zstd"])
+def test_compressed_text_is_told_by_its_first_bytes(packed):
+    if packed == "zstd":
+        with pytest.importorskip("pyarrow").CompressedOutputStream("x.csv", packed) as file:
+            file.write(b"a\n1\n3\n")
+    else:
+        pd.DataFrame({"a": [1, 3]}).to_csv("x.csv", index=False, compression=packed)
+    with pytest.raises(InputError, match=naming("x.csv", f"compression={packed!r}")):
+        open_path("x.csv")
+    same(open_path(Table("x.csv", compression=packed)), {"a": [1, 3]})
+
+
+def test_an_archive_of_several_files_is_refused():
+    with zipfile.ZipFile("x.csv.zip", "w") as archive:
+        archive.writestr("x/", "")
+        archive.writestr("__MACOSX/._x.csv", "notes")
+        archive.writestr("x/1.csv", "a\n1\n3\n")
+    same(open_path("x.csv.zip"), {"a": [1, 3]})
+    with zipfile.ZipFile("x.csv.zip", "a") as archive:
+        archive.writestr("x/2.csv", "a\n5\n")
+    with pytest.raises(InputError, match=naming("x.csv.zip", "2 files", "x/1.csv", "unpack")):
+        open_path("x.csv.zip")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,b\n1,2\n".encode("utf-16-le"), ["encoding='utf-16'"]),
+        (b"sep=;\na;b\n1;2\n", ["Excel", "sep=;", "remove"]),
+        (b"PAR1....PAR1", ["Parquet", ".parquet"]),
+    ],
+)
+def test_what_is_no_plain_text_is_told_by_its_first_bytes(content, words):
+    Path("x.csv").write_bytes(content)
+    with pytest.raises(InputError, match=naming("x.csv", *words)) as caught:
+        open_path("x.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_utf_16_without_a_mark_is_read_as_said(size):
+    write("a,b\n1,2\n", encoding="utf-16-le")
+    same(read(encoding="utf-16"), {"a": [1], "b": [2]})
