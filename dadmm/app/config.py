@@ -12,6 +12,7 @@ from dadmm.app.schema import SCHEMA, TASKS
 from dadmm.cluster.connection import scheduler_address
 from dadmm.cluster.profiles import check_memory, seconds
 from dadmm.cluster.profiles import find as find_profile
+from dadmm.data.table import Table, reading_of
 from dadmm.errors import InputError, OptionError, nearest
 
 # Variables of the environment with this prefix override keys.
@@ -104,11 +105,21 @@ def check_config(config: Mapping[str, Any], where: str, needs: Iterable[str] = (
     if "class_weight" in model and model.get("task", TASKS[0]) != TASKS[0]:
         raise OptionError(f"{where}: [model] class_weight is for task={TASKS[0]!r}: leave it out")
     _check_cluster(config.get("cluster", {}), f"{where}: [cluster]")
+    for table in ("data", "predict"):
+        _check_reading(config.get(table, {}), f"{where}: [{table}]")
     for name in needs:
         table, _, key = name.partition(".")
         if key and key not in config.get(table, {}):
             means = SCHEMA[table][key].means
             raise OptionError(f"{where}: [{table}] {key} is missing: {means}")
+
+
+def _check_reading(table: Mapping[str, Any], where: str) -> None:
+    """Raise `OptionError` for options of a table that do not go together."""
+    try:
+        Table("x.csv", **reading_of(table))
+    except OptionError as error:
+        raise OptionError(f"{where} {error}") from error
 
 
 def _check_cluster(table: Mapping[str, Any], where: str) -> None:
