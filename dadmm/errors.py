@@ -84,6 +84,10 @@ class DamageError(StoreError):
         return one_line(f"{self.url}: {which}{self.name} {self.what}{cure}")
 
 
+class CacheWarning(UserWarning):
+    """Compiled kernels that cannot be kept where numba would keep them."""
+
+
 class FactorWarning(UserWarning):
     """Factors that no row used any more, and that were drawn again."""
 

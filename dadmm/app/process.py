@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from dadmm.errors import (
+    CacheWarning,
     DadmmError,
     FactorWarning,
     InputError,
@@ -28,7 +29,7 @@ BAD_INPUT = 2
 LATER = 75
 INTERRUPTED = 130
 TERMINATED = 143
-NEWS = (FactorWarning, OrderWarning, RecoveryWarning, SecurityWarning)
+NEWS = (CacheWarning, FactorWarning, OrderWarning, RecoveryWarning, SecurityWarning)
 
 CODES = """exit codes:
   0    done; also if there was nothing left to do

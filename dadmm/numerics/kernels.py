@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from dadmm.numerics.kernel_cache import find_place
+
 # Sums may be reordered and multiply-adds contracted: both are fixed at compilation, so results
 # repeat.  NaN and infinity keep their meaning, because they reveal divergence.
 COMPILED: dict[str, Any] = {
-    "cache": True,
+    "cache": find_place(),
     "nogil": True,
     "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
