@@ -8,6 +8,8 @@ eager      these tasks without Dask, with a store or in plain memory
 compute    compute a graph; turn what stopped it into one line
 loop       iterate, commit, stop, resume
 recovery   find damaged bytes of the store, and go back to what is intact
+contents   the arrays that a stored run must have
+examine    read all of a stored run, and say what is damaged or missing
 memory     rows per chunk, from the memory of a worker
 stored     from the attributes of a stored run to its plan
 session    a run that is open: its plan, its progress, its results

@@ -74,10 +74,11 @@ class Plan:
         each = self.layout.layers.values()
         return [f"params/{generation}/{name}" for names in each for name in names]
 
-    def arrays(self, generation: int) -> list[str]:
-        """Return the names of all arrays of a generation, of state and parameters."""
-        kept = (*self.layout.state, *self.layout.memory)
-        return [f"state/{generation}/{name}" for name in kept] + self.parameters(generation)
+    def needed(self, generation: int) -> list[str]:
+        """Return the names of the arrays that an iteration reads from a generation."""
+        read = (*self.layout.state, *self.layout.memory)
+        state = [f"state/{generation}/{name}" for name in read if name in self.read]
+        return state + self.parameters(generation)
 
     @cached_property
     def layout(self) -> Layout:
@@ -88,6 +89,12 @@ class Plan:
     def passes(self) -> Schedule:
         """The passes of the run."""
         return self.solver.passes(self.problem, len(self.chunks))
+
+    @cached_property
+    def read(self) -> frozenset[str]:
+        """The state that passes read from the generation that they start from."""
+        each = (*self.passes.iteration, *self.passes.after)
+        return frozenset(name for one in each for part in one.parts for name in part.reads)
 
     def judge(self, rows: Sequence[Mapping[str, float]], tol: float = 0.0) -> Verdict:
         """Judge the history: whether to stop, and which iteration to keep."""

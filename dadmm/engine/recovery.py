@@ -7,7 +7,7 @@ import uuid
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
@@ -19,10 +19,7 @@ from dadmm.engine.plan import Plan, Position
 from dadmm.engine.result import load_network
 from dadmm.engine.tasks import chunk_id
 from dadmm.errors import DamageError, RecoveryWarning, StoreError
-from dadmm.store import Run, ZarrBlocks, metadata
-from dadmm.store.arrays import COMMIT, PREVIOUS
-from dadmm.store.lock import LOCK
-from dadmm.store.metadata import ArraySpec
+from dadmm.store import Run, ZarrBlocks
 
 # An array that claims more chunks is forged: reading so many files would take over a day.
 MOST_CHUNKS = 10**7
@@ -133,7 +130,7 @@ def fall_back(plan: Plan, at: Position, damage: DamageError) -> Position:
         run.retreat(at.iteration, at.generation, rows, at.previous)
         _warn(f"{damage}; the best of the other iterations takes the place of iteration {best}")
         return replace(at, rows=rows, fresh=fresh)
-    if at.previous is not None and not damages(run, plan.arrays(at.previous)):
+    if at.previous is not None and not damages(run, plan.needed(at.previous)):
         k, rows = at.iteration - 1, at.rows[:-1]
         run.retreat(k, at.previous, rows)
         _warn(f"{damage}; iteration {k + 1} is done again")
@@ -162,7 +159,7 @@ def _from_parameters(plan: Plan, at: Position, damage: DamageError) -> Position:
         if rows:
             rows[-1] = {**rows[-1], "generation": float(at.fresh)}
         run.claim(at.fresh + 1)
-        run.retreat(k, at.fresh, rows)
+        run.retreat(k, at.fresh, rows, started=at.fresh)
         _warn(
             f"{damage}; going on from the parameters of iteration {k}, the state made anew: the "
             "result will differ from that of an undisturbed run"
@@ -173,91 +170,10 @@ def _from_parameters(plan: Plan, at: Position, damage: DamageError) -> Position:
     raise damage
 
 
-@dataclass
-class Examination:
-    """What a whole store holds, and what is wrong with it.
-
-    Parameters
-    ----------
-    arrays, chunks : int
-        How many were read.
-    damaged : list of str
-        One line for each array, chunk or file that is damaged or missing.
-    left : list of str
-        Files that belong to no array: a killed run leaves some, and resuming deletes them.
-    """
-
-    arrays: int
-    chunks: int
-    damaged: list[str]
-    left: list[str]
-
-
-def examine(plan: Plan) -> Examination:
-    """Read a whole stored run, in tasks, and compare every byte with its checksum."""
-    run = plan.run
-    assert isinstance(run.blocks, ZarrBlocks)
-    files, known = set(run.blocks.files.walk()), {"zarr.json", COMMIT, PREVIOUS, LOCK}
-    names, wrong, chunks = set(), [], 0
-    for path in sorted(files - known):
-        if path.endswith("/zarr.json"):
-            known.add(path)
-            if isinstance(found := _node(run.blocks, path), str):
-                wrong.append(found)
-            elif found is not None:
-                name = path.removesuffix("/zarr.json")
-                names.add(name)
-                chunks += min(found.count, MOST_CHUNKS)
-                if found.count <= MOST_CHUNKS:
-                    known |= {f"{name}/{found.file(chunk)}" for chunk in range(found.count)}
-    expected = {"scaling/x_centre", "scaling/x_scale", "scaling/y_centre", "scaling/y_scale"}
-    try:
-        if record := run.committed():
-            expected |= set(plan.arrays(record["generation"]))
-            run.history()
-    except DamageError as damage:
-        wrong.append(str(damage))
-    wrong += map(str, damages(run, sorted(names | expected)))
-    wrong += _changed(plan)
-    return Examination(len(names), chunks, wrong, sorted(files - known))
-
-
-def _node(blocks: ZarrBlocks, path: str) -> ArraySpec | str | None:
-    """Return the form of an array, None for a group, or a line on what is wrong."""
-    try:
-        text = blocks.files.text(path)
-        if metadata.is_array(text):
-            return metadata.parse_array(text)
-        metadata.parse_group(text)
-    except (ValueError, StoreError, OSError) as error:
-        return f"{blocks.url}: {path} is damaged ({error})"
-    return None
-
-
-def _changed(plan: Plan) -> list[str]:
-    """Return one line for each damaged chunk of inputs outside the store."""
-    if "x" not in plan.run.attributes.get("sources", {}):
-        return []
-    key = _key(plan.run)
-    tasks = [
-        delayed(_complaint, pure=False)(plan.run, chunk, dask_key_name=f"{key}-x-{chunk_id(chunk)}")
-        for chunk in range(len(plan.chunks))
-    ]
-    return [text for text in compute(delayed(list)(tasks)) if text]
-
-
-def _complaint(run: Run, chunk: int) -> str:
-    try:
-        run.read_data("x", chunk)
-    except StoreError as error:
-        return str(error)
-    return ""
-
-
 def damages(run: Run, names: Iterable[str]) -> list[DamageError]:
     """Read whole arrays, in tasks, and return what is wrong with them."""
     found: list[DamageError] = []
-    tasks, key = [], _key(run)
+    tasks, key = [], check_key(run)
     for name in names:
         try:
             chunks = run.blocks.count(name)
@@ -285,7 +201,7 @@ def _damage(run: Run, name: str, chunk: int) -> DamageError | None:
     return None
 
 
-def _key(run: Run) -> str:
+def check_key(run: Run) -> str:
     """Return the start of the keys of one check, which no other on the cluster shares."""
     return f"check-{run.attributes['id']}-{uuid.uuid4().hex[:8]}"
 

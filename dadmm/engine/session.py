@@ -12,6 +12,7 @@ import xarray as xr
 from dask.delayed import Delayed, delayed
 
 from dadmm.engine import recovery
+from dadmm.engine.examine import Examination, examine
 from dadmm.engine.graph import iteration
 from dadmm.engine.plan import Plan, Position, Step
 from dadmm.engine.result import load_network, load_scaling
@@ -213,6 +214,6 @@ class Session:
         """Go back by one commit record, and warn, if the last is damaged."""
         recovery.last_record(self.run)
 
-    def examine(self) -> recovery.Examination:
+    def examine(self) -> Examination:
         """Read the whole run, in tasks, and compare every byte with its checksum."""
-        return recovery.examine(self.plan)
+        return examine(self.plan)

@@ -30,7 +30,8 @@ def checked(record: dict[str, Any] | None, url: str | None, name: str) -> dict[s
         all(type(n) is int and 0 <= n < 2**53 for n in counts)
         and record["iteration"] <= MOST_ITERATIONS
         and all(
-            record.get(key) is None or type(record[key]) is int for key in ("previous", "network")
+            record.get(key) is None or type(record[key]) is int
+            for key in ("previous", "network", "started")
         )
         and isinstance(columns, list)
         and all(isinstance(name, str) and COLUMN.fullmatch(name) for name in columns)

@@ -333,7 +333,13 @@ class Run:
         RunError
             If another driver has taken the run over.
         """
-        record = self.committed() or {"flushed": 0, "rows": [], "columns": [], "next": generation}
+        record = self.committed() or {
+            "flushed": 0,
+            "rows": [],
+            "columns": [],
+            "next": generation,
+            "started": generation,
+        }
         if row is not None:
             record["rows"] = [*record["rows"], dict(row)]
         record |= {"iteration": iteration, "generation": generation, "previous": previous}
@@ -366,15 +372,28 @@ class Run:
         generation: int,
         rows: Sequence[Mapping[str, float]],
         previous: int | None = None,
+        started: int | None = None,
     ) -> None:
         """Commit an earlier iteration, with `rows` as its history; later iterations are lost.
 
         The arrays of the history stay, because the record before this one counts on them; the next
         flush writes them anew.
+
+        Parameters
+        ----------
+        started : int or None
+            The generation, if its state was made anew by the method's start.
         """
         self.settle(generation)
         record = {**(self.committed() or {}), "flushed": 0, "columns": []}
-        record |= {"rows": [dict(row) for row in rows], "status": "running", "final": None}
+        if started is not None:
+            record["started"] = started
+        there = set(self.blocks.names("params"))
+        for row in (kept := [dict(row) for row in rows])[-KEPT_PARAMS:]:
+            # Parameters that later iterations displaced are not kept any more.
+            if str(int(row.get("generation", -1))) not in there:
+                row.pop("generation", None)
+        record |= {"rows": kept, "status": "running", "final": None}
         record |= {"iteration": iteration, "generation": generation, "previous": previous}
         self._publish(record)
 
