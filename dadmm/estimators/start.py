@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+from dask.utils import format_bytes
 
 from dadmm.cluster.connection import current_client
 from dadmm.data import ingest
@@ -25,11 +27,18 @@ from dadmm.engine.session import Session
 from dadmm.errors import DadmmError, OrderWarning, RunError, StoreError
 from dadmm.estimators.problem import Posed
 from dadmm.networks.scaling import Scaling
-from dadmm.store import Run
+from dadmm.store import KEPT_PARAMS, Run
+from dadmm.store.room import SPARE
+from dadmm.store.scratch import places, scratch
 from dadmm.store.sources import Source
 
 # Chunks that differ by more cost accuracy: see docs/how-to/order-of-rows.md.
 DIFFERENT = 0.1
+# The committed state, that before it, and the next.
+GENERATIONS = 3
+# Metadata and the history.
+FILES = 4 * 2**20
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -68,14 +77,37 @@ def _shared_folder(posed: Posed) -> Iterator[str]:
             f"the workers of {address} may not see this machine's memory: give run=, a path or URL "
             "that all of them reach"
         )
-    memory, problem = Path("/dev/shm"), posed.problem
-    width = problem.architecture.widths[0] + 3 * sum(posed.solver.layout(problem).state.values())
-    inputs = problem.architecture.widths[0] * posed.x.dtype.itemsize if posed.copies else 0
+    needed = stored_bytes(posed)
+    if not (found := places()):
+        raise RunError("no temporary files can be written: give run=, a path that can be")
+    memory, *disk = found
+    roomy = min(shutil.disk_usage(memory).free, SPARE * psutil.virtual_memory().available)
+    with scratch(memory if roomy > needed or not disk else disk[0]) as folder:
+        try:
+            yield str(folder / "run")
+        except RunError as error:
+            if getattr(error.__cause__, "errno", None) in FULL:
+                raise RunError(
+                    f"{folder.parent} is full: give run=, a path with room for about "
+                    f"{format_bytes(needed)}"
+                ) from error
+            raise
+
+
+def stored_bytes(posed: Posed) -> int:
+    """Return the most bytes that a run takes in its store."""
+    problem, layout = posed.problem, posed.solver.layout(posed.problem)
     itemsize = np.dtype(problem.dtype).itemsize
-    needed = 2 * problem.rows * max(width * itemsize, inputs)
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > needed
-    with tempfile.TemporaryDirectory(prefix="dadmm-", dir=memory if roomy else None) as folder:
-        yield folder
+    # Inputs twice: once more while they are shuffled.  Then the order, weight and targets.
+    inputs = 2 * problem.architecture.widths[0] * posed.x.dtype.itemsize if posed.copies else 0
+    targets = 1 if problem.classes else problem.architecture.widths[-1]
+    row = inputs + 8 * (2 + targets) + GENERATIONS * itemsize * sum(layout.state.values())
+    chunk = GENERATIONS * itemsize * sum(layout.memory.values())
+    params = sum(array.nbytes for array in posed.solver.initial(problem, 0).values())
+    # The parameters of the last iterations, the best one, the next one, and the network.
+    kept = (KEPT_PARAMS + 3) * params
+    whole = max(posed.chunks) * len(posed.chunks) * row + len(posed.chunks) * chunk + kept
+    return whole + whole // 8 + FILES
 
 
 def begin(run: Run, posed: Posed) -> Plan:

@@ -207,6 +207,9 @@ class LocalFiles(Files):
                 _link(aside, path)
             else:
                 os.replace(aside, path)
+        except OSError as error:
+            error.filename = error.filename or str(path)  # a write that fails names no file
+            raise
         finally:
             aside.unlink(missing_ok=True)
 
