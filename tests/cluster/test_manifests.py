@@ -15,6 +15,7 @@ from support.places import ROOT
 
 FOLDER = ROOT / "cluster"
 MANIFESTS = {"cluster.yaml": "DaskCluster", "job.yaml": "DaskJob"}
+KERNELS = "/var/cache/dadmm"
 CHARTS = "operator/deployment/helm/dask-kubernetes-operator/crds"
 
 
@@ -79,9 +80,21 @@ def test_pods_have_limits_no_privileges_and_dadmms_settings(name, kind):
         assert container["resources"]["limits"]["memory"]
         volumes = {volume["name"] for volume in pod.get("volumes", [])}
         assert {m["name"] for m in container.get("volumeMounts", [])} <= volumes
+        env = {each["name"]: each["value"] for each in container["env"]}
+        assert env.pop("NUMBA_CACHE_DIR") == KERNELS
         if container["name"] != "job":
-            env = {each["name"]: each["value"] for each in container["env"]}
             assert env == find("kubernetes").options()["env"]
+
+
+@pytest.mark.parametrize(("name", "kind"), MANIFESTS.items())
+def test_pods_that_compute_have_shared_memory_and_a_place_for_kernels(name, kind):
+    *computing, _ = pods(name, kind)
+    for pod in computing:
+        volumes = {volume["name"]: volume.get("emptyDir") for volume in pod["volumes"]}
+        (container,) = pod["containers"]
+        mounted = {each["mountPath"]: volumes[each["name"]] for each in container["volumeMounts"]}
+        assert mounted["/dev/shm"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+        assert mounted[KERNELS]["sizeLimit"]
 
 
 @pytest.mark.parametrize(("name", "kind"), MANIFESTS.items())
@@ -106,6 +119,9 @@ def test_the_drivers_pod_runs_what_the_image_has():
         words = line.split()
         if words[:1] == ["COPY"] and not words[1].startswith("--from"):
             assert all(list(ROOT.glob(source)) for source in words[1:-1]), line
+    assert f"NUMBA_CACHE_DIR={KERNELS}\n" in dockerfile
+    assert f"--owner dadmm --mode 700 {KERNELS}\n" in dockerfile
+    assert "--shm-size" in dockerfile
     assert re.search(r"^USER dadmm$", dockerfile, re.MULTILINE)
 
 
