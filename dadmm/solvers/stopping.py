@@ -111,7 +111,8 @@ class HeldOut:
 
         They are the same in every part of every iteration.  Each class has the same share of its
         rows held out, to within one row; rows of weight 0 count as a class of their own.  Where
-        there are no classes, or several labels per row, the rows are drawn from all alike.
+        there are no classes, or several labels per row, the rows of a weight are drawn from all
+        alike.
 
         Raises
         ------
@@ -123,7 +124,8 @@ class HeldOut:
         order = rng.permutation(np.arange(rows))
         kept = self.kept(rows)
         held = np.arange(kept, rows)
-        if problem.one_class and kept < rows:
+        unknown = chunk.weight is not None and not chunk.weight.all()
+        if (problem.one_class or unknown) and kept < rows:
             order = order[np.argsort(_classes(problem, chunk)[order], kind="stable")]
             # Rows at equal distances from a random start: each is as likely as any other, however
             # few its class has.
@@ -139,14 +141,18 @@ class HeldOut:
 
 
 def _classes(problem: Problem, chunk: Chunk) -> Array:
-    """Return the class of each row; -1 for rows of weight 0, whose class may not be known."""
-    if chunk.y is None:
+    """Return the class of each row, 0 where rows have none of one; -1 for rows of weight 0."""
+    if not problem.one_class:
+        codes = np.zeros(chunk.rows, np.int8)
+    elif chunk.y is None:
         raise OptionError(
             "HeldOut.split holds out a share of each class: every part that calls it must read "
             "the targets, Part(y=True)"
         )
-    # The fewest bytes, which NumPy also sorts the fastest.
-    codes = get_loss(problem.loss).decode(chunk.y).astype(np.min_scalar_type(-problem.classes))
+    else:
+        codes = get_loss(problem.loss).decode(chunk.y)
+        # The fewest bytes, which NumPy also sorts the fastest.
+        codes = codes.astype(np.min_scalar_type(-problem.classes))
     if chunk.weight is not None:
         codes[chunk.weight == 0] = -1
     return codes
