@@ -20,6 +20,7 @@ from dadmm.errors import (
     RecoveryWarning,
     SecurityWarning,
     StoreError,
+    ValidationWarning,
     one_line,
 )
 
@@ -29,7 +30,14 @@ BAD_INPUT = 2
 LATER = 75
 INTERRUPTED = 130
 TERMINATED = 143
-NEWS = (CacheWarning, FactorWarning, OrderWarning, RecoveryWarning, SecurityWarning)
+NEWS = (
+    CacheWarning,
+    FactorWarning,
+    OrderWarning,
+    RecoveryWarning,
+    SecurityWarning,
+    ValidationWarning,
+)
 
 CODES = """exit codes:
   0    done; also if there was nothing left to do

@@ -19,14 +19,16 @@ from dadmm.cluster.connection import current_client
 from dadmm.data import ingest
 from dadmm.data.arrays import as_matrix
 from dadmm.data.deal import Deal
-from dadmm.data.moments import difference, sum_moments
+from dadmm.data.moments import Moments, difference, sum_moments
 from dadmm.engine.compute import store_errors
 from dadmm.engine.plan import Plan
 from dadmm.engine.result import save_scaling
 from dadmm.engine.session import Session
-from dadmm.errors import DadmmError, OrderWarning, RunError, StoreError
+from dadmm.errors import DadmmError, OrderWarning, RunError, StoreError, ValidationWarning
 from dadmm.estimators.problem import Posed
 from dadmm.networks.scaling import Scaling
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.stopping import HeldOut
 from dadmm.store import KEPT_PARAMS, Run
 from dadmm.store.room import SPARE
 from dadmm.store.scratch import places, scratch
@@ -121,6 +123,8 @@ def begin(run: Run, posed: Posed) -> Plan:
             codes = problem.classes if problem.one_class else 0
             y = ingest.store(run, "y", posed.y, chunks, deal, codes, problem.weighted)
             apart = difference(y, alike=problem.classes > 0)
+            if isinstance(posed.solver.stopping, HeldOut):
+                _warn_of_few(problem, sum_moments(y))
             if not problem.classes:
                 how = "none" if posed.standardize == "none" else "feature"
                 total = sum_moments(y)
@@ -149,6 +153,22 @@ def begin(run: Run, posed: Posed) -> Plan:
         plan = Plan(run, posed.solver, problem, chunks, posed.seed)
         finish(plan, inputs, posed.x, scaling.get("x"))
     return plan
+
+
+def _warn_of_few(problem: Problem, y: Moments) -> None:
+    """Warn if too few rows can be held out for early stopping to go by; `y` are the targets'."""
+    which = "data of four rows or more"
+    few = y.count < 4
+    if problem.one_class and not problem.weighted:
+        which = "two rows or more of each class"
+        few = bool((np.round(y.mean * y.count) == 1).any())
+    if few:
+        warnings.warn(
+            f"early_stopping has too few rows to hold out: give {which}, or use "
+            "early_stopping=False",
+            ValidationWarning,
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True)

@@ -151,5 +151,6 @@ def final_scores(problem: Problem, sums: Sums) -> dict[str, float]:
         outputs = problem.architecture.widths[-1]
         firsts = sum(sums[f"forward_first_{j}"] ** 2 for j in range(outputs))
         spread = sums["forward_second"] - firsts / mass
-        score = 1.0 - sums["forward_error"] / spread if spread > 0 else 0.0
+        varies = spread > 1e-12 * sums["forward_second"]  # by more than the rounding of the sums
+        score = 1.0 - sums["forward_error"] / spread if varies else 0.0
     return {"forward_loss": sums["forward_loss"] / mass, "train_score": float(score)}

@@ -139,13 +139,15 @@ class BlockOptions:
         False,
         means="Whether to hold rows out, and stop when the network gets no better on them. The "
         "best network is returned, by accuracy or R^2, in which rows count by their weight. If "
-        "the estimator's `tol` is 0, training does not stop early.",
+        "the estimator's `tol` is 0, training does not stop early. Where scores tie, or are not "
+        "defined because the targets held out do not vary, the lower loss is better.",
     )
     validation_fraction: float = option(
         0.1,
         above=0,
         below=1,
-        means="Share of the rows held out for early stopping, of each class alike.",
+        means="Share of the rows held out for early stopping, of each class alike; at least one "
+        "row of each class that has several, and two rows of targets that are numbers.",
     )
     n_iter_no_change: int = option(
         10,
