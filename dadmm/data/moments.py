@@ -88,6 +88,12 @@ class Moments:
         scale = np.where(self.varying, np.sqrt(self.squares / self.count), 1.0)
         return Scaling(self.mean, scale)
 
+    def scaled(self, how: str) -> Array:
+        """Whether `scaling` has a scale for each column, and not 1 for want of one, (columns,)."""
+        if how == "feature":
+            return self.varying
+        return np.full(len(self.mean), how == "none" or bool(self.scaling(how).scale[0] != 1.0))
+
     @property
     def varying(self) -> Array:
         """Whether each column differs from its mean by more than rounding, (columns,)."""

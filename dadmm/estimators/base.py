@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dadmm.cluster.connection import current_client, resources
 from dadmm.data.containers import Container, Task, check_width
+from dadmm.data.moments import Moments
 from dadmm.data.prepare import contain, opened
 from dadmm.engine import loop
 from dadmm.engine.live.dashboard import open_page, telling
@@ -29,6 +30,7 @@ from dadmm.engine.timing import is_measured
 from dadmm.errors import DadmmError, DataError, FactorWarning, OptionError, RunError, ShapeError
 from dadmm.estimators.callbacks import CallbackSupportMixin, FitTasks
 from dadmm.estimators.problem import Posed, Trainable, pose
+from dadmm.estimators.refine import refine
 from dadmm.estimators.start import begin, place
 from dadmm.networks.form import Form
 from dadmm.networks.names import is_text
@@ -145,7 +147,7 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
     warm_start: bool = option(
         False,
         means="Whether `fit` starts from the parameters, scaling, columns and categories of the "
-        "last fit.",
+        "last fit. What was constant there is scaled once it varies.",
     )
     verbose: bool = option(False, means="Whether to show progress.")
 
@@ -208,9 +210,10 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         """Train on `X` and `y`, from scratch or (warm start) from the last fit."""
         continues = hasattr(self, "network_") and bool(self.warm_start)
         posed = pose(self, X, y, sample_weight, continues=continues)
+        seen = getattr(self, "_seen", {}) if continues and posed.problem.supervised else {}
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         tasks = FitTasks(self, {"X": X, "y": y, "metadata": metadata}, self.max_iter)
-        self._fit(posed, callback, tasks=tasks)
+        self._fit(refine(posed, seen), callback, tasks=tasks, earlier=seen)
         tasks.finish(dict)
         return self
 
@@ -220,10 +223,14 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         callback: loop.Callback | None = None,
         max_iter: int | None = None,
         tasks: FitTasks | None = None,
+        earlier: Mapping[str, Moments] = MappingProxyType({}),
     ) -> Self:
-        """Train in a new run."""
+        """Train in a new run; `earlier` are the moments of earlier batches."""
         with place(self.run, self.overwrite, posed) as run:
-            return self.train(Session.of(begin(run, posed)), callback, max_iter, tasks)
+            plan, found = begin(run, posed)
+            # What the scaling goes by.
+            self._seen = {k: earlier[k] + m if k in earlier else m for k, m in found.items()}
+            return self.train(Session.of(plan), callback, max_iter, tasks)
 
     def train(
         self,

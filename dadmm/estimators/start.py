@@ -112,8 +112,16 @@ def stored_bytes(posed: Posed) -> int:
     return whole + whole // 8 + FILES
 
 
-def begin(run: Run, posed: Posed) -> Plan:
-    """Store all that a run needs to go on by itself, and return its plan."""
+def begin(run: Run, posed: Posed) -> tuple[Plan, dict[str, Moments]]:
+    """Store all that a run needs to go on by itself.
+
+    Returns
+    -------
+    Plan
+    dict of str to Moments
+        Of the inputs ("x") and, if they are scaled, of the targets ("y").
+    """
+    found = {}
     problem, chunks, deal = posed.problem, posed.chunks, posed.deal
     scaling, apart = dict(posed.units), 0.0
     with store_errors():
@@ -127,7 +135,7 @@ def begin(run: Run, posed: Posed) -> Plan:
                 _warn_of_few(problem, sum_moments(y))
             if not problem.classes:
                 how = "none" if posed.standardize == "none" else "feature"
-                total = sum_moments(y)
+                found["y"] = total = sum_moments(y)
                 scaling.setdefault("y", total.scaling(how))
                 variation = float((total.squares / scaling["y"].scale ** 2).sum())
                 variation *= problem.rows / total.count
@@ -151,8 +159,8 @@ def begin(run: Run, posed: Posed) -> Plan:
         again = inputs.to_json() if posed.source is not None and "x" not in scaling else None
         run.update(problem=asdict(problem), pending=again)
         plan = Plan(run, posed.solver, problem, chunks, posed.seed)
-        finish(plan, inputs, posed.x, scaling.get("x"))
-    return plan
+        found["x"] = finish(plan, inputs, posed.x, scaling.get("x"))
+    return plan, found
 
 
 def _warn_of_few(problem: Problem, y: Moments) -> None:
@@ -229,8 +237,10 @@ class Inputs:
             ) from error
 
 
-def finish(plan: Plan, inputs: Inputs, x: Any, scaling: Scaling | None = None) -> None:
+def finish(plan: Plan, inputs: Inputs, x: Any, scaling: Scaling | None = None) -> Moments:
     """Store or look at the inputs, and how they are scaled: then the run goes on by itself.
+
+    Return the moments of the inputs.
 
     Parameters
     ----------
@@ -268,6 +278,7 @@ def finish(plan: Plan, inputs: Inputs, x: Any, scaling: Scaling | None = None) -
             OrderWarning,
             stacklevel=2,
         )
+    return total
 
 
 def _found(inputs: Inputs, shape: tuple[int, int]) -> Any:

@@ -19,6 +19,7 @@ from dadmm.errors import DadmmError, OptionError
 from dadmm.estimators.base import Trained
 from dadmm.estimators.callbacks import with_callbacks
 from dadmm.estimators.problem import pose
+from dadmm.estimators.refine import refine
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.activations import ACTIVATIONS
 from dadmm.numerics.losses import LOSSES, get_loss
@@ -160,7 +161,8 @@ class Supervised(Trained):
             continues=continues,
             in_order=True,
         )
-        return self._fit(posed, max_iter=1)
+        seen = getattr(self, "_seen", {}) if continues else {}
+        return self._fit(refine(posed, seen), max_iter=1, earlier=seen)
 
     def _widths(self) -> tuple[int, ...]:
         """Return the widths of the hidden layers."""
