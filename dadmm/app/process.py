@@ -97,6 +97,8 @@ def tidy_warnings(say: Callable[[str], None]) -> Iterator[None]:
         warnings.filterwarnings("ignore", module="distributed")
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")
         warnings.filterwarnings("ignore", message="A column-vector y")  # files often have one
+        # A config says how long to train, and the report how that ended.
+        warnings.filterwarnings("ignore", message="max_iter=")
         for category in NEWS:
             warnings.filterwarnings("always", category=category)
         show = warnings.showwarning

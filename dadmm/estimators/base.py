@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 from dask.base import normalize_token
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,6 +26,7 @@ from dadmm.engine import loop
 from dadmm.engine.live.dashboard import open_page, telling
 from dadmm.engine.live.progress import progress
 from dadmm.engine.memory import budget
+from dadmm.engine.recovery import rows_of
 from dadmm.engine.session import Session
 from dadmm.engine.timing import is_measured
 from dadmm.errors import DadmmError, DataError, FactorWarning, OptionError, RunError, ShapeError
@@ -42,6 +44,7 @@ from dadmm.options import check_options, option
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver, solver_table
 from dadmm.solvers.solver import Solver
+from dadmm.solvers.stopping import still_better
 from dadmm.store import ZarrBlocks
 
 
@@ -215,6 +218,17 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         tasks = FitTasks(self, {"X": X, "y": y, "metadata": metadata}, self.max_iter)
         self._fit(refine(posed, seen), callback, tasks=tasks, earlier=seen)
         tasks.finish(dict)
+        ended = self.history_.attrs["status"] == "finished" and self.tol > 0
+        # A warm start may well go one iteration at a time.
+        if ended and not self.warm_start:
+            patience = getattr(posed.solver.stopping, "patience", 10)
+            if still_better(rows_of(self.history_), self.tol, patience):
+                warnings.warn(
+                    f"max_iter={self.max_iter} ended the training of {type(self).__name__} while "
+                    "its loss was still falling: raise max_iter",
+                    ConvergenceWarning,
+                    stacklevel=4,
+                )
         return self
 
     def _fit(

@@ -21,6 +21,21 @@ def steady(rows: Rows) -> float:
     return 1.0
 
 
+def still_better(rows: Rows, tol: float, patience: int = 10) -> bool:
+    """Return whether the last iterations of a run lowered its loss by a good share of its fall.
+
+    That share is a hundredth, within `patience` iterations, and more than `tol`.  The loss is that
+    of rows held out, if there are any.
+    """
+    column = "validation_loss" if rows and "validation_loss" in rows[-1] else "objective"
+    losses = [row[column] for row in rows if column in row]
+    if len(losses) < 2:
+        return False
+    early = losses[:-patience] or losses[:1]
+    fall = min(early) - min(losses[-patience:])
+    return fall > max(tol, 0.01 * (losses[0] - min(losses)))
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the history of a run says.

@@ -218,7 +218,7 @@ def test_too_few_rows_to_hold_out_are_told(model, y):
     x = np.random.default_rng(0).normal(size=(len(y), 2))
     solver = BlockADMM(early_stopping=True)
     with pytest.warns(ValidationWarning, match=naming("early_stopping", "rows")) as told:
-        model((3,), solver=solver, max_iter=2, random_state=0).fit(x, y)
+        model((3,), solver=solver, max_iter=2, tol=0, random_state=0).fit(x, y)
     assert len(told) == 1
 
 
