@@ -14,7 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from sklearn.exceptions import DataConversionWarning, NotFittedError, UndefinedMetricWarning
+from sklearn.exceptions import (
+    ConvergenceWarning,
+    DataConversionWarning,
+    NotFittedError,
+    UndefinedMetricWarning,
+)
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual
 from dadmm.errors import OrderWarning, ValidationWarning
