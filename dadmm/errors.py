@@ -104,6 +104,10 @@ class SecurityWarning(UserWarning):
     """A port that others can reach, and should not."""
 
 
+class ValidationWarning(UserWarning):
+    """Too few rows held out for early stopping to go by."""
+
+
 class RunError(DadmmError):
     """A run that cannot go on: a worker is lost for good, or the disk is full."""
 

@@ -20,6 +20,7 @@ from dadmm.errors import (
     RecoveryWarning,
     SecurityWarning,
     StoreError,
+    ValidationWarning,
     one_line,
 )
 
@@ -29,7 +30,14 @@ BAD_INPUT = 2
 LATER = 75
 INTERRUPTED = 130
 TERMINATED = 143
-NEWS = (CacheWarning, FactorWarning, OrderWarning, RecoveryWarning, SecurityWarning)
+NEWS = (
+    CacheWarning,
+    FactorWarning,
+    OrderWarning,
+    RecoveryWarning,
+    SecurityWarning,
+    ValidationWarning,
+)
 
 CODES = """exit codes:
   0    done; also if there was nothing left to do
@@ -89,6 +97,8 @@ def tidy_warnings(say: Callable[[str], None]) -> Iterator[None]:
         warnings.filterwarnings("ignore", module="distributed")
         warnings.filterwarnings("ignore", category=RuntimeWarning, module="dadmm")
         warnings.filterwarnings("ignore", message="A column-vector y")  # files often have one
+        # A config says how long to train, and the report how that ended.
+        warnings.filterwarnings("ignore", message="max_iter=")
         for category in NEWS:
             warnings.filterwarnings("always", category=category)
         show = warnings.showwarning

@@ -141,45 +141,73 @@ def _ranges(block: Array, there: Array) -> tuple[Array, Array]:
     return np.where(known, least, 0), np.where(known, most, 0)
 
 
+def _counted(cells: Array, missing: Array, weight: Array | None) -> Counter[Label]:
+    """Count the cells that are not missing, by their weights if there are any."""
+    found = cells[~missing].tolist()
+    if weight is None:
+        return Counter(found)
+    total: Counter[Label] = Counter()
+    for cell, each in zip(found, weight[~missing].tolist(), strict=True):
+        total[cell] += each
+    return total
+
+
+def _positive(masses: Array) -> Array:
+    """Return what sums may be divided by: 1 in place of 0."""
+    return np.where(masses > 0, masses, 1)
+
+
 @dataclass
 class Summary:
     """What one pass over a table or matrix finds; summaries of blocks add up.
 
-    `counts` and `means` skip missing values; `found` counts the values of each column of
-    categories, by the column's position.
+    `counts`, `masses` and `means` skip missing values; `found` counts the values of each column of
+    categories, by the column's position.  Masses, means and the counts of categories are weighted
+    where rows have weights; rows of weight 0 are as if they were not there.
     """
 
     rows: int
     counts: Array
+    masses: Array
     means: Array
     found: dict[int, Counter[Label]] = field(default_factory=dict)
 
     @classmethod
-    def of_matrix(cls, block: Array) -> Summary:
-        """Summarise a block of numbers; missing ones are NaN."""
+    def of_matrix(cls, block: Array, weight: Array | None = None) -> Summary:
+        """Summarise a block of numbers, (rows, columns), with weights (rows,); NaN is missing."""
+        if weight is not None:
+            block, weight = block[weight > 0], weight[weight > 0]
         there = ~np.isnan(block) if block.dtype.kind == "f" else np.ones(block.shape, bool)
-        counts = there.sum(axis=0)
+        counts = masses = there.sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
-            means = np.sum(block, axis=0, dtype=np.float64, where=there) / np.maximum(counts, 1)
+            sums = np.sum(block, axis=0, dtype=np.float64, where=there)
+            if weight is not None:  # column by column: no second block
+                pairs = list(zip(block.T, there.T, strict=True))
+                sums = np.array([np.sum(weight * column, where=here) for column, here in pairs])
+                masses = np.array([np.sum(weight, where=here) for _, here in pairs])
+            means = sums / _positive(masses)
         if counts.any():
             # Rounding may carry the mean of equal numbers out of their range: then filling gaps
             # with it would make a constant column vary.
             means = np.clip(means, *_ranges(block, there))
-        return cls(len(block), counts, means)
+        return cls(len(block), counts, masses, means)
 
     @classmethod
-    def of_table(cls, frame: Any, where: str) -> Summary:
-        """Summarise a pandas frame."""
+    def of_table(cls, frame: Any, where: str, weight: Array | None = None) -> Summary:
+        """Summarise a pandas frame, with weights (rows,)."""
+        if weight is not None:
+            frame, weight = frame[weight > 0], weight[weight > 0]
         width = len(frame.columns)
-        total = cls(len(frame), np.zeros(width, int), np.zeros(width))
+        total = cls(len(frame), np.zeros(width, int), np.zeros(width), np.zeros(width))
         for places, numbers in _alike(frame, range(width)):
-            some = cls.of_matrix(np.asfortranarray(numbers))
-            total.counts[places], total.means[places] = some.counts, some.means
+            some = cls.of_matrix(np.asfortranarray(numbers), weight)
+            total.counts[places], total.masses[places] = some.counts, some.masses
+            total.means[places] = some.means
         for i, found in enumerate(kinds(frame.dtypes)):
             if found != "number":
                 name = frame.columns[i]
                 cells, missing = _categories(frame.iloc[:, i], name, where)
-                total.found[i] = Counter(cells[~missing].tolist())
+                total.found[i] = _counted(cells, missing, weight)
                 total.counts[i] = len(cells) - missing.sum()
                 total._check(name, i, where)
         return total
@@ -195,8 +223,9 @@ class Summary:
         """Return the summary of both blocks."""
         counts = self.counts + other.counts
         with np.errstate(over="ignore", invalid="ignore"):
-            shift = (other.means - self.means) * (other.counts / np.maximum(counts, 1))
-            total = Summary(self.rows + other.rows, counts, self.means + shift)
+            masses = self.masses + other.masses
+            shift = (other.means - self.means) * (other.masses / _positive(masses))
+            total = Summary(self.rows + other.rows, counts, masses, self.means + shift)
         for i in self.found.keys() | other.found.keys():
             total.found[i] = self.found.get(i, Counter()) + other.found.get(i, Counter())
             total._check(names[i], i, where)

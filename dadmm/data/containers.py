@@ -21,6 +21,7 @@ from dask.delayed import delayed
 
 from dadmm.data.arrays import as_matrix, check_finite, computing, is_dask, packing, plain_block
 from dadmm.data.columns import Summary, fill, learn
+from dadmm.data.weights import in_memory, pieces
 from dadmm.errors import InputError, ShapeError
 from dadmm.networks.form import Column, Form, Label
 from dadmm.networks.names import Name, are_positions, by_name, text_of
@@ -83,11 +84,14 @@ class Container(ABC):
     features: Mapping[str, Sequence[Label] | None] = MappingProxyType({})
 
     @abstractmethod
-    def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:
-        """Return how to encode each column; empty if all are numbers and none is missing."""
+    def learn(self, categorical: str, missing: str, weight: Any = None) -> tuple[Column, ...]:
+        """Return how to encode each column; empty if all are numbers and none is missing.
+
+        `weight` has one number for each row; rows of weight 0 are as if they were not there.
+        """
 
     @abstractmethod
-    def matrix(self, form: Form) -> Any:
+    def matrix(self, form: Form, handle_unknown: str = "error") -> Any:
         """Return all rows as numbers, (rows, features), a NumPy or a dask array."""
 
     @abstractmethod
@@ -128,21 +132,23 @@ class Plain(Container):
     def __init__(self, x: Any, names: tuple[Name, ...] | None = None) -> None:
         self.x, self.names = x, names
 
-    def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:
+    def learn(self, categorical: str, missing: str, weight: Any = None) -> tuple[Column, ...]:
         if missing == "refuse":
             return ()
-        x = as_matrix(self.x, lazy=True, finite=False)
+        x = as_matrix(self.x, lazy=weight is None, finite=False)
         if is_dask(x):
             blocks = x.rechunk({1: -1}).to_delayed()[:, 0]
-            tasks = [delayed(_summarise)(block) for block in blocks]
+            weights = pieces(weight, x.chunks[0])
+            pairs = zip(blocks, weights, strict=True)
+            tasks = [delayed(_summarise)(block, each) for block, each in pairs]
             with computing("x"):
                 found = compute(*tasks)
         else:
-            found = (Summary.of_matrix(x),)
+            found = (Summary.of_matrix(x, in_memory(weight, len(x))),)
         names = self.names or range(x.shape[1])
         return learn(add_up(found, names), names, missing, "x")
 
-    def matrix(self, form: Form) -> Any:
+    def matrix(self, form: Form, handle_unknown: str = "error") -> Any:
         return self._numbers(form, lazy=False)
 
     @property
@@ -181,8 +187,8 @@ class Plain(Container):
         return out.compute() if hasattr(self.x, "tocsr") else out
 
 
-def _summarise(block: Any) -> Summary:
-    return Summary.of_matrix(plain_block(block, "x", block.shape, ""))
+def _summarise(block: Any, weight: Array | None) -> Summary:
+    return Summary.of_matrix(plain_block(block, "x", block.shape, ""), weight)
 
 
 def _predict_block(block: Any, task: Task, block_id: tuple[int, ...] | None = None) -> Array:

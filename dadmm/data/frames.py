@@ -16,6 +16,7 @@ from dask.delayed import delayed
 from dadmm.data.arrays import as_matrix, check_finite, computing
 from dadmm.data.columns import Order, Summary, check_names, encode, kinds, learn, number_type
 from dadmm.data.containers import Container, Task, add_up, check_width
+from dadmm.data.weights import in_memory, pieces
 from dadmm.errors import DataError, unknown
 from dadmm.networks.form import Column, Form
 from dadmm.networks.names import Name, alike
@@ -29,13 +30,14 @@ class Frame(Container):
         self.frame = frame
         self.names = check_names(frame.columns, "x")
 
-    def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:
+    def learn(self, categorical: str, missing: str, weight: Any = None) -> tuple[Column, ...]:
         text = self._check(categorical)
         if not len(self.frame):
             raise DataError(f"x is empty: its shape is {self.frame.shape}")
         if not text and missing == "refuse":
             return ()
-        return learn(Summary.of_table(self.frame, "x"), list(self.frame.columns), missing, "x")
+        summary = Summary.of_table(self.frame, "x", in_memory(weight, len(self.frame)))
+        return learn(summary, list(self.frame.columns), missing, "x")
 
     def _check(self, categorical: str) -> bool:
         """Refuse columns that cannot be used; return whether any holds categories."""
@@ -88,8 +90,8 @@ class Frame(Container):
         dtype = np.result_type(*types)
         return frame, (columns, dtype, handle_unknown, "x"), sum(c.width for c in columns)
 
-    def matrix(self, form: Form) -> Any:
-        frame, encoding, _ = self._select(form, "error")
+    def matrix(self, form: Form, handle_unknown: str = "error") -> Any:
+        frame, encoding, _ = self._select(form, handle_unknown)
         return as_matrix(encode(frame, *encoding))
 
     def apply(self, task: Task) -> Any:
@@ -175,10 +177,10 @@ class LazyFrame(Frame):
         self._orders: tuple[Order, ...] = ()
         self._others: dict[str, Order] = {}
 
-    def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:
+    def learn(self, categorical: str, missing: str, weight: Any = None) -> tuple[Column, ...]:
         text = self._check(categorical)
         # The pass also counts the rows and checks the cells, so it is made in any case.
-        columns = learn(self._summary(), list(self.frame.columns), missing, "x")
+        columns = learn(self._summary(weight), list(self.frame.columns), missing, "x")
         return columns if text or missing == "impute" else ()
 
     def _check(self, categorical: str) -> bool:
@@ -192,17 +194,21 @@ class LazyFrame(Frame):
     def _example(self, name: Hashable) -> str:
         return ""
 
-    def _summary(self) -> Summary:
+    def _summary(self, weight: Any) -> Summary:
         self._parts = self.frame.to_delayed()
-        tasks = [delayed(_summarise)(part) for part in self._parts]
+        weights = [None] * len(self._parts)
+        if weight is not None:
+            weights = pieces(weight, [each.rows for each in _count_rows(self._parts, "x")])
+        pairs = zip(self._parts, weights, strict=True)
+        tasks = [delayed(_summarise)(part, each) for part, each in pairs]
         with computing("x"):
             found, self._orders = zip(*compute(*tasks), strict=True)
         if not sum(summary.rows for summary in found):
             raise DataError("x is empty: it has no rows")
         return add_up(found, list(self.frame.columns))
 
-    def matrix(self, form: Form) -> Any:
-        frame, encoding, width = self._select(form, "error")
+    def matrix(self, form: Form, handle_unknown: str = "error") -> Any:
+        frame, encoding, width = self._select(form, handle_unknown)
         parts = self._parts
         if frame is not self.frame or not parts:
             parts = frame.to_delayed()
@@ -244,8 +250,8 @@ def _mended(frame: Any) -> Any:
     return dd.from_graph({**graph, **astray}, frame._meta, optimal.divisions, keys, "mended")
 
 
-def _summarise(part: Any) -> tuple[Summary, Order]:
-    return Summary.of_table(part, "x"), Order.of(part)
+def _summarise(part: Any, weight: Array | None) -> tuple[Summary, Order]:
+    return Summary.of_table(part, "x", weight), Order.of(part)
 
 
 def _count_rows(parts: Sequence[Any], name: str) -> tuple[Order, ...]:

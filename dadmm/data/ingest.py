@@ -45,6 +45,7 @@ def store(
     chunks: Sequence[int],
     deal: Deal | None = None,
     classes: int = 0,
+    weighted: bool = False,
 ) -> list[Moments]:
     """Check an array, write it into ``data/<name>``, and return the moments of each chunk.
 
@@ -59,6 +60,8 @@ def store(
     classes : int
         For labels as codes, (rows, 1), how many there are: their moments are those of the classes'
         indicators.
+    weighted : bool
+        Whether the moments heed the weights, which are stored already.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def store(
     """
     rows, columns = array.shape
     run.create_data(name, columns, rows, chunks[0], array.dtype)
-    into = _Into(run, name, columns, array.dtype, classes)
+    into = _Into(run, name, columns, array.dtype, classes, weighted)
     if not is_dask(array):
         release()
         check_finite(array, name)
@@ -94,9 +97,16 @@ def store_order(run: Run, chunks: Sequence[int], deal: Deal) -> None:
 
 
 def keep_in_place(
-    run: Run, source: Source, chunks: Sequence[int], deal: Deal | None = None
+    run: Run,
+    source: Source,
+    chunks: Sequence[int],
+    deal: Deal | None = None,
+    weighted: bool = False,
 ) -> list[Moments]:
-    """Store the address of the inputs and a checksum of each chunk; return their moments."""
+    """Store the address of the inputs and a checksum of each chunk; return their moments.
+
+    `deal` and `weighted` are as for `store`.
+    """
     ranges: list[Array] = [
         np.array([[first, last]]) if deal is None else deal.ranges(chunk)
         for chunk, (first, last) in enumerate(_edges(chunks))
@@ -104,7 +114,11 @@ def keep_in_place(
     key = _key(run, "look-at-x")
     tasks = [
         delayed(_measure, pure=False)(
-            source, each.tolist(), dask_key_name=f"{key}-{chunk_id(chunk)}"
+            run if weighted else None,
+            chunk,
+            source,
+            each.tolist(),
+            dask_key_name=f"{key}-{chunk_id(chunk)}",
         )
         for chunk, each in enumerate(ranges)
     ]
@@ -142,6 +156,7 @@ class _Into:
     columns : int
     dtype : dtype
     classes : int
+    weighted : bool
         As for `store`.
     """
 
@@ -150,6 +165,7 @@ class _Into:
     columns: int
     dtype: Any
     classes: int
+    weighted: bool
 
     def checked(self, block: Any, first: int, rows: int) -> Array:
         """Return a block as it was promised: `rows` of the caller's rows, from `first` on."""
@@ -163,7 +179,8 @@ class _Into:
     def write(self, chunk: int, block: Array) -> Moments:
         """Write a chunk, and return its moments."""
         self.run.blocks.write(f"data/{self.name}", chunk, block)
-        return shares(block, self.classes) if self.classes else Moments.of(block)
+        weight = _weight(self.run, chunk) if self.weighted else None
+        return shares(block, self.classes, weight) if self.classes else Moments.of(block, weight)
 
     def copy(self, chunk: int, first: int, rows: int, block: Any) -> Moments:
         """Write a block that is a chunk."""
@@ -266,14 +283,20 @@ def _still_true(into: _Into, array: Any, between: Exchange) -> set[int]:
     return set(rows)
 
 
-def _measure(source: Source, ranges: Ranges) -> tuple[Moments, int]:
+def _weight(run: Run, chunk: int) -> Array:
+    """Return the weights of a chunk's rows, (rows,)."""
+    return run.blocks.read("data/weight", chunk)[:, 0]
+
+
+def _measure(run: Run | None, chunk: int, source: Source, ranges: Ranges) -> tuple[Moments, int]:
+    """Return the moments of a chunk, by the weights of a run if one is given; and a checksum."""
     release()
     block = source.read(ranges)
     at = 0
     for first, last in ranges:
         check_finite(block[at : at + last - first], "x", first)
         at += last - first
-    return Moments.of(block), fingerprint(block)
+    return Moments.of(block, None if run is None else _weight(run, chunk)), fingerprint(block)
 
 
 def _finite(found: list[Moments], name: str) -> list[Moments]:

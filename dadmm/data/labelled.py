@@ -113,13 +113,13 @@ class Labelled(Container):
         whole = da.broadcast_to(few, tuple(sizes.values()), chunks=tuple(given.values()))
         return xr.Variable(tuple(sizes), whole)
 
-    def learn(self, categorical: str, missing: str) -> tuple[Column, ...]:
+    def learn(self, categorical: str, missing: str, weight: Any = None) -> tuple[Column, ...]:
         inner = self._plain()
-        columns = inner.learn(categorical, missing)
+        columns = inner.learn(categorical, missing, weight)
         self.names = inner.names
         return columns
 
-    def matrix(self, form: Form) -> Any:
+    def matrix(self, form: Form, handle_unknown: str = "error") -> Any:
         return self._reordered(form)._plain().matrix(form)
 
     def apply(self, task: Task) -> Any:

@@ -21,35 +21,46 @@ ROUNDING = 100 * EPS
 
 @dataclass
 class Moments:
-    """Count, mean, squared deviations and minimum of columns; those of chunks add up."""
+    """Count, mean, squared deviations and minimum of columns; those of chunks add up.
 
-    count: int
+    Where rows have weights, they are counted by these, and rows of weight 0 are as if not there.
+    """
+
+    count: float
     mean: Array
     squares: Array
     least: Array
 
     @classmethod
-    def of(cls, block: Array) -> Moments:
-        """Return the moments of a block, (rows, columns), in float64."""
-        mean, squares = np.empty((2, block.shape[1]))
+    def of(cls, block: Array, weight: Array | None = None) -> Moments:
+        """Return the moments of a block, (rows, columns), in float64; weights are (rows,)."""
+        if weight is not None and not weight.all():
+            block, weight = block[weight > 0], weight[weight > 0]
+        mean, squares = np.zeros((2, block.shape[1]))
+        if not len(block):
+            return cls(0, mean, squares, np.full_like(mean, np.inf))
+        count = len(block) if weight is None else float(weight.sum())
+        column = None if weight is None else weight[:, None]
         # A few columns at a time, but not one alone: NumPy adds those up in another order.
         groups = max(1, block.shape[1] // max(COLUMNS, NUMBERS_AT_ONCE // max(len(block), 1)))
         for columns in np.array_split(np.arange(block.shape[1]), groups):
             here = slice(columns[0], columns[-1] + 1)
             wide = block[:, here].astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
-                mean[here] = wide.mean(axis=0)
+                mean[here] = _sum(wide, column) / count
                 wide -= mean[here]
-                squares[here] = np.square(wide, out=wide).sum(axis=0)
+                squares[here] = _sum(np.square(wide, out=wide), column)
         with np.errstate(over="ignore", invalid="ignore"):
             # The rounding of a sum grows with its rows.  This bound on it is scikit-learn's.
-            lost = squares / len(block) < (len(block) * EPS * mean) ** 2
+            lost = squares / count < (len(block) * EPS * mean) ** 2
         if lost.any():
-            mean[lost], squares[lost] = _from_first(block, np.flatnonzero(lost))
-        return cls(len(block), mean, squares, block.min(axis=0).astype(np.float64))
+            mean[lost], squares[lost] = _from_first(block, np.flatnonzero(lost), weight)
+        return cls(count, mean, squares, block.min(axis=0).astype(np.float64))
 
     def __add__(self, other: Moments) -> Moments:
         """Add by Chan, Golub and LeVeque's pairwise update (1979)."""
+        if not self.count or not other.count:
+            return self if self.count else other
         count = self.count + other.count
         with np.errstate(over="ignore", invalid="ignore"):
             shift = other.mean - self.mean
@@ -77,6 +88,12 @@ class Moments:
         scale = np.where(self.varying, np.sqrt(self.squares / self.count), 1.0)
         return Scaling(self.mean, scale)
 
+    def scaled(self, how: str) -> Array:
+        """Whether `scaling` has a scale for each column, and not 1 for want of one, (columns,)."""
+        if how == "feature":
+            return self.varying
+        return np.full(len(self.mean), how == "none" or bool(self.scaling(how).scale[0] != 1.0))
+
     @property
     def varying(self) -> Array:
         """Whether each column differs from its mean by more than rounding, (columns,)."""
@@ -88,7 +105,13 @@ def _rounding(mean: Array) -> Array:
     return np.square(ROUNDING * mean)
 
 
-def _from_first(block: Array, columns: Array) -> tuple[Array, Array]:
+def _sum(block: Array, weight: Array | None) -> Array:
+    """Return the sums of columns, (columns,), of rows with weights (rows, 1)."""
+    total: Array = block.sum(axis=0) if weight is None else (block * weight).sum(axis=0)
+    return total
+
+
+def _from_first(block: Array, columns: Array, weight: Array | None) -> tuple[Array, Array]:
     """Return the mean and squared deviations of columns that hardly differ from their first row.
 
     The differences are exact, and their sum rounds off only a share of the variation.
@@ -98,9 +121,10 @@ def _from_first(block: Array, columns: Array) -> tuple[Array, Array]:
         values = block[:, column].astype(np.float64)
         first = values[0]
         values -= first
-        shift = values.mean()
+        shift = np.average(values, weights=weight)
         values -= shift
-        mean[i], squares[i] = first + shift, values @ values
+        mean[i] = first + shift
+        squares[i] = values @ (values if weight is None else values * weight)
     return mean, squares
 
 
@@ -112,10 +136,11 @@ def sum_moments(found: Sequence[Moments]) -> Moments:
     return total
 
 
-def shares(codes: Array, classes: int) -> Moments:
+def shares(codes: Array, classes: int, weight: Array | None = None) -> Moments:
     """Return the moments of the classes' indicators, (classes,), for labels as codes, (rows, 1)."""
-    share = np.bincount(codes[:, 0], minlength=classes) / len(codes)
-    return Moments(len(codes), share, len(codes) * share * (1 - share), np.zeros(classes))
+    count = len(codes) if weight is None else float(weight.sum())
+    share = np.bincount(codes[:, 0], weight, minlength=classes) / max(count, 1e-300)
+    return Moments(count, share, count * share * (1 - share), np.zeros(classes))
 
 
 def difference(found: Sequence[Moments], alike: bool = False) -> float:

@@ -40,18 +40,15 @@ class Training:
         The form of the inputs.
     stored : zarr.Array or None
         The zarr array that holds the numbers of `x`, so that a run may read them in place.
-    container : Container
+    weight : (rows,) array-like or None
+        Sample weights, one for each row of `x`; not checked yet.
     """
 
     x: Any
     y: Any
     form: Form
     stored: zarr.Array[Any] | None
-    container: Container
-
-    def rows(self, weights: Any) -> Any:
-        """Return sample weights as an array, one row for each row of `x`."""
-        return weights_of(self.container, weights)
+    weight: Any
 
 
 def contain(
@@ -121,6 +118,7 @@ def prepare_training(
     sample_dims: str | Sequence[str] | None = None,
     form: Form | None = None,
     reading: Mapping[str, Any] | None = None,
+    sample_weight: Any = None,
 ) -> Training:
     """Return inputs and targets to train on.
 
@@ -132,6 +130,8 @@ def prepare_training(
         The form of the inputs so far, if training goes on.
     reading : mapping or None
         How files were read, if `x` was read from some: options of `dadmm.Table`.
+    sample_weight : array-like or None
+        Fills are weighted means, and rows of weight 0 have no categories.
 
     Raises
     ------
@@ -144,12 +144,15 @@ def prepare_training(
         sample_dims = form.dims if form and form.dims else shared_dims(x, y)
     known = None if form is None else form.targets
     container, target, names = take_targets(contain(x, sample_dims), y, known)
+    weight = weights_of(container, sample_weight)
+    strange = "error"
     if form is None:
-        columns = container.learn(categorical, missing)
+        columns = container.learn(categorical, missing, weight)
+        strange = "error" if weight is None else "ignore"  # only rows of weight 0 can have any
         form = Form(container.names, columns, names, container.dims, container.features, reading)
-    matrix = container.matrix(form)
+    matrix = container.matrix(form, strange)
     stored = container.stored if isinstance(container, Plain) and not form.columns else None
-    return Training(matrix, target, form, stored, container)
+    return Training(matrix, target, form, stored, weight)
 
 
 def take_targets(

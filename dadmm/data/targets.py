@@ -1,15 +1,12 @@
-"""Check targets and sample weights, and return them as columns of numbers."""
+"""Check targets, and return them as columns of numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import dask.array as da
 import numpy as np
-from dask.base import compute
 
-from dadmm.data.arrays import as_array, as_matrix, computing, is_dask, unwrap, with_sizes
+from dadmm.data.arrays import as_array, as_matrix, is_dask, unwrap, with_sizes
 from dadmm.errors import DataError, ShapeError
 from dadmm.numerics.types import Array
 
@@ -83,55 +80,3 @@ def encode_indicators(y: Array, block_info: Any = None) -> Array:
             "or several as columns of 0 and 1"
         )
     return y.astype(np.uint8)
-
-
-def as_weights(
-    sample_weight: Any, target: Any, by_class: Mapping[Any, float] | str | None = None
-) -> Any:
-    """Return sample weights as a float64 column with mean 1.
-
-    Parameters
-    ----------
-    sample_weight : (rows,) array-like or None
-    target : (rows, 1) int array
-        Encoded labels, if `by_class` is given.
-    by_class : mapping of code to weight, "balanced", or None
-        A factor for the weights of each class.
-
-    Raises
-    ------
-    ShapeError, DataError
-        If the number of rows differs, or weights are negative, not finite, or all 0.
-    """
-    rows = target.shape[0]
-    if sample_weight is None:
-        weight: Any = np.ones(rows)
-    else:
-        weight = as_column(sample_weight, rows, "sample_weight")
-        if weight.ndim != 1:
-            raise ShapeError(f"sample_weight has shape {weight.shape}: give one weight per row")
-        if weight.dtype.kind not in "biuf":
-            raise DataError(f"sample_weight has dtype {weight.dtype}, which is not numeric")
-        weight = weight.astype(np.float64)
-    lazy = is_dask(target) or is_dask(weight)
-    if by_class is not None:
-        # Only these are collected in one place: one small integer per sample.
-        with computing("y"):
-            codes = target[:, 0].compute() if is_dask(target) else target[:, 0]
-        if by_class == "balanced":
-            counts = np.bincount(codes)
-            table = len(codes) / (len(counts) * np.maximum(counts, 1))
-        else:
-            assert isinstance(by_class, Mapping)
-            table = np.array([by_class[i] for i in range(len(by_class))])
-        factor = table[codes]
-        weight = weight * (da.from_array(factor, weight.chunks) if is_dask(weight) else factor)
-    with computing("sample_weight"), np.errstate(over="ignore", invalid="ignore"):
-        least, mean = weight.min(), weight.mean()
-        if lazy:
-            least, mean = compute(least, mean)
-    if not least >= 0 or not np.isfinite(mean):
-        raise DataError("sample_weight has negative, missing or infinite weights: use 0 or more")
-    if mean == 0:
-        raise DataError("sample_weight is zero for all samples: there is nothing to train on")
-    return (weight / mean)[:, None]

@@ -8,27 +8,31 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, Self
 
 import numpy as np
 from dask.base import normalize_token
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from dadmm.cluster.connection import current_client, resources
 from dadmm.data.containers import Container, Task, check_width
+from dadmm.data.moments import Moments
 from dadmm.data.prepare import contain, opened
 from dadmm.engine import loop
 from dadmm.engine.live.dashboard import open_page, telling
 from dadmm.engine.live.progress import progress
 from dadmm.engine.memory import budget
+from dadmm.engine.recovery import rows_of
 from dadmm.engine.session import Session
 from dadmm.engine.timing import is_measured
 from dadmm.errors import DadmmError, DataError, FactorWarning, OptionError, RunError, ShapeError
 from dadmm.estimators.callbacks import CallbackSupportMixin, FitTasks
 from dadmm.estimators.problem import Posed, Trainable, pose
+from dadmm.estimators.refine import refine
 from dadmm.estimators.start import begin, place
 from dadmm.networks.form import Form
 from dadmm.networks.names import is_text
@@ -40,6 +44,7 @@ from dadmm.options import check_options, option
 from dadmm.solvers.problem import Problem
 from dadmm.solvers.registry import make_solver, solver_table
 from dadmm.solvers.solver import Solver
+from dadmm.solvers.stopping import still_better
 from dadmm.store import ZarrBlocks
 
 
@@ -145,7 +150,7 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
     warm_start: bool = option(
         False,
         means="Whether `fit` starts from the parameters, scaling, columns and categories of the "
-        "last fit.",
+        "last fit. What was constant there is scaled once it varies.",
     )
     verbose: bool = option(False, means="Whether to show progress.")
 
@@ -208,10 +213,22 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         """Train on `X` and `y`, from scratch or (warm start) from the last fit."""
         continues = hasattr(self, "network_") and bool(self.warm_start)
         posed = pose(self, X, y, sample_weight, continues=continues)
+        seen = getattr(self, "_seen", {}) if continues and posed.problem.supervised else {}
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         tasks = FitTasks(self, {"X": X, "y": y, "metadata": metadata}, self.max_iter)
-        self._fit(posed, callback, tasks=tasks)
+        self._fit(refine(posed, seen), callback, tasks=tasks, earlier=seen)
         tasks.finish(dict)
+        ended = self.history_.attrs["status"] == "finished" and self.tol > 0
+        # A warm start may well go one iteration at a time.
+        if ended and not self.warm_start:
+            patience = getattr(posed.solver.stopping, "patience", 10)
+            if still_better(rows_of(self.history_), self.tol, patience):
+                warnings.warn(
+                    f"max_iter={self.max_iter} ended the training of {type(self).__name__} while "
+                    "its loss was still falling: raise max_iter",
+                    ConvergenceWarning,
+                    stacklevel=4,
+                )
         return self
 
     def _fit(
@@ -220,10 +237,14 @@ class Trained(Trainable, CallbackSupportMixin, BaseEstimator):  # type: ignore[m
         callback: loop.Callback | None = None,
         max_iter: int | None = None,
         tasks: FitTasks | None = None,
+        earlier: Mapping[str, Moments] = MappingProxyType({}),
     ) -> Self:
-        """Train in a new run."""
+        """Train in a new run; `earlier` are the moments of earlier batches."""
         with place(self.run, self.overwrite, posed) as run:
-            return self.train(Session.of(begin(run, posed)), callback, max_iter, tasks)
+            plan, found = begin(run, posed)
+            # What the scaling goes by.
+            self._seen = {k: earlier[k] + m if k in earlier else m for k, m in found.items()}
+            return self.train(Session.of(plan), callback, max_iter, tasks)
 
     def train(
         self,

@@ -65,9 +65,14 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Go once through `X` and `y`, from the end of the last call or fit.
 
-        The first call fixes the scaling of the inputs, and the classes: all of `classes` (``0, 1,
-        ...`` for the columns of several labels per row), or else those of `y`.  The learning rate
-        is constant.  Other parameters and errors are those of `fit`.
+        The first call fixes the classes: all of `classes` (``0, 1, ...`` for the columns of several
+        labels per row), or else those of `y`.  The learning rate is constant.  Other parameters and
+        errors are those of `fit`.
+
+        Each column's scaling, of inputs and of numbers to predict, is fixed by the first 10 rows or
+        by `fit`; that of a column that has been constant until then, by the first call in which it
+        varies.  Until a scaling is fixed each call refines it, and the weights of the first and the
+        last layer follow, so that predictions do not jump.
         """
         return self._partial_fit(X, y, classes, sample_weight)
 

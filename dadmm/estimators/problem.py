@@ -17,6 +17,7 @@ from dadmm.data.deal import ENOUGH, Deal
 from dadmm.data.labels import class_weights
 from dadmm.data.prepare import prepare_training
 from dadmm.data.table import reading_of
+from dadmm.data.weights import as_weights, heeded
 from dadmm.engine.memory import chunk_rows
 from dadmm.errors import OptionError
 from dadmm.estimators.order import Place, arrange
@@ -135,7 +136,7 @@ class Posed:
     y : (rows, outputs) array or None
         Targets, or numbers of labels; None if there is nothing to predict.
     weight : (rows, 1) array or None
-        Weights of the samples; their mean is 1.
+        Weights of the samples; the mean of those above 0 is 1.
     source : Source or None
         The zarr array behind `x`, if other processes can open it.
     copies : bool
@@ -212,9 +213,11 @@ def pose(
     form = (estimator.network_.form or Form()) if continues else None
     options = estimator.categorical, estimator.missing, estimator.sample_dims
     reading = reading_of((estimator.pipeline or {}).get("data", {}))
-    given = prepare_training(X, y, *options, form, reading)
-    target, classes = estimator.encode_target(given.y, given.x.shape[0], classes)
-    weight = _weights(estimator, given.rows(sample_weight), target, classes)
+    given = prepare_training(X, y, *options, form, reading, sample_weight)
+    count = given.x.shape[0]
+    target = heeded(given.y, given.weight, count)
+    target, classes = estimator.encode_target(target, count, classes)
+    weight = _weights(estimator, given.weight, target, classes)
     problem = estimator.make_problem(given.x.shape, target, classes, solver)
     rows = problem.rows if scale is None or scale.rows is None else scale.rows
     problem = replace(problem, rows=rows, weighted=weight is not None)
@@ -301,8 +304,8 @@ def _weights(estimator: Trainable, sample_weight: Any, target: Any, classes: Arr
     if balance is not None and classes is not None:
         if target.shape[1] > 1:
             raise OptionError("class_weight is for one label per row: use sample_weight")
-        return targets.as_weights(sample_weight, target, class_weights(balance, classes))
-    return None if sample_weight is None else targets.as_weights(sample_weight, target)
+        return as_weights(sample_weight, target, class_weights(balance, classes))
+    return None if sample_weight is None else as_weights(sample_weight, target)
 
 
 def _versions() -> dict[str, str]:

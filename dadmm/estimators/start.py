@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,14 +19,16 @@ from dadmm.cluster.connection import current_client
 from dadmm.data import ingest
 from dadmm.data.arrays import as_matrix
 from dadmm.data.deal import Deal
-from dadmm.data.moments import difference, sum_moments
+from dadmm.data.moments import Moments, difference, sum_moments
 from dadmm.engine.compute import store_errors
 from dadmm.engine.plan import Plan
 from dadmm.engine.result import save_scaling
 from dadmm.engine.session import Session
-from dadmm.errors import DadmmError, OrderWarning, RunError, StoreError
+from dadmm.errors import DadmmError, OrderWarning, RunError, StoreError, ValidationWarning
 from dadmm.estimators.problem import Posed
 from dadmm.networks.scaling import Scaling
+from dadmm.solvers.problem import Problem
+from dadmm.solvers.stopping import HeldOut
 from dadmm.store import KEPT_PARAMS, Run
 from dadmm.store.room import SPARE
 from dadmm.store.scratch import places, scratch
@@ -110,22 +112,34 @@ def stored_bytes(posed: Posed) -> int:
     return whole + whole // 8 + FILES
 
 
-def begin(run: Run, posed: Posed) -> Plan:
-    """Store all that a run needs to go on by itself, and return its plan."""
+def begin(run: Run, posed: Posed) -> tuple[Plan, dict[str, Moments]]:
+    """Store all that a run needs to go on by itself.
+
+    Returns
+    -------
+    Plan
+    dict of str to Moments
+        Of the inputs ("x") and, if they are scaled, of the targets ("y").
+    """
+    found = {}
     problem, chunks, deal = posed.problem, posed.chunks, posed.deal
     scaling, apart = dict(posed.units), 0.0
     with store_errors():
-        if posed.y is not None:
-            codes = problem.classes if problem.one_class else 0
-            y = ingest.store(run, "y", posed.y, chunks, deal, codes)
-            apart = difference(y, alike=problem.classes > 0)
-            if not problem.classes:
-                how = "none" if posed.standardize == "none" else "feature"
-                scaling.setdefault("y", sum_moments(y).scaling(how))
-                variation = float((sum_moments(y).squares / scaling["y"].scale ** 2).sum())
-                problem = replace(problem, target_variation=variation)
         if posed.weight is not None:
             ingest.store(run, "weight", posed.weight, chunks, deal)
+        if posed.y is not None:
+            codes = problem.classes if problem.one_class else 0
+            y = ingest.store(run, "y", posed.y, chunks, deal, codes, problem.weighted)
+            apart = difference(y, alike=problem.classes > 0)
+            if isinstance(posed.solver.stopping, HeldOut):
+                _warn_of_few(problem, sum_moments(y))
+            if not problem.classes:
+                how = "none" if posed.standardize == "none" else "feature"
+                found["y"] = total = sum_moments(y)
+                scaling.setdefault("y", total.scaling(how))
+                variation = float((total.squares / scaling["y"].scale ** 2).sum())
+                variation *= problem.rows / total.count
+                problem = replace(problem, target_variation=variation)
         columns = 1 if problem.classes else problem.architecture.widths[-1]
         save_scaling(run, {"y": scaling.get("y", Scaling.identity(columns))})
         if posed.initial is not None:
@@ -144,8 +158,25 @@ def begin(run: Run, posed: Posed) -> Plan:
         # scaling of a last fit, which is not stored yet.
         again = inputs.to_json() if posed.source is not None and "x" not in scaling else None
         run.update(problem=asdict(problem), pending=again)
-        finish(run, chunks, inputs, posed.x, scaling.get("x"))
-    return Plan(run, posed.solver, problem, chunks, posed.seed)
+        plan = Plan(run, posed.solver, problem, chunks, posed.seed)
+        found["x"] = finish(plan, inputs, posed.x, scaling.get("x"))
+    return plan, found
+
+
+def _warn_of_few(problem: Problem, y: Moments) -> None:
+    """Warn if too few rows can be held out for early stopping to go by; `y` are the targets'."""
+    which = "data of four rows or more"
+    few = y.count < 4
+    if problem.one_class and not problem.weighted:
+        which = "two rows or more of each class"
+        few = bool((np.round(y.mean * y.count) == 1).any())
+    if few:
+        warnings.warn(
+            f"early_stopping has too few rows to hold out: give {which}, or use "
+            "early_stopping=False",
+            ValidationWarning,
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True)
@@ -206,30 +237,29 @@ class Inputs:
             ) from error
 
 
-def finish(
-    run: Run,
-    chunks: Sequence[int],
-    inputs: Inputs,
-    x: Any,
-    scaling: Scaling | None = None,
-) -> None:
+def finish(plan: Plan, inputs: Inputs, x: Any, scaling: Scaling | None = None) -> Moments:
     """Store or look at the inputs, and how they are scaled: then the run goes on by itself.
+
+    Return the moments of the inputs.
 
     Parameters
     ----------
+    plan : Plan
+    inputs : Inputs
     x : (rows, features) array
         The inputs.
     scaling : Scaling or None
         Given if the parameters were learnt in it; None forms it.
     """
-    deal, source = inputs.deal, inputs.source
+    run, chunks, deal, source = plan.run, plan.chunks, inputs.deal, inputs.source
+    weighted = plan.problem.weighted and not plan.solver.heeds_rows_of_weight_0(plan.problem)
     if inputs.copies:
         if deal is not None:
             ingest.store_order(run, chunks, deal)
-        found = ingest.store(run, "x", x, chunks, deal)
+        found = ingest.store(run, "x", x, chunks, deal, weighted=weighted)
     else:
         assert source is not None
-        found = ingest.keep_in_place(run, source, chunks, deal)
+        found = ingest.keep_in_place(run, source, chunks, deal, weighted)
     run.blocks.delete("shuffle")
     total = sum_moments(found)
     apart = difference(found, alike=inputs.standardize == "global")
@@ -248,6 +278,7 @@ def finish(
             OrderWarning,
             stacklevel=2,
         )
+    return total
 
 
 def _found(inputs: Inputs, shape: tuple[int, int]) -> Any:
@@ -285,5 +316,5 @@ def go_on(session: Session) -> bool:
         raise StoreError(f"{run.url} cannot be used: its order of the rows does not fit its config")
     with store_errors():
         shape = plan.problem.rows, plan.problem.architecture.widths[0]
-        finish(run, plan.chunks, inputs, _found(inputs, shape))
+        finish(plan, inputs, _found(inputs, shape))
     return True

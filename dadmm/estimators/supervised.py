@@ -11,13 +11,15 @@ import numpy as np
 from dask.base import compute
 from sklearn.utils.validation import check_is_fitted
 
-from dadmm.data import arrays, targets
+from dadmm.data import arrays
 from dadmm.data.prepare import take_targets, weights_of
+from dadmm.data.weights import as_weights, heeded
 from dadmm.engine import loop
 from dadmm.errors import DadmmError, OptionError
 from dadmm.estimators.base import Trained
 from dadmm.estimators.callbacks import with_callbacks
 from dadmm.estimators.problem import pose
+from dadmm.estimators.refine import refine
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.activations import ACTIVATIONS
 from dadmm.numerics.losses import LOSSES, get_loss
@@ -101,8 +103,11 @@ class Supervised(Trained):
             As `X`; or names of the columns or variables of `X` that are targets, not inputs.
             A classifier reads several columns of 0 and 1 as labels that hold or not.
         sample_weight : (samples,) array-like or None
-            Weights of the samples; only their ratios matter.  Those of xarray, such as weights by
-            latitude, are repeated over the sample dimensions that they lack.
+            Weights of the samples; only their ratios matter.  They reach the scaling, fills of
+            missing values and all scores, and samples of weight 0 are as if they were not there:
+            what stands there is no class, no category and no target, but missing values are
+            refused.  Those of xarray, such as weights by latitude, are repeated over the sample
+            dimensions that they lack.
         callback : callable or None
             Called as ``callback(iteration, row)`` after each committed iteration.  It may raise
             `StopIteration` to stop there.  `set_callbacks` sets scikit-learn's own callbacks, from
@@ -156,7 +161,8 @@ class Supervised(Trained):
             continues=continues,
             in_order=True,
         )
-        return self._fit(posed, max_iter=1)
+        seen = getattr(self, "_seen", {}) if continues else {}
+        return self._fit(refine(posed, seen), max_iter=1, earlier=seen)
 
     def _widths(self) -> tuple[int, ...]:
         """Return the widths of the hidden layers."""
@@ -197,10 +203,11 @@ class Supervised(Trained):
                 predicted = predicted.compute()
             predicted, y = compute(predicted, arrays.unwrap(y))
         predicted = np.asarray(predicted)
-        y = self._truth(y, predicted.size // self._columns)  # samples may have many dimensions
+        rows = predicted.size // self._columns  # samples may have many dimensions
         weights = weights_of(container, sample_weight)
+        y = self._truth(heeded(y, weights, rows), rows)
         if weights is not None:
-            weights = np.asarray(targets.as_weights(weights, y))[:, 0]
+            weights = np.asarray(as_weights(weights, y))[:, 0]
         return predicted.reshape(y.shape), y, weights
 
     @property

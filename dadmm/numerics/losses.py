@@ -93,9 +93,14 @@ class Loss(ABC):
         classes: Array = y.argmax(axis=1)
         return classes
 
-    def right(self, v: Array, y: Array) -> int:
-        """Return the number of rows whose outputs `v` predict the targets `y`."""
-        return int((v.argmax(axis=1) == self.decode(y)).sum())
+    def right(self, v: Array, y: Array, weight: Array | None = None) -> float:
+        """Return how many rows' outputs `v` predict the targets `y`; (rows,) weights count rows."""
+        found = self._is_right(v, y)
+        return float(found.sum() if weight is None else weight[found].sum(dtype=np.float64))
+
+    def _is_right(self, v: Array, y: Array) -> Array:
+        """Return whether each row's outputs predict its targets, (rows,)."""
+        return np.equal(v.argmax(axis=1), self.decode(y))
 
     def predict_proba(self, v: Array, out: Array | None = None) -> Array:
         """Return the probability of each class; a row sums to 1, unless there are several labels.
@@ -253,8 +258,9 @@ class BinaryCrossEntropy(Loss):
         """Return whether each label holds, (rows, outputs)."""
         return np.greater(y, 0.5)
 
-    def right(self, v: Array, y: Array) -> int:
-        return int(((v > 0) == self.decode(y)).all(axis=1).sum())
+    def _is_right(self, v: Array, y: Array) -> Array:
+        found: Array = ((v > 0) == self.decode(y)).all(axis=1)
+        return found
 
     def predict_proba(self, v: Array, out: Array | None = None) -> Array:
         result: Array = expit(v, out=out)

@@ -69,14 +69,16 @@ def softmax_prox(v: Array, y: Array, beta: float, out: Array) -> None:
 
 
 @njit(**COMPILED)
-def softmax_gradient(out: Array, y: Array, weight: Array, g: Array) -> tuple[float, int]:
-    """Put gradients of the weighted cross-entropy into `g`; return its sum and the rows right.
+def softmax_gradient(out: Array, y: Array, weight: Array, g: Array) -> tuple[float, float]:
+    """Put gradients of the weighted cross-entropy into `g`; return its sum, and the rows right.
+
+    Rows that are right count by their weight.
 
     Twin: `losses.CrossEntropy`.
     """
     rows, k = out.shape
     value = 0.0
-    right = 0
+    right = 0.0
     for i in range(rows):
         top = out[i, 0]
         best = 0
@@ -97,5 +99,6 @@ def softmax_gradient(out: Array, y: Array, weight: Array, g: Array) -> tuple[flo
         for j in range(k):
             value += weight[i] * y[i, j] * (log_total - (out[i, j] - top))
             g[i, j] = weight[i] * (g[i, j] * scale - y[i, j])
-        right += best == label
+        if best == label:
+            right += weight[i]
     return value, right

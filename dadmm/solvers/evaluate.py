@@ -34,8 +34,8 @@ def scores(problem: Problem, out: Array, y: Array, weight: Array | None = None) 
     Returns
     -------
     dict
-        "loss", weighted; "mass", the sum of the weights; "seen", the rows; and "correct", right
-        answers, or "squared_error".
+        "seen", the rows; "mass", the sum of their weights; and, weighted, "loss" and "correct",
+        right answers, or "squared_error".
     """
     return measure(problem, out, y, weight)[0]
 
@@ -58,9 +58,10 @@ def measure(problem: Problem, out: Array, y: Array, weight: Array | None) -> tup
         g *= weight[:, None]
     found["loss"] = loss.value(out, y, weight)
     if problem.classes:
-        found["correct"] = loss.right(out, y)
+        found["correct"] = loss.right(out, y, weight)
     else:
-        found["squared_error"] = square(out - y)
+        error = out - y
+        found["squared_error"] = square(error if weight is None else error * _roots(weight))
     return found, g
 
 
@@ -70,15 +71,20 @@ def _ones(rows: int, dtype: np.dtype[Any]) -> Array:
     return ones
 
 
+def _roots(weight: Array) -> Array:
+    """Return a column that makes squares weighted."""
+    return np.sqrt(weight)[:, None]
+
+
 def training_row(problem: Problem, details: Sums) -> dict[str, float]:
     """Return the columns `objective` and `train_score` of a history from sums of `scores`."""
-    seen = max(details["seen"], 1)
-    row = {"objective": details["loss"] / max(details["mass"], 1e-300)}
+    mass = max(details["mass"], 1e-300)
+    row = {"objective": details["loss"] / mass}
     if problem.classes:
-        row["train_score"] = details["correct"] / seen
+        row["train_score"] = details["correct"] / mass
     else:
         spread = max(problem.target_variation, 1e-300) / problem.rows
-        row["train_score"] = 1.0 - details["squared_error"] / seen / spread
+        row["train_score"] = 1.0 - details["squared_error"] / mass / spread
     return row
 
 
@@ -109,12 +115,14 @@ def forward(
     for part in batches(len(picked), EVALUATED):
         here = picked[part]
         out, y = predict(chunk.take(here)), gather("y", chunk.y, here)
-        found = scores(problem, out, y, None if chunk.weight is None else chunk.weight[here])
+        weight = None if chunk.weight is None else chunk.weight[here]
+        found = scores(problem, out, y, weight)
         loss, mass, seen = loss + found["loss"], mass + found["mass"], seen + found["seen"]
         hits += found["correct"] if problem.classes else found["squared_error"]
         if not problem.classes:
             wide = y.astype(np.float64)
-            moments += np.stack([wide.sum(axis=0), (wide**2).sum(axis=0)])
+            each = 1.0 if weight is None else weight[:, None]
+            moments += np.stack([(wide * each).sum(axis=0), (wide**2 * each).sum(axis=0)])
     sums: Sums = {"forward_loss": loss, "forward_mass": mass, "forward_rows": seen}
     if problem.classes:
         return sums | {"forward_correct": hits}
@@ -131,18 +139,18 @@ def final_scores(problem: Problem, sums: Sums) -> dict[str, float]:
     dadmm.errors.OptionError
         If there are no rows, because none could be held out.
     """
-    rows = sums["forward_rows"]
-    if not rows:
+    if not sums["forward_rows"]:
         raise OptionError(
             "early_stopping holds no row out whose weight is above 0: use chunks of 2 rows or "
             "more, and hold a larger share out if most weights are 0"
         )
+    mass = sums["forward_mass"]
     if problem.classes:
-        score = sums["forward_correct"] / rows
+        score = sums["forward_correct"] / mass
     else:
         outputs = problem.architecture.widths[-1]
         firsts = sum(sums[f"forward_first_{j}"] ** 2 for j in range(outputs))
-        spread = sums["forward_second"] - firsts / rows
-        score = 1.0 - sums["forward_error"] / spread if spread > 0 else 0.0
-    mean = sums["forward_loss"] / max(sums["forward_mass"], 1e-300)
-    return {"forward_loss": mean, "train_score": float(score)}
+        spread = sums["forward_second"] - firsts / mass
+        varies = spread > 1e-12 * sums["forward_second"]  # by more than the rounding of the sums
+        score = 1.0 - sums["forward_error"] / spread if varies else 0.0
+    return {"forward_loss": sums["forward_loss"] / mass, "train_score": float(score)}

@@ -210,6 +210,10 @@ class Solver(ABC):
         """Return `forward_loss` and `train_score` of the finished network, from its last pass."""
         return evaluate.final_scores(problem, sums)
 
+    def heeds_rows_of_weight_0(self, problem: Problem) -> bool:
+        """Whether rows of weight 0 shape what is learnt, as they do in factors; by default no."""
+        return False
+
     def incremental(self) -> Solver | None:
         """Return the method that `partial_fit` uses for one pass; None where it cannot."""
         return None
@@ -231,11 +235,14 @@ def scoring(layout: Layout, held_out: bool = False) -> Pass:
 def evaluated(solver: Solver, problem: Problem, part: Part, chunk: Chunk) -> Array | None:
     """Return the rows that a part scores: those that are held out, or None for all.
 
-    Of those held out, rows of weight 0 are left out: they may have no known label.
+    Rows of weight 0 are left out: they may have no known label.
     """
-    if part.work != HELD_OUT or not isinstance(solver.stopping, HeldOut):
+    if part.work == HELD_OUT and isinstance(solver.stopping, HeldOut):
+        _, rows = solver.stopping.split(problem, chunk)
+    elif chunk.weight is None:
         return None
-    _, rows = solver.stopping.split(problem, chunk)
+    else:
+        rows = np.arange(chunk.rows)
     return rows if chunk.weight is None else rows[chunk.weight[rows] > 0]
 
 

@@ -14,10 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from sklearn.exceptions import DataConversionWarning, NotFittedError, UndefinedMetricWarning
+from sklearn.exceptions import (
+    ConvergenceWarning,
+    DataConversionWarning,
+    NotFittedError,
+    UndefinedMetricWarning,
+)
 
 from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM, Dense, RelaxedADMM, Residual
-from dadmm.errors import OrderWarning
+from dadmm.errors import OrderWarning, ValidationWarning
 from support.fuzz_ground import COLUMNS, EXTREMES, LABELS, ROWS, TARGETS, X, Y, special_array
 from support.fuzzing import COUNTS, own_error, seeds, survive
 
@@ -332,6 +337,8 @@ def arrays(rng, seed):
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # scikit-learn's own, of one row
         warnings.simplefilter("ignore", DataConversionWarning)  # of a column of labels
         warnings.simplefilter("ignore", OrderWarning)  # of a copy
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", ValidationWarning)
         wrong = try_estimator(estimator(**options), call, x, y, weight, again, rows)
     if Path("run").exists():
         shutil.rmtree("run")

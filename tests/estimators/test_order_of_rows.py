@@ -324,7 +324,7 @@ def test_very_small_stored_chunks_are_dealt_some_at_a_time(tmp_path):
 def test_chunks_that_differ_are_warned_of_once_with_the_cure():
     with pytest.warns(OrderWarning, match=naming("shuffle='auto'")) as caught:
         fitted = model(shuffle=False).fit(X, Y)
-    assert len(caught) == 1
+    assert [each.category for each in caught].count(OrderWarning) == 1
     assert fitted.history_.attrs["chunk_difference"] > 0.5
     mixed = np.random.default_rng(0).permutation(len(Y))
     alike = model(shuffle=False).fit(X[mixed], Y[mixed])  # a warning would fail the test

@@ -39,7 +39,6 @@ def expected_failures(estimator):
             "check_sample_weight_equivalence_on_dense_data": reason,
             "check_sample_weight_equivalence_on_sparse_data": reason,
             "check_class_weight_classifiers": reason,
-            "check_classifiers_one_label_sample_weights": reason,
         }
     else:
         reason = "mini-batches of other rows are drawn where a row is repeated instead of weighted"

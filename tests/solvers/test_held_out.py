@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dadmm import ADMMClassifier, BlockADMM
+from dadmm import ADMMClassifier, ADMMRegressor, BlockADMM
 from dadmm.engine.eager import iterate
-from dadmm.errors import OptionError
+from dadmm.errors import OptionError, ValidationWarning
 from dadmm.networks.architecture import Architecture
 from dadmm.numerics.losses import get_loss
 from dadmm.solvers import Chunk, HeldOut, Problem
@@ -22,13 +22,13 @@ SCHEDULES = [("fused", "online"), ("fused", "batch"), ("grid", "online"), ("grid
 each_schedule = pytest.mark.parametrize(("schedule", "mode"), SCHEDULES)
 
 
-def classes(codes, k=None, loss="cross_entropy", seed=(0, 0, 0), weight=None):
-    """Return a problem, and a chunk of rows of some classes."""
+def classes(codes, k=None, loss="cross_entropy", seed=(0, 0, 0), weight=None, more=0):
+    """Return a problem, and a chunk of rows of some classes; there are so many rows more."""
     codes = np.asarray(codes)
     k = k or int(codes.max()) + 1
     arch = Architecture.build(2, (2,), k)
     y = get_loss(loss).encode(codes, k)
-    return Problem(arch, loss, 0.0, len(codes), k), Chunk(None, y, {}, seed, weight=weight)
+    return Problem(arch, loss, 0.0, len(codes) + more, k), Chunk(None, y, {}, seed, weight=weight)
 
 
 def drawn_from_all(rows, seed, fraction):
@@ -57,7 +57,7 @@ def test_every_class_has_its_share_to_within_one_row(sizes, fraction, seed, loss
     rng = np.random.default_rng(seed)
     codes = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     weight = (rng.random(len(codes)) >= unknown).astype("f4")
-    one, chunk = classes(codes, len(sizes), loss, (seed, 0, 0), weight)
+    one, chunk = classes(codes, len(sizes), loss, (seed, 0, 0), weight, more=1)
     rows = len(codes)
     train, held = HeldOut(fraction).split(one, chunk)
     assert len(held) == len(drawn_from_all(rows, (seed, 0, 0), fraction)[1])
@@ -76,7 +76,7 @@ def test_every_row_is_as_likely_to_be_held_out_as_any_other():
     codes = np.repeat([0, 1, 2, 3], [1, 3, 6, 30])
     counts = np.zeros(len(codes))
     for seed in range(2000):
-        one, chunk = classes(codes, seed=(seed, 0, 0))
+        one, chunk = classes(codes, seed=(seed, 0, 0), more=1)
         counts[HeldOut(0.2).split(one, chunk)[1]] += 1
     # Six standard deviations of a binomial count.
     assert np.abs(counts - 400).max() < 6 * np.sqrt(2000 * 0.2 * 0.8)
@@ -98,7 +98,7 @@ def test_a_chunk_of_one_row_is_trained_on(fraction):
 @pytest.mark.parametrize("loss", ["squared", "huber", "binary_cross_entropy"])
 def test_where_no_row_has_one_class_rows_are_drawn_from_all_alike(loss, fraction):
     labels = 3 if loss == "binary_cross_entropy" else 0
-    one = Problem(Architecture.build(2, (2,), 3), loss, 0.0, 99, labels)
+    one = Problem(Architecture.build(2, (2,), 3), loss, 0.0, 1000, labels)
     for rows in (1, 2, 3, 40, 99):
         y = np.random.default_rng(rows).integers(2, size=(rows, 3)).astype("f4")
         expected = drawn_from_all(rows, (5, 1, 2), fraction)
@@ -131,6 +131,95 @@ def test_a_part_that_does_not_read_the_classes_is_told():
     one, chunk = classes([0, 1, 2] * 5)
     with pytest.raises(OptionError, match=naming("HeldOut.split", "targets", "y=True")):
         HeldOut().split(one, replace(chunk, inputs=np.zeros((15, 2)), y=None))
+
+
+# --------------------------------------------------------------------- some rows of every class
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=2, max_size=12),
+    fraction=st.floats(1e-6, 1 - 1e-6),
+    seed=st.integers(0, 2**32 - 1),
+    unknown=st.floats(0, 0.9),
+)
+@example([1, 1], 0.5, 0, 0.0)
+@example([100, 2, 3], 0.01, 0, 0.0)
+def test_a_chunk_of_all_rows_has_every_class_on_both_sides(sizes, fraction, seed, unknown):
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    weight = (np.random.default_rng(seed).random(len(codes)) >= unknown).astype("f4")
+    train, held = HeldOut(fraction).split(*classes(codes, seed=(seed, 0, 0), weight=weight))
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, held])), np.arange(len(codes)))
+    for code in range(len(sizes)):
+        rows = np.flatnonzero((codes == code) & (weight > 0))
+        if len(rows) >= 2:
+            assert np.isin(rows, train).any()
+            assert np.isin(rows, held).any()
+
+
+@pytest.mark.parametrize("loss", ["squared", "binary_cross_entropy"])
+@pytest.mark.parametrize(("rows", "least"), [(2, 1), (3, 1), (4, 2), (14, 2), (40, 4)])
+@pytest.mark.parametrize("unknown", [0, 3])
+def test_numbers_have_two_rows_held_out_of_a_weight(loss, rows, least, unknown):
+    one = Problem(Architecture.build(2, (2,), 3), loss, 0.0, rows + unknown, 3 * (loss[0] == "b"))
+    weight = np.r_[np.zeros(unknown, "f4"), np.ones(rows, "f4")]
+    y = np.zeros((rows + unknown, 3), "f4")
+    train, held = HeldOut(0.1).split(one, Chunk(None, y, {}, (5, 1, 0), weight=weight))
+    assert weight[held].sum() == least
+    assert weight[train].sum() == rows - least
+
+
+# ------------------------------------------------------------- scores that tie, or say nothing
+
+
+def verdict(rows, tol=1e-4, patience=2):
+    names = ("validation_score", "validation_loss")
+    return HeldOut(patience=patience).judge([dict(zip(names, r, strict=False)) for r in rows], tol)
+
+
+def test_the_loss_decides_between_equal_scores():
+    found = verdict([(0.5, 3.0), (1.0, 2.0), (1.0, 1.0), (1.0, 0.5)])
+    assert (found.stop, found.keep) == (False, 4)
+    assert verdict([(1.0, 2.0), (0.9, 0.1), (1.0, 2.0)]).keep == 1
+    assert verdict([(1.0, 2.0), (0.9, 0.1), (1.0, 2.0)]).stop
+    assert verdict([(1.0, 2.0), (0.9, 0.1), (1.0, 2.0 - 1e-6)]).stop
+    assert not verdict([(1.0, 2.0), (1.1, 3.0), (0.5, 3.0)]).stop
+
+
+def test_a_history_without_scores_goes_by_the_loss():
+    assert verdict([(), (), ()]).keep is None
+    assert HeldOut().judge([{"validation_loss": 2.0}, {"validation_loss": 1.0}], 0).keep == 2
+
+
+@pytest.mark.parametrize("targets", ["alike", "varied"])
+def test_a_few_rows_train_on_until_the_loss_is_no_lower(targets):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(14, 3))
+    solver = BlockADMM(early_stopping=True)
+    if targets == "alike":  # R^2 of what is held out is not defined
+        shape = Architecture.build(3, (16,), 1)
+        _, held = solver.split(Problem(shape, "squared", 0.0, 14), Chunk(x, None, {}, (0, 0, 0)))
+        x[held] = x[held[0]]
+    y = x @ [1, 2, 3.0]
+    model = ADMMRegressor((16,), solver=solver, max_iter=300, random_state=0).fit(x, y)
+    assert model.n_iter_ > 20
+    assert model.score(x, y) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("model", "y"),
+    [
+        (ADMMRegressor, [1.0, 2.0, 3.0]),
+        (ADMMClassifier, [0, 1, 1, 2, 0, 0]),
+        (ADMMClassifier, [0, 1]),
+    ],
+)
+def test_too_few_rows_to_hold_out_are_told(model, y):
+    x = np.random.default_rng(0).normal(size=(len(y), 2))
+    solver = BlockADMM(early_stopping=True)
+    with pytest.warns(ValidationWarning, match=naming("early_stopping", "rows")) as told:
+        model((3,), solver=solver, max_iter=2, tol=0, random_state=0).fit(x, y)
+    assert len(told) == 1
 
 
 # ------------------------------------------------------------------------------- rows of weight 0

@@ -74,12 +74,12 @@ def update(
     solver: BlockOptions, problem: Problem, layer: int, weights: Arrays, sums: Sums
 ) -> Arrays:
     """Return the consensus of a block's parameters and moments."""
-    rows = max(sums["rows"], 1)
+    rows = sums["rows"]
     theta = weights[f"theta_{layer}"]
     found: Arrays = {}
     *names, count = solver.parameters(problem, layer)
     for name in names:
-        if name not in sums:
+        if name not in sums or not sums["rows"]:  # no chunk of the round has a row that counts
             found[name] = weights[name]
             continue
         # In float64, rounded piece by piece: no array of float64 but the sums.

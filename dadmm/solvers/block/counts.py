@@ -50,7 +50,7 @@ class BlockCounts(Counts):
 
         # Inputs and targets; the rows in some order; what is kept, and (grid) what is being made.
         row = inputs * widths[0] + target_bytes(problem) + 24
-        row += 8 * solver.splits_classes(problem)
+        row += 8 * solver.splits_by_targets(problem)
         row += size * sum(solver.variables(problem).values())
         ends = [widths[hi] for _, hi in spans[:-1]]
         if grid and ends:
@@ -170,7 +170,7 @@ def _split(work: Work, solver: BlockOptions, problem: Problem, rows: int) -> Non
     if not solver.early_stopping:
         return
     work.loop("gather", SHUFFLED * rows, 12)
-    if solver.splits_classes(problem):
+    if solver.splits_by_targets(problem):
         work.loop("gather", (SHUFFLED + LOOKED * problem.classes) * rows, 8)
 
 

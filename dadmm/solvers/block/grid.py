@@ -12,7 +12,8 @@ visit for all rows of the chunk instead of once per mini-batch::
               move-block 1 .. T-1        a gradient step on Z_t, projected          (side by side)
               train-block 1 .. T         mini-batches, then U_t += Z_t - f_t        (side by side)
 
-If rows are held out, every task reads the classes, of which the rows are drawn evenly.
+If rows are held out, every task reads the classes, of which the rows are drawn evenly; and if
+rows have weights, every task reads these.
 
 Batch steps look at their neighbours' Z of before (Jacobi).  Derived, like the rest.
 """
@@ -50,7 +51,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
     """Return the tasks of a chunk; those that read `fresh` state wait for its writers."""
     layers = solver.layers(problem)
     last = layers[-1]
-    classes = solver.splits_classes(problem)
+    splits = solver.splits_by_targets(problem)
     memory = {t: tuple(n for n in solver.memory(problem) if n.endswith(f"_{t}")) for t in layers}
 
     def between(*names: tuple[str, int]) -> tuple[str, ...]:
@@ -71,7 +72,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
 
     if solver.mode == "online":
         forward = [
-            part("forward", t, between(("z", t - 1)), between(("z", t)), y=classes)
+            part("forward", t, between(("z", t - 1)), between(("z", t)), y=splits)
             for t in layers[:-1]
         ]
         train = [
@@ -81,7 +82,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
                 between(("z", t - 1), ("target", t)),
                 between(("target", t - 1)) + memory[t],
                 reads=memory[t],
-                y=classes or t == last,
+                y=splits or t == last,
                 group=t,
             )
             for t in reversed(layers)
@@ -94,7 +95,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
             (),
             between(("f", t), ("pull", t - 1), ("bend", t - 1)),
             reads=between(("z", t - 1), ("z", t), ("u", t)),
-            y=classes or t == last,
+            y=splits or t == last,
         )
         for t in layers
     ]
@@ -105,7 +106,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
             reads=between(("z", t), ("u", t)),
             fresh=between(("f", t), ("pull", t), ("bend", t)),
             writes=between(("z", t)),
-            y=classes,
+            y=splits,
         )
         for t in layers[:-1]
     ]
@@ -116,7 +117,7 @@ def parts(solver: BlockOptions, problem: Problem) -> tuple[Part, ...]:
             between(("z", t - 1), ("z", t)),
             between(("u", t)) + memory[t],
             reads=between(("u", t)) + memory[t],
-            y=classes or t == last,
+            y=splits or t == last,
             group=t,
         )
         for t in layers

@@ -138,14 +138,16 @@ class BlockOptions:
     early_stopping: bool = option(
         False,
         means="Whether to hold rows out, and stop when the network gets no better on them. The "
-        "best network is returned, by accuracy or R^2, whatever the samples' weights. If the "
-        "estimator's `tol` is 0, training does not stop early.",
+        "best network is returned, by accuracy or R^2, in which rows count by their weight. If "
+        "the estimator's `tol` is 0, training does not stop early. Where scores tie, or are not "
+        "defined because the targets held out do not vary, the lower loss is better.",
     )
     validation_fraction: float = option(
         0.1,
         above=0,
         below=1,
-        means="Share of the rows held out for early stopping, of each class alike.",
+        means="Share of the rows held out for early stopping, of each class alike; at least one "
+        "row of each class that has several, and two rows of targets that are numbers.",
     )
     n_iter_no_change: int = option(
         10,
@@ -291,10 +293,17 @@ class BlockOptions:
 
     def split(self, problem: Problem, chunk: Chunk) -> tuple[Array, Array]:
         """Return the rows of a chunk to train on, and those held out for validation."""
-        if not self.early_stopping:
-            return np.arange(chunk.rows), np.arange(0)
-        return HeldOut(self.validation_fraction).split(problem, chunk)
+        train, held = np.arange(chunk.rows), np.arange(0)
+        if self.early_stopping:
+            train, held = HeldOut(self.validation_fraction).split(problem, chunk)
+        if chunk.weight is not None and not self.heeds_rows_of_weight_0(problem):
+            train = train[chunk.weight[train] > 0]
+        return train, held
 
-    def splits_classes(self, problem: Problem) -> bool:
-        """Whether `split` needs the targets."""
-        return self.early_stopping and problem.one_class
+    def splits_by_targets(self, problem: Problem) -> bool:
+        """Whether `split` needs the targets or the weights."""
+        return (self.early_stopping and problem.one_class) or problem.weighted
+
+    def heeds_rows_of_weight_0(self, problem: Problem) -> bool:
+        """Whether the network has factors, which rows without a label shape too."""
+        return any(self.factors(problem, t) for t in self.layers(problem))
