@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from dadmm.data import targets
 from dadmm.errors import ShapeError
@@ -47,13 +48,14 @@ class ADMMRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
     def predict(self, X: Any) -> Any:
         """Return the predicted targets: (rows,) if `y` was so, else (rows, targets).
 
-        They come in the container of `X`, as predictions of `ADMMClassifier` do.
+        They are float64, and come in the container of `X`, as predictions of `ADMMClassifier` do.
         """
-        dtype = self.network_.output_dtype if hasattr(self, "network_") else None
-        if getattr(self, "_one_column", True):
-            return self._outputs(X, _first_column, None, dtype)
+        check_is_fitted(self, "network_")
+        network = self.network_.in_float64()
+        if self._one_column:
+            return self._outputs(X, _first_column, None, np.float64, network)
         labels = self._form.targets or range(self.n_outputs_)
-        return self._outputs(X, same, labels, dtype)
+        return self._outputs(X, same, labels, np.float64, network)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2 on `X` and `y`, averaged over targets."""

@@ -46,10 +46,6 @@ def expected_failures(estimator):
             f"check_sample_weight_equivalence_on_{kind}_data": reason
             for kind in ("dense", "sparse")
         }
-    if isinstance(estimator, ADMMRegressor):
-        expected["check_regressor_multioutput"] = (
-            "it wants float64; predictions have the solver's dtype, float32 unless asked"
-        )
     return expected
 
 
