@@ -327,11 +327,11 @@ def predict(
     estimator = load(path)
     check_output(path, source, target, overwrite)
     how = method_of(estimator, path, proba, codes)
-    x = estimator.opened(source_of(path, source, said(reading)))
-    write(how(x), target)
+    predicted = how(source_of(path, source, said(reading)))
+    write(predicted, target)
     if proba:
         say("columns", ", ".join(map(str, estimator.classes_)))
-    rows = getattr(x, "shape", ("all",))[0]
+    rows = predicted.shape[0] if predicted.ndim < 3 else "all"
     say("written", f"{rows if isinstance(rows, int) else 'all'} rows -> {target}")
 
 

@@ -32,6 +32,7 @@ from dadmm.app.process import CODES, ending, sigterm_interrupts, tidy_warnings
 from dadmm.app.schema import SCHEMA
 from dadmm.app.scores import count_rows, metrics
 from dadmm.cluster import connection
+from dadmm.data.frames import Frame
 from dadmm.data.table import reading_of
 from dadmm.data.write import (
     as_table,
@@ -246,7 +247,7 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
 
     def finish(whole: Any) -> Any:
         tabular = hasattr(x, "iloc") and Path(target).suffix in (".csv", ".parquet")
-        return as_table(whole, x.index, how(x.iloc[:1])) if tabular else whole
+        return as_table(whole, x.index, how(Frame(x.iloc[:1], indexed=True))) if tabular else whole
 
     predict_parts(
         values,

@@ -24,10 +24,17 @@ from dadmm.numerics.types import Array
 
 
 class Frame(Container):
-    """A pandas data frame."""
+    """A pandas data frame.
 
-    def __init__(self, frame: Any) -> None:
-        self.frame = frame
+    Parameters
+    ----------
+    frame : DataFrame
+    indexed : bool
+        Whether predictions are a frame with its index.  scikit-learn's tools need plain arrays.
+    """
+
+    def __init__(self, frame: Any, indexed: bool = False) -> None:
+        self.frame, self.indexed = frame, indexed
         self.names = check_names(frame.columns, "x")
 
     def learn(self, categorical: str, missing: str, weight: Any = None) -> tuple[Column, ...]:
@@ -102,7 +109,8 @@ class Frame(Container):
     def _predict(self, frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
         if not len(frame):
             raise DataError(f"x is empty: its shape is {frame.shape}")
-        return _predict_frame(frame, task, encoding)
+        predict = _predict_frame if self.indexed else _predict_rows
+        return predict(frame, task, encoding)
 
     def split(self, names: Sequence[Name]) -> tuple[Container, Any]:
         known, wanted = alike(self.names or (), names)
@@ -137,15 +145,19 @@ def _is_odd(cell: Any) -> bool:
     return cell is not None and not isinstance(cell, (str, bool, np.bool_, Number))
 
 
+def _predict_rows(frame: Any, task: Task, encoding: tuple[Any, ...]) -> Array:
+    """Return predictions for a pandas frame as an array."""
+    block = encode(frame, *encoding)
+    check_finite(block, "x")
+    return task.function(block, "x")
+
+
 def _predict_frame(frame: Any, task: Task, encoding: tuple[Any, ...]) -> Any:
     """Return predictions for a pandas frame, with its index."""
     import pandas as pd
 
-    values = task.empty()
-    if len(frame):  # a lazy frame may have partitions without rows
-        block = encode(frame, *encoding)
-        check_finite(block, "x")
-        values = task.function(block, "x")
+    # A lazy frame may have partitions without rows.
+    values = _predict_rows(frame, task, encoding) if len(frame) else task.empty()
     if task.labels is None:
         return pd.Series(values, index=frame.index, name=task.name)
     return pd.DataFrame(values, index=frame.index, columns=list(task.labels))

@@ -69,7 +69,7 @@ def contain(
     """
     if isinstance(x, Container):
         return x
-    x = opened(x, form, classes)
+    given, x = x, opened(x, form, classes)
     if isinstance(x, (xr.DataArray, xr.Dataset)):
         return Labelled(x, dims)
     if (table := as_pandas(x, "x")) is not x:
@@ -78,7 +78,7 @@ def contain(
     if hasattr(kind, "columns") and hasattr(kind, "map_partitions"):
         return LazyFrame(x)
     if hasattr(kind, "columns") and hasattr(kind, "iloc"):
-        return Frame(x)
+        return Frame(x, indexed=x is not given)  # users of files have no index but the file's
     return Plain(x)
 
 

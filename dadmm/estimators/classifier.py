@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dadmm.data import labels, targets
 from dadmm.errors import OptionError
+from dadmm.estimators.base import same
 from dadmm.estimators.supervised import Supervised, has_partial_fit
 from dadmm.numerics.losses import get_loss
 from dadmm.numerics.types import Array
@@ -97,9 +98,10 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
     def predict(self, X: Any) -> Any:
         """Return the most likely class of each row.
 
-        The classes come in the container of `X`, with its index or coordinates, lazily if it is
-        lazy: a Series for a data frame, a DataArray over the sample dimensions for xarray, NumPy
-        for NumPy and sparse matrices, a dask array for dask and zarr.
+        They are a NumPy array for NumPy, sparse matrices and tables in memory, as scikit-learn's
+        tools need.  Others come in the container of `X`, lazily if it is lazy: a dask Series for a
+        dask frame, a dask array for dask and zarr, a DataArray over the sample dimensions for
+        xarray.  Those of a file of a table are a Series with its index.
 
         If training had several labels per row, return (rows, labels): 1 for labels that are more
         likely than not, else 0.
@@ -124,6 +126,18 @@ class ADMMClassifier(ClassifierMixin, Supervised):  # type: ignore[misc]
         if not loss.has_proba:
             raise OptionError(f"loss={loss.name!r} gives no probabilities: use 'cross_entropy'")
         return self._outputs(X, loss.predict_proba, self._labels, self.network_.dtype)
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the outputs of the network, (rows, classes) or (rows, labels).
+
+        Likelier classes have larger ones.  Those of two classes are (rows,): that of the second
+        less that of the first.  They come in the container of `X`, as those of `predict` do.
+        """
+        check_is_fitted(self, "network_")
+        dtype = self.network_.dtype
+        if len(self.classes_) == 2 and not self._multi_label:
+            return self._outputs(X, _second_less_first, None, dtype)
+        return self._outputs(X, same, self._labels, dtype)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on `X` and `y`: the share of rows with the right label, or labels.
@@ -172,6 +186,10 @@ class _TakeClass:
 
     def __call__(self, outputs: Array) -> Array:
         return np.asarray(self.classes[outputs.argmax(axis=1)])
+
+
+def _second_less_first(outputs: Array) -> Array:
+    return np.asarray(outputs[:, 1] - outputs[:, 0])
 
 
 def _likely(outputs: Array) -> Array:

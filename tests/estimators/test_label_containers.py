@@ -12,6 +12,7 @@ import dadmm
 from dadmm import ADMMClassifier
 from dadmm.app.scores import metrics
 from support.messages import naming
+from support.tables import indexed
 from support.terminal import command
 
 X = np.random.default_rng(0).normal(size=(60, 3)).round(3)
@@ -140,7 +141,13 @@ def test_metrics_of_large_labels_are_those_of_their_codes(plain):
     assert np.sum(scores["confusion"]) == len(X)
 
 
-@pytest.mark.parametrize("contain", [pd.DataFrame, lambda x: xr.DataArray(x, dims=("row", "f"))])
+@pytest.mark.parametrize(
+    "contain",
+    [
+        lambda x: indexed(pd.DataFrame(x)),
+        lambda x: xr.DataArray(x, dims=("row", "f")),
+    ],
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_probabilities_have_the_labels_as_names(name, contain):
     names = np.sort(NAMES[name])

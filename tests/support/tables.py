@@ -5,6 +5,7 @@ import pandas as pd
 import xarray as xr
 
 from dadmm import ADMMClassifier, ADMMRegressor
+from dadmm.data.frames import Frame
 
 RNG = np.random.default_rng(5)
 ROWS = 60
@@ -38,6 +39,11 @@ def classifier(**options):
 
 def regressor(**options):
     return ADMMRegressor((5, 5), **{**OPTIONS, **options})
+
+
+def indexed(table):
+    """Return a table whose predictions keep index and names, as one from a file."""
+    return Frame(table, indexed=True)
 
 
 def holed():
