@@ -14,7 +14,7 @@ import dask
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes
 
-from dadmm.cluster import profiles
+from dadmm.cluster import profiles, slot
 from dadmm.cluster.deploy import close, start, why
 from dadmm.cluster.profiles import Profile
 from dadmm.cluster.tls import AUTHORITY, CERTIFICATE, KEY, client_security
@@ -254,10 +254,24 @@ def listening(dask_scheduler: Any) -> list[str]:
 
 
 def current_client() -> Any:
-    """Return the current distributed client, or None."""
+    """Return the current distributed client; None on threads, and in a task of a cluster.
+
+    Raises
+    ------
+    InputError
+        If it is asynchronous.
+    """
+    if slot.in_task():
+        return None
     if dask.config.get("scheduler", None) in ("threads", "sync", "synchronous", "threading"):
         return None
-    return _default_client()
+    client = _default_client()
+    if client is not None and client.asynchronous:
+        raise InputError(
+            "the current Client is asynchronous, and a fit waits for its results: make a Client "
+            "without asynchronous=True, or call fit in asyncio.to_thread"
+        )
+    return client
 
 
 def _default_client() -> Any:
@@ -275,12 +289,16 @@ def resources(client: Any, memory_limit: int | str | None) -> tuple[int | str | 
     Parameters
     ----------
     client : distributed.Client or None
-        None for this process, under Dask's other schedulers.
+        None for this process, under Dask's other schedulers, and for a task of a cluster.
     memory_limit : int, str or None
         The limit that the user gave; None takes that of the worker with the least memory a thread.
     """
     if client is None:
-        if dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
+        if slot.in_task() or dask.config.get("scheduler", None) in (
+            "sync",
+            "synchronous",
+            "single-threaded",
+        ):
             return memory_limit, 1
         return memory_limit, int(dask.config.get("num_workers", None) or CPU_COUNT)
     workers = client.scheduler_info(n_workers=-1)["workers"].values()

@@ -16,6 +16,7 @@ import dask.array as da
 import numpy as np
 import zarr
 
+from dadmm.cluster.slot import in_task
 from dadmm.data.sparse import SparseRows, StoredRows, dense, is_sparse_group
 from dadmm.errors import CellError, DadmmError, DataError, InputError, RunError, ShapeError
 from dadmm.numerics.types import Array
@@ -164,6 +165,8 @@ def computing(name: str) -> Iterator[None]:
         what = f"{type(error).__name__}: {error}"
         if "Missing dependency ('fromdelayed" in what:  # Dask loses these tasks: see _mended
             what += "; it is made of from_delayed(..., verify_meta=False): persist() that frame"
+        elif "Missing dependency" in what and in_task():
+            what += f"; in a task pass client.compute({name}) in place of what was persisted"
         raise kind(f"{name} could not be computed: {what}") from error
 
 

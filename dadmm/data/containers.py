@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import zarr
-from dask.base import compute
 from dask.delayed import delayed
 
+from dadmm.cluster.slot import compute
 from dadmm.data.arrays import as_matrix, check_finite, computing, is_dask, packing, plain_block
 from dadmm.data.columns import Summary, fill, learn
 from dadmm.data.weights import in_memory, pieces
@@ -184,7 +184,7 @@ class Plain(Container):
             drop_axis=[1] if meta.ndim == 1 else [],
             meta=meta,
         )
-        return out.compute() if hasattr(self.x, "tocsr") else out
+        return compute(out)[0] if hasattr(self.x, "tocsr") else out
 
 
 def _summarise(block: Any, weight: Array | None) -> Summary:

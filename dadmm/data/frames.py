@@ -10,9 +10,9 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.base import compute
 from dask.delayed import delayed
 
+from dadmm.cluster.slot import compute
 from dadmm.data.arrays import as_matrix, check_finite, computing
 from dadmm.data.columns import Order, Summary, check_names, encode, kinds, learn, number_type
 from dadmm.data.containers import Container, Task, add_up, check_width

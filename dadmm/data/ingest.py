@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import zarr
-from dask.base import compute
 from dask.delayed import delayed
 
+from dadmm.cluster.slot import compute
 from dadmm.data.arrays import as_promised, check_finite, computing, is_dask, plain_block
 from dadmm.data.deal import Deal
 from dadmm.data.exchange import Exchange, exchange
@@ -273,7 +273,7 @@ def _still_true(into: _Into, array: Any, between: Exchange) -> set[int]:
     firsts = [block * between.deal.chunk for block in rows]
     if firsts:
         with computing(into.name):
-            now = array[firsts].compute()
+            (now,) = compute(array[firsts])
         for first, before, after in zip(firsts, rows.values(), now, strict=True):
             if not np.array_equal(before, after):
                 raise StoreError(

@@ -14,9 +14,9 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from dask.base import compute
 from dask.delayed import delayed
 
+from dadmm.cluster.slot import compute
 from dadmm.data.arrays import computing, is_dask
 from dadmm.data.targets import as_column
 from dadmm.errors import DataError, OptionError, ShapeError, unknown

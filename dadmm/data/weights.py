@@ -7,8 +7,8 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.base import compute
 
+from dadmm.cluster.slot import compute
 from dadmm.data.arrays import as_array, computing, is_dask, unwrap, with_sizes
 from dadmm.data.targets import as_column
 from dadmm.errors import DataError, ShapeError
@@ -130,7 +130,7 @@ def heeded(y: Any, sample_weight: Any, rows: int) -> Any:
 def _heeded_blocks(y: Any, weight: Any, first: int) -> Any:
     y = y if y.ndim == 1 else y.rechunk({1: -1})
     with computing("y"):
-        value = y[first].compute()
+        (value,) = compute(y[first])
     column = da.asarray(weight).rechunk((y.chunks[0],))
     column = column if y.ndim == 1 else column[:, None]
     return da.map_blocks(_repeat, y, column, value=value, dtype=y.dtype, chunks=y.chunks)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 from dask.base import get_scheduler
 
+from dadmm.cluster import slot
 from dadmm.engine.tasks import task_of
 from dadmm.errors import DadmmError, RunError
 
@@ -28,6 +29,8 @@ ANSWER_WITHIN = 2.0
 
 def compute(task: Any, cure: str = KEPT) -> Any:
     """Compute a graph as Dask's own rule says: on the current client, or else on threads.
+
+    In a task of a cluster it is computed in the slot of that task.
 
     A task that raises is tried again on a cluster, and one whose worker dies goes to another,
     as often as Dask's setting ``distributed.scheduler.allowed-failures`` says.
@@ -49,11 +52,12 @@ def compute(task: Any, cure: str = KEPT) -> Any:
     from distributed import Client, KilledWorker  # slow to import
     from distributed.comm.core import CommClosedError
 
-    scheduler = get_scheduler(collections=[task])
-    client = getattr(scheduler, "__self__", None)
+    client = None if slot.in_task() else getattr(get_scheduler(), "__self__", None)
     with store_errors():
         try:
-            return _watched(client, task, cure) if isinstance(client, Client) else task.compute()
+            if isinstance(client, Client):
+                return _watched(client, task, cure)
+            return slot.compute(task)[0]
         except (CancelledError, CommClosedError) as error:  # the latter is an OSError, too
             raise RunError(
                 f"the scheduler is gone, or gave up its tasks; {cure} on another cluster"
@@ -108,7 +112,7 @@ def everywhere(function: Callable[..., Any], *args: Any) -> list[Any]:
     """
     from distributed import Client
 
-    client = getattr(get_scheduler(), "__self__", None)
+    client = None if slot.in_task() else getattr(get_scheduler(), "__self__", None)
     if not isinstance(client, Client):
         return [function(*args)]
 

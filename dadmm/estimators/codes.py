@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 
+from dadmm.cluster.slot import compute
 from dadmm.data.arrays import as_matrix
 from dadmm.errors import OptionError, ShapeError
 from dadmm.estimators.base import same
@@ -56,5 +57,5 @@ def given_dictionary(given: Any, name: str, shape: tuple[int, ...] | None = None
 def as_numpy(values: Any, plain: bool = True) -> Any:
     """Return lazy values computed; `plain` makes a NumPy array of them."""
     if hasattr(values, "compute"):
-        values = values.compute()
+        (values,) = compute(values)
     return np.asarray(values) if plain else values

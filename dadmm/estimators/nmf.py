@@ -8,12 +8,12 @@ from types import NoneType
 from typing import Any, Self
 
 import numpy as np
-from dask.base import compute
 from dask.delayed import delayed
 from sklearn.base import clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from dadmm.cluster.slot import compute
 from dadmm.data.containers import check_width
 from dadmm.engine import loop
 from dadmm.engine.session import Session

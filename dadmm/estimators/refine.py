@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from dask.base import compute
 from dask.delayed import delayed
 
+from dadmm.cluster.slot import compute
 from dadmm.data.arrays import computing, is_dask
 from dadmm.data.moments import Moments, sum_moments
 from dadmm.data.weights import pieces

@@ -8,9 +8,9 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
-from dask.base import compute
 from sklearn.utils.validation import check_is_fitted
 
+from dadmm.cluster.slot import compute
 from dadmm.data import arrays
 from dadmm.data.prepare import take_targets, weights_of
 from dadmm.data.weights import as_weights, heeded
@@ -200,7 +200,7 @@ class Supervised(Trained):
         predicted = self.predict(container)
         with arrays.computing("X"):
             if hasattr(predicted, "partitions"):  # a frame cannot be computed together with arrays
-                predicted = predicted.compute()
+                (predicted,) = compute(predicted)
             predicted, y = compute(predicted, arrays.unwrap(y))
         predicted = np.asarray(predicted)
         rows = predicted.size // self._columns  # samples may have many dimensions

@@ -15,9 +15,9 @@ from itertools import accumulate
 from operator import add
 from typing import Any
 
-from dask.base import compute
 from dask.delayed import delayed
 
+from dadmm.cluster.slot import compute
 from dadmm.data.arrays import computing
 from dadmm.data.files import File, check_columns, sizes
 from dadmm.data.folders import Keys, key_columns, with_keys
