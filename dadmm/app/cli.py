@@ -42,6 +42,7 @@ from dadmm.engine.session import Session
 from dadmm.errors import InputError
 from dadmm.estimators.load import load, resume, trained
 from dadmm.networks.files import check_place, save
+from dadmm.store.place import absolute
 
 WHERE = "A profile, or the address or file of a scheduler, instead of the config's."
 
@@ -348,7 +349,7 @@ def export_command(path: str, target: str, overwrite: bool) -> None:
     """
     check_place(target, overwrite)
     agreement = save(load(path).network_, target, overwrite=overwrite)
-    say("written", f"{format_bytes(os.path.getsize(target))} -> {target}")
+    say("written", f"{format_bytes(os.path.getsize(absolute(target)))} -> {target}")
     if agreement is not None:
         say("checked", agreement)
     elif target.endswith(".onnx"):

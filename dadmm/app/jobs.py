@@ -55,6 +55,7 @@ from dadmm.errors import (
 )
 from dadmm.estimators.load import load, resume, trained
 from dadmm.estimators.nmf import NMF
+from dadmm.store.place import absolute
 from dadmm.store.replace import as_json, record, replace_file, writing
 
 
@@ -206,7 +207,7 @@ def predict(config: Mapping[str, Any], log: Log) -> None:
         If the output holds something else, and ``predict.overwrite`` is not set.
     """
     path, options = config["run"]["path"], config["predict"]
-    source, target = options["input"], options["output"]
+    source, target = options["input"], absolute(options["output"])
     if "://" in target:
         raise InputError(f"[predict] output={target!r}: a job writes to a local path")
     model = load(path)

@@ -17,6 +17,7 @@ import numpy as np
 import zarr
 
 from dadmm.cluster.slot import in_task
+from dadmm.data.graphs import guarded
 from dadmm.data.sparse import SparseRows, StoredRows, dense, is_sparse_group
 from dadmm.errors import CellError, DadmmError, DataError, InputError, RunError, ShapeError
 from dadmm.numerics.types import Array
@@ -49,7 +50,7 @@ def unwrap(array: Any) -> Any:
         return _decoded(lazy, attributes, _place(array)) if attributes else lazy
     if hasattr(array, "tocsr"):
         return _by_rows(SparseRows(array.tocsr()))
-    return array
+    return guarded(array) if is_dask(array) else array
 
 
 def _by_rows(matrix: SparseRows | StoredRows) -> Any:

@@ -20,6 +20,7 @@ from dadmm.data.sparse import is_sparse_group
 from dadmm.data.table import options_help
 from dadmm.errors import InputError
 from dadmm.numerics.types import Array
+from dadmm.store.place import absolute
 from dadmm.store.sources import refuse_pickle
 
 # A graph of Dask's cannot have more.
@@ -77,7 +78,7 @@ def open_netcdf(path: str, where: str) -> xr.Dataset:
     """
     if "://" in path:
         raise InputError(f"{where}: netCDF is read from local files: copy it, or store it as zarr")
-    path = os.path.abspath(path)
+    path = absolute(path)
     files = [path] if os.path.exists(path) else sorted(glob(path), key=natural_sort_key)
     if not files:
         raise InputError(f"{where} does not exist")
@@ -100,6 +101,8 @@ def open_netcdf(path: str, where: str) -> xr.Dataset:
 def open_zarr(path: str, where: str) -> Any:
     """Return the array, sparse matrix or data set at a path; `where` names it in errors."""
     from distributed.system import MEMORY_LIMIT
+
+    path = absolute(path)
 
     try:
         stored = zarr.open(path, mode="r")

@@ -21,11 +21,13 @@ from dadmm.data.files import as_path, table_files, table_kind
 from dadmm.errors import DataError, InputError
 from dadmm.store import ZarrBlocks
 from dadmm.store.lock import LOCK, Lock
+from dadmm.store.place import absolute
 from dadmm.store.replace import as_json, record, replace_file, writing
 
 
 def check_output(run: str, source: str, target: str, overwrite: bool) -> None:
     """Raise `InputError` if predictions of `run` for `source` cannot be written to `target`."""
+    run, source, target = map(absolute, (run, source, target))
     if Path(target).suffix not in (".npy", ".csv", ".parquet", ".zarr"):
         raise InputError(f"{target}: end the output's name in .npy, .csv, .parquet or .zarr")
     try:
@@ -67,6 +69,7 @@ def write(predicted: Any, target: str, aside: Path | None = None) -> None:
     InputError, RunError
         As `writing` does.
     """
+    target = absolute(target)
     # Dask cannot fuse the tasks of an array that was a frame: they have an input in common.
     lazy = hasattr(predicted, "to_dask_array")
     with (
@@ -244,6 +247,7 @@ def predict_parts(
     InputError, RunError
         As `writing` does.
     """
+    target = absolute(target)
     folder = Path(f"{target}.parts")
     with writing(target):
         folder.mkdir(exist_ok=True)

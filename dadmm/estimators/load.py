@@ -26,6 +26,7 @@ from dadmm.networks.network import Network
 from dadmm.solvers.block.cut import frozen
 from dadmm.solvers.nmf.method import Factorization
 from dadmm.solvers.solver import Solver
+from dadmm.store.place import absolute
 
 ESTIMATORS: dict[str, type[Trained]] = {
     kind.__name__: kind for kind in (ADMMClassifier, ADMMRegressor, DeepFacto, NMF)
@@ -56,7 +57,7 @@ def load(path: str | Path, *, solver: Solver | None = None) -> Estimator:
         If there is no file, or dadmm did not write it.
     """
     if str(path).endswith(".safetensors"):
-        return _from_file(path, solver)
+        return _from_file(absolute(path), solver)
     return trained(Session.open(path, solver))
 
 

@@ -16,8 +16,9 @@ from dadmm.errors import DamageError, StoreError
 from dadmm.numerics.types import Array
 from dadmm.store import metadata
 from dadmm.store.chunks import read_chunk, write_chunk
-from dadmm.store.files import Files, LocalFiles, RemoteFiles
+from dadmm.store.files import ROOT, Files, LocalFiles, RemoteFiles
 from dadmm.store.metadata import ArraySpec
+from dadmm.store.place import absolute, refuse_unseen
 
 COMMIT = "commit.json"
 PREVIOUS = "commit.previous.json"
@@ -162,7 +163,7 @@ class ZarrBlocks(Blocks):
     spare = 1
 
     def __init__(self, url: str | os.PathLike[str], token: str = "", durable: bool = True) -> None:
-        self.url = str(url).removeprefix("file://")
+        self.url = absolute(url)
         self.token = token
         self.durable = durable
         self.local = None if "://" in self.url else Path(self.url)
@@ -220,10 +221,16 @@ class ZarrBlocks(Blocks):
         try:
             whole = read_chunk(self.files, f"{name}/{spec.file(chunk)}", spec, reuse)
         except FileNotFoundError as error:
+            self._refuse_unseen()
             raise DamageError(self.url, name, chunk, "is missing") from error
         except StoreError as error:
             raise DamageError(self.url, name, chunk, f"is damaged ({error})") from error
         return whole[: spec.shape[0] - chunk * spec.chunks[0]] if spec.shape else whole
+
+    def _refuse_unseen(self) -> None:
+        """Raise `RunError` in a task of a worker that does not see the run."""
+        if not self.files.exists(ROOT):
+            refuse_unseen(self.url)
 
     def write(self, name: str, chunk: int, block: Array) -> None:
         spec = self.spec(name, cached=True)
@@ -309,6 +316,7 @@ def _spec(blocks: ZarrBlocks, name: str) -> ArraySpec:
     try:
         return metadata.parse_array(blocks.files.text(f"{name}/zarr.json"))
     except FileNotFoundError as error:
+        blocks._refuse_unseen()
         raise DamageError(blocks.url, name, None, "is missing") from error
     except (ValueError, StoreError) as error:
         raise DamageError(blocks.url, f"{name}/zarr.json", None, f"is damaged ({error})") from error

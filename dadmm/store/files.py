@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from dadmm.errors import StoreError
 from dadmm.store.gate import Gate
+from dadmm.store.place import refuse_unseen
 
 Bytes = NDArray[np.uint8]
 
@@ -224,6 +225,7 @@ class LocalFiles(Files):
         if folder != self.root:
             # A late task must not begin anew what has been deleted.
             if not (self.root / ROOT).exists():
+                refuse_unseen(self.root)
                 raise FileNotFoundError(errno.ENOENT, "the run is gone", str(self.root))
             self._make(folder.parent, root)
         elif not root:

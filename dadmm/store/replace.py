@@ -11,6 +11,7 @@ from typing import Any
 
 from dadmm.errors import DadmmError, InputError, RunError
 from dadmm.store.files import LocalFiles
+from dadmm.store.place import absolute
 
 # Errors that pass once there is room, or the disk is back.
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -50,7 +51,7 @@ def writing(target: str | Path) -> AbstractContextManager[None]:
 
 def replace_file(target: str | Path, content: bytes, *, new: bool = False) -> None:
     """Write a file whole or not at all; a `new` one must not exist yet.  Errors as `writing`."""
-    path = Path(target)
+    path = Path(absolute(target))
     with writing(path):
         if "\0" in path.name:
             raise InputError(f"{path} is no name of a file: choose another")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from dadmm.store.place import absolute
+
 # Share of free memory that a copy may take.
 SPARE = 0.5
 
@@ -25,7 +27,7 @@ def room(place: str | os.PathLike[str] | None, in_memory: bool = False) -> tuple
         return SPARE * psutil.virtual_memory().available, "this machine's memory"
     if "://" in str(place or "") and not str(place).startswith("file://"):
         return float("inf"), str(place)  # object stores tell no limit
-    path = Path(str(place).removeprefix("file://") if place else tempfile.gettempdir()).absolute()
+    path = Path(absolute(place or tempfile.gettempdir()))
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     # A run that is there is overwritten.
     taken = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if place else 0

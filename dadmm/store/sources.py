@@ -17,11 +17,13 @@ import numpy as np
 import zarr
 from dask.tokenize import normalize_token
 from zarr.core.sync import sync
+from zarr.errors import ArrayNotFoundError
 from zarr.storage import FsspecStore, LocalStore
 
-from dadmm.errors import InputError, StoreError
+from dadmm.errors import DadmmError, InputError, StoreError
 from dadmm.numerics.types import Array
 from dadmm.store.files import read_ahead
+from dadmm.store.place import absolute, unseen
 
 # Rows by the first of each range, and its end.
 Ranges = Sequence[Sequence[int]]
@@ -49,7 +51,7 @@ class Source:
         """Return an array's address; None if other processes could not open it."""
         store: Any = array.store
         if isinstance(store, LocalStore):
-            return cls(str(Path(store.root).absolute()), array.path)
+            return cls(absolute(store.root), array.path)
         # Other processes do not have the options of this one's file system.
         if isinstance(store, FsspecStore) and not {*store.fs.storage_options} - {"asynchronous"}:
             protocol = store.fs.protocol
@@ -94,6 +96,8 @@ class Source:
             if len(ranges) == 1:
                 return np.ascontiguousarray(array[slice(*ranges[0])])
             return sync(_gathered(array, ranges))
+        except ArrayNotFoundError as error:
+            raise StoreError(unseen(self)) from error
         except Exception as error:
             raise StoreError(
                 f"{_words(ranges)} of {self} cannot be read "
@@ -170,21 +174,51 @@ def refuse_pickle(array: zarr.Array[Any], name: str) -> None:
 
 
 class Readable:
-    """A zarr array for `dask.array.from_array`, whose read errors are one line."""
+    """A zarr array for `dask.array.from_array`, whose read errors are one line.
 
-    def __init__(self, array: zarr.Array[Any]) -> None:
-        self.array = array
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
+    zarr takes a chunk that is missing for its fill value.  So the array must be there, at a place
+    that means the same in every process.
+
+    Parameters
+    ----------
+    array : zarr.Array
+    view : array-like or None
+        What is read in place of the array itself, such as a wrapper of xarray's around it.
+    """
+
+    def __init__(self, array: zarr.Array[Any], view: Any = None) -> None:
+        self.array = _rooted(array)
+        self.view = self.array if view is None else view
+        self.shape, self.dtype, self.ndim = self.view.shape, self.view.dtype, self.view.ndim
 
     def __dask_tokenize__(self) -> Any:
-        return normalize_token(self.array)
+        return normalize_token(self.view)
 
     def __getitem__(self, key: Any) -> Array:
+        where = Source.of(self.array) or self.array.store_path
         try:
-            return np.asarray(self.array[key])
+            if not is_there(self.array):
+                raise InputError(unseen(where))
+            return np.asarray(self.view[key])
+        except DadmmError:
+            raise
         except Exception as error:
-            where = str(self.array.store_path).removeprefix("file://")
             raise InputError(f"{where} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _rooted(array: zarr.Array[Any]) -> zarr.Array[Any]:
+    """Return an array whose store, if it is a local folder, has an absolute path."""
+    store = array.store
+    if not isinstance(store, LocalStore) or Path(store.root).is_absolute():
+        return array
+    root = LocalStore(Path(store.root).absolute(), read_only=True)
+    return zarr.open_array(root, path=array.path, mode="r", zarr_format=array.metadata.zarr_format)
+
+
+def is_there(array: zarr.Array[Any]) -> bool:
+    """Whether an array's metadata can be read in this process."""
+    name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+    return bool(sync((array.store_path / name).exists()))
 
 
 def fingerprint(block: Array) -> int:

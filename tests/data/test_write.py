@@ -12,6 +12,7 @@ from numcodecs import Delta
 
 from dadmm import ADMMRegressor
 from dadmm.data.write import changed_last, write
+from support.tables import indexed
 from support.terminal import command
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -93,7 +94,7 @@ def test_predictions_of_a_lazy_frame_are_written(target):
 @pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
 def test_an_index_of_levels_is_written(target):
     index = pd.MultiIndex.from_product([list("ab"), range(ROWS // 2)], names=["s", "i"])
-    write(fitted().predict(pd.DataFrame(X, index=index)), target)
+    write(fitted().predict(indexed(pd.DataFrame(X, index=index))), target)
     found = pd.read_csv(target) if target == "out.csv" else pd.read_parquet(target).reset_index()
     assert found[["s", "i"]].to_numpy().tolist() == [list(pair) for pair in index]
 

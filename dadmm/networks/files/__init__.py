@@ -88,7 +88,7 @@ def check_place(path: str | Path, overwrite: bool) -> None:
     """Raise `InputError` unless a network can be saved there."""
     if "://" in str(path):
         raise InputError(f"{path} is a URL: save to a local file, and copy it")
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix in PICKLES:
         raise InputError(
             f"{path}: {path.suffix} files are pickles, which run code when they are loaded: save "
