@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from dadmm.data import targets
 from dadmm.errors import ShapeError
-from dadmm.estimators.base import same
 from dadmm.estimators.supervised import Supervised, has_partial_fit
 from dadmm.numerics.types import Array
 from dadmm.options import documented
@@ -48,14 +47,15 @@ class ADMMRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
     def predict(self, X: Any) -> Any:
         """Return the predicted targets: (rows,) if `y` was so, else (rows, targets).
 
-        They are float64, and come in the container of `X`, as predictions of `ADMMClassifier` do.
+        They come in the container of `X`, as predictions of `ADMMClassifier` do.  Several targets
+        are float64, as scikit-learn asks; one has the dtype of the network, or float64 if that is
+        too coarse for it.
         """
         check_is_fitted(self, "network_")
-        network = self.network_.in_float64()
         if self._one_column:
-            return self._outputs(X, _first_column, None, np.float64, network)
+            return self._outputs(X, _first_column, None, self.network_.output_dtype)
         labels = self._form.targets or range(self.n_outputs_)
-        return self._outputs(X, same, labels, np.float64, network)
+        return self._outputs(X, _columns, labels, np.float64)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2 on `X` and `y`, averaged over targets."""
@@ -69,6 +69,10 @@ class ADMMRegressor(RegressorMixin, Supervised):  # type: ignore[misc]
         if y.shape[1] != self.n_outputs_:
             raise ShapeError(f"y has {y.shape[1]} targets, training had {self.n_outputs_}")
         return np.asarray(y)
+
+
+def _columns(outputs: Array) -> Array:
+    return outputs.astype(np.float64, copy=False)
 
 
 def _first_column(outputs: Array) -> Array:

@@ -13,7 +13,7 @@ the *stem*, is so only with ``stem="identity"``: the fully connected residual ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,11 +60,6 @@ class Network:
     def output_dtype(self) -> np.dtype[Any]:
         """The dtype of the outputs: float64 where that of the parameters is too coarse for them."""
         return self.dtype if self.outputs is None else self.outputs.wide_enough(self.dtype)
-
-    def in_float64(self) -> Network:
-        """Return the same network with outputs that are computed in float64."""
-        params = {name: array.astype(np.float64) for name, array in self.params.items()}
-        return replace(self, params=params)
 
     def forward(self, x: Array) -> Array:
         """Return the outputs for `x`.

@@ -44,7 +44,7 @@ def test_a_saved_network_is_loaded_to_the_bit(activation, stem, dtype):
     found = dadmm.load("model.safetensors")
     assert type(found) is ADMMRegressor
     same(network, found.network_)
-    np.testing.assert_array_equal(found.predict(X), network.in_float64().forward(X))
+    np.testing.assert_array_equal(found.predict(X), network.forward(X))
     assert (found.activation, found.stem) == (activation, stem)
     assert found.hidden_layer_sizes == (5, 5, 4)
 
@@ -131,7 +131,7 @@ def test_factorisations_are_saved_to_the_bit(kind, dtype):
     if alone:
         np.testing.assert_array_equal(found.transform(X), network.forward(X))
     else:
-        np.testing.assert_array_equal(found.predict(X), network.in_float64().forward(X))
+        np.testing.assert_array_equal(found.predict(X), network.forward(X))
 
 
 @needs_safetensors
