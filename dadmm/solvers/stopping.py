@@ -127,7 +127,10 @@ class HeldOut:
         stop = tol > 0 and bool(early)
         if stop:
             best, least = max(early)
-            stop = not any(s > best or (s == best and loss >= least + tol) for s, loss in late)
+            # A row of a damaged store may have no loss.
+            stop = not any(
+                s > best or (s == best and -np.inf < loss >= least + tol) for s, loss in late
+            )
         known = bool(found) and max(found) > (-np.inf, -np.inf)
         return Verdict(stop, found.index(max(found)) + 1 if known else None, self.rate(rows))
 

@@ -13,6 +13,7 @@ import xarray as xr
 import dadmm
 from dadmm import ADMMRegressor, BlockADMM, RelaxedADMM
 from dadmm.errors import DataError, RunError, StoreError
+from dadmm.store.scratch import PREFIX
 from support.clusters import processes
 from support.messages import naming
 from support.supervised import (
@@ -120,13 +121,15 @@ def cluster(solver):
 def folders(monkeypatch):
     """Record the temporary folders that are made."""
     made = []
+    real = tempfile.mkdtemp
 
-    class Recorder(tempfile.TemporaryDirectory):
-        def __enter__(self):
-            made.append(Path(super().__enter__()))
-            return str(made[-1])
+    def recorded(*where, prefix=None, **options):
+        folder = real(*where, prefix=prefix, **options)
+        if prefix == PREFIX:
+            made.append(Path(folder))
+        return folder
 
-    monkeypatch.setattr("dadmm.estimators.start.tempfile.TemporaryDirectory", Recorder)
+    monkeypatch.setattr("dadmm.store.scratch.tempfile.mkdtemp", recorded)
     return made
 
 

@@ -144,7 +144,8 @@ def check_gradient(out, y, weight):
     close(g, weight[:, None] * loss.gradient(out, y), dtype, scale=10)
     each = [loss.value(out[i : i + 1], y[i : i + 1]) for i in range(len(out))]
     assert value == pytest.approx(float(weight @ np.array(each)), rel=tolerance(dtype), abs=1e-6)
-    assert right == (out.argmax(axis=1) == y.argmax(axis=1)).sum()
+    hits = out.argmax(axis=1) == y.argmax(axis=1)
+    assert right == pytest.approx(float(weight[hits].sum()), rel=tolerance(dtype))
     np.testing.assert_array_equal(out, before)
 
 

@@ -147,6 +147,7 @@ def test_rows_held_out_stop_it_and_choose_the_iteration_that_is_kept():
     assert scores[best] == pytest.approx(model.score(x[rows], y[rows]))
 
 
+@pytest.mark.filterwarnings("ignore::dadmm.errors.ValidationWarning")
 def test_rows_that_cannot_be_held_out_are_told():
     x, y = load_digits(return_X_y=True)
     model = ADMMClassifier((12,), solver=Held(), max_iter=1, chunks=1, run=None)
