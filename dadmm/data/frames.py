@@ -119,7 +119,8 @@ class Frame(Container):
             if text not in place:
                 raise unknown("column of x", name, self.frame.columns)
         chosen = [place[text] for text in wanted]
-        rest = [i for i in range(len(place)) if i not in set(chosen)]
+        taken = set(chosen)
+        rest = [i for i in range(len(place)) if i not in taken]
         y = self._targets(self.frame.iloc[:, chosen])
         return type(self)(self.frame.iloc[:, rest]), y
 

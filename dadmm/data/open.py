@@ -21,11 +21,6 @@ from dadmm.errors import InputError, unknown
 SMALL = 2**26
 
 
-def is_table(path: Any) -> bool:
-    """Whether a path, glob, folder, URL or list names CSV or Parquet files."""
-    return table_kind(path) is not None
-
-
 def open_path(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Table,
     name: str = "x",
@@ -68,7 +63,7 @@ def open_path(
         return _open_tables([as_path(each) for each in table.path], name, table, known)
     path = as_path(table.path)
     # Text that says how it is written may have any name.
-    if is_table(path) or (table.says_text and _is_plain_file(path)):
+    if table_kind(path) or (table.says_text and _is_plain_file(path)):
         return _open_tables([path], name, table, known)
     where = f"{name}: {path}"
     with _opening(where):

@@ -103,7 +103,6 @@ def open_zarr(path: str, where: str) -> Any:
     from distributed.system import MEMORY_LIMIT
 
     path = absolute(path)
-
     try:
         stored = zarr.open(path, mode="r")
         if is_sparse_group(stored):

@@ -14,7 +14,7 @@ from dask.utils import format_bytes
 from sklearn.model_selection import train_test_split
 
 from dadmm.data.arrays import as_matrix, check_finite
-from dadmm.data.files import ending_kind
+from dadmm.data.files import ENDINGS, ending_kind
 from dadmm.data.open import SMALL, open_path
 from dadmm.data.table import Table, reading_of
 from dadmm.datasets.drawing import figures
@@ -173,10 +173,10 @@ def _from_files(table: Mapping[str, Any], supervised: bool) -> tuple[Any, Any]:
 def _check_reading(table: Mapping[str, Any], reading: Mapping[str, Any]) -> None:
     """Raise `InputError` for options of CSV where there is none."""
     said = sorted(name for name in reading if name != "index")
-    files = [*(table["x"] if isinstance(table["x"], list) else [table["x"]])]
+    files = list(table["x"]) if isinstance(table["x"], list) else [table["x"]]
     if isinstance(y := table.get("y"), str) and _is_path(y):
         files.append(y)
-    others = (".npy", ".zarr", ".parquet", ".parq", ".pq")
+    others = (".npy", ".zarr", *ENDINGS["parquet"])
     if said and all(str(file).lower().endswith(others) for file in files):
         raise InputError(f"[data] {said[0]} is for CSV, which {files[0]} is not: leave it out")
 

@@ -44,7 +44,7 @@ def refine(posed: Posed, seen: Mapping[str, Moments]) -> Posed:
             how = "feature"
         if which not in seen or (seen[which].count >= ENOUGH and seen[which].scaled(how).all()):
             continue
-        array, weight = (posed.x, posed.weight) if which == "x" else (posed.y, posed.weight)
+        array, weight = posed.x if which == "x" else posed.y, posed.weight
         if which == "x" and posed.solver.heeds_rows_of_weight_0(posed.problem):
             weight = None
         total = seen[which] + _look(array, weight, which)

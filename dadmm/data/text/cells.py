@@ -246,7 +246,7 @@ def as_number(cell: str, decimal: str, thousands: str | None, percent: bool) -> 
     return float(cell) / 100 if hundredths else float(cell)
 
 
-def whole(texts: Iterable[str]) -> list[int] | None:
-    """Return text as whole numbers, if all of it is that, else None."""
-    found = list(texts)
-    return list(map(int, found)) if all(map(_WHOLE.fullmatch, found)) else None
+def as_whole(cell: str, thousands: str | None = None) -> int | None:
+    """Return the whole number that a cell says; None if it says none."""
+    found = cell.replace(thousands, "") if thousands else cell
+    return int(found) if _WHOLE.fullmatch(found) else None

@@ -104,7 +104,7 @@ def open_csv(
     if small:
         parts = list(map(Part, map(Block, urls), dialects, keys))
         contents = [part.content(name, table) for part in parts]
-        surveys = [_survey(content, unsaid) for content in contents]
+        surveys = [survey(content, unsaid) for content in contents]
     else:
         whole = list(map(Part, map(Block, urls), dialects, keys))
         parts = _cut(whole, amounts, name, table, most)
@@ -231,20 +231,7 @@ def _survey_part(part: Part, columns: Sequence[Any], name: str, table: Table) ->
     content = part.content(name, table)
     if part.block.first:
         content.where += f" from byte {part.block.first} on,"
-    return _survey(content, columns)
-
-
-def _survey(content: Content, columns: Sequence[Any]) -> Survey:
-    """Return the survey of some columns, by their names: positions differ between files."""
-    place = {column: i for i, column in enumerate(content.dialect.names)}
-    here = [place[column] for column in columns]
-    found = survey(content, here)
-    at = dict(zip(here, columns, strict=True))
-    return Survey(
-        found.rows,
-        {at[i]: seen for i, seen in found.seen.items()},
-        {at[i]: words for i, words in found.words.items()},
-    )
+    return survey(content, columns)
 
 
 def _refuse_dressed(found: Survey, dialect: Dialect, index: Any, table: Table, where: str) -> None:

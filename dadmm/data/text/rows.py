@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,16 +122,11 @@ def _from_text(content: Content, values: Any, dtype: str, place: int, first: int
     if dtype in ("int64", "uint64"):
         refuse(missing)
     whole = [
-        None if gone else _whole(cell, table.thousands)
+        None if gone else cells.as_whole(cell, table.thousands)
         for gone, cell in zip(missing, values, strict=True)
     ]
     refuse(np.array([number is None for number in whole]) & ~missing)
     return pd.Series(pd.array(whole, dtype=dtype))
-
-
-def _whole(cell: str, thousands: str | None) -> int | None:
-    found = cell.replace(thousands, "") if thousands else cell
-    return int(found) if re.fullmatch(r"[+-]?\d+", found) else None
 
 
 def _refused(

@@ -98,8 +98,8 @@ class Survey:
         )
 
 
-def survey(content: Content, columns: Sequence[int]) -> Survey:
-    """Look at all cells of some columns, which the result names by position.
+def survey(content: Content, columns: Sequence[Any]) -> Survey:
+    """Look at all cells of some columns, by their names: positions differ between files.
 
     Raises
     ------
@@ -122,8 +122,10 @@ def survey(content: Content, columns: Sequence[int]) -> Survey:
             'nothing: write "" there, or remove the line'
         )
     if not records or not columns:
-        return Survey(records, {i: Seen("missing") for i in columns}, {})
-    frame, _ = content.columns(columns, ())
+        return Survey(records, {column: Seen("missing") for column in columns}, {})
+    place = {column: i for i, column in enumerate(dialect.names)}
+    places = [place[column] for column in columns]
+    frame, _ = content.columns(places, ())
     kinds = [dtype.kind for dtype in frame.dtypes]
     gaps = np.zeros(len(columns), int)
     floats = [k for k, kind in enumerate(kinds) if kind == "f"]
@@ -132,13 +134,13 @@ def survey(content: Content, columns: Sequence[int]) -> Survey:
         gaps[floats] = np.isnan(some.to_numpy()).sum(axis=0)
     seen = {
         i: _of_numbers(kind, records, gone, bool(long[i]))
-        for i, kind, gone in zip(columns, kinds, gaps.tolist(), strict=True)
+        for i, kind, gone in zip(places, kinds, gaps.tolist(), strict=True)
         if kind in KINDS
     }
     # In these, what pandas takes for numbers or missing values may be text.
     again = [
         i
-        for i, kind in zip(columns, kinds, strict=True)
+        for i, kind in zip(places, kinds, strict=True)
         if padded[i] or (long[i] and kind == "f") or kind not in KINDS
     ]
     found: dict[int, Words] = {}
@@ -149,7 +151,12 @@ def survey(content: Content, columns: Sequence[int]) -> Survey:
             seen[i] = _of_text(distinct, content, padded[i], seen.get(i))
             if seen[i].kind == "str":
                 found[i] = Words.of(distinct)
-    return Survey(records, seen, found)
+    named = dialect.names
+    return Survey(
+        records,
+        {named[i]: what for i, what in seen.items()},
+        {named[i]: what for i, what in found.items()},
+    )
 
 
 def _of_numbers(kind: str, rows: int, gone: int, long: bool) -> Seen:
@@ -174,7 +181,8 @@ def _of_text(found: Distinct, content: Content, padded: bool, numeric: Seen | No
     if cells.TRUTH.keys() >= set(known):
         return Seen("bool", gaps)
     long = any(len(cell) >= LONG for cell in known)
-    if long and (whole := cells.whole(known)) is not None:
+    whole = [n for n in map(cells.as_whole, known) if n is not None] if long else []
+    if len(whole) == len(known):
         least, most = min(whole), max(whole)
         if least >= -(2**63) and most < 2**63:
             return Seen("int64", gaps, True, count)
